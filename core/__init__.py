@@ -1,0 +1,1 @@
+"""What every process agrees on: settings, specs, jobs, stores, registry, signatures."""

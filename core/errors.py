@@ -1,0 +1,140 @@
+"""Everything that can go wrong and has a name.
+
+    AppError
+    ├── Invalid              the request cannot be right as it stands
+    │   ├── ConceptInvalid   a concept that cannot be erased as described
+    │   └── SizeNotDrawable  width or height the model cannot draw
+    ├── NotFound             no such thing
+    │   ├── JobNotFound
+    │   ├── ModelNotFound
+    │   └── ImageNotFound
+    ├── Conflict             right in itself, but not now
+    │   ├── ModelNotServed   its status does not allow serving
+    │   ├── ModelExists      the id is taken
+    │   ├── JobEnded         a cancel that came too late
+    │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
+    │   └── KeyReused        an idempotency key with another payload
+    ├── Busy                 try later
+    │   ├── QueueFull
+    │   └── TenantQueueFull
+    ├── UntrustedModel       signature, digests or contents of a model folder do not check out
+    ├── SingularEdit         the closed form has no stable solution
+    ├── ModelUnsupported     not a kind of model this code can load or erase
+    ├── LeaseLost            another worker has this job now
+    ├── JobCancelled         the work stops because its job was cancelled
+    ├── Misconfigured        the process cannot start like this
+    └── RetryableError       the same work may succeed later
+        ├── StoreUnavailable   Redis does not answer
+        └── DeviceOutOfMemory
+
+Core knows nothing of HTTP: `service/problems.py` gives each a status code. The message of an
+AppError is written for the user who caused it: what was wrong, and what would be right.
+"""
+
+
+class AppError(Exception):
+    """Base of all errors with a name; its message may be shown to the client."""
+
+    @property
+    def detail(self) -> str:
+        return str(self)
+
+
+class Invalid(AppError):
+    pass
+
+
+class ConceptInvalid(Invalid):
+    pass
+
+
+class SizeNotDrawable(Invalid):
+    pass
+
+
+class NotFound(AppError):
+    pass
+
+
+class JobNotFound(NotFound):
+    pass
+
+
+class ModelNotFound(NotFound):
+    pass
+
+
+class ImageNotFound(NotFound):
+    pass
+
+
+class Conflict(AppError):
+    pass
+
+
+class ModelNotServed(Conflict):
+    pass
+
+
+class ModelExists(Conflict):
+    pass
+
+
+class JobEnded(Conflict):
+    pass
+
+
+class StatusUnreachable(Conflict):
+    pass
+
+
+class KeyReused(Conflict):
+    pass
+
+
+class Busy(AppError):
+    pass
+
+
+class QueueFull(Busy):
+    pass
+
+
+class TenantQueueFull(Busy):
+    pass
+
+
+class UntrustedModel(AppError):
+    pass
+
+
+class SingularEdit(AppError):
+    pass
+
+
+class ModelUnsupported(AppError):
+    pass
+
+
+class LeaseLost(AppError):
+    pass
+
+
+class JobCancelled(AppError):
+    pass
+
+
+class Misconfigured(AppError):
+    pass
+
+
+class RetryableError(AppError):
+    pass
+
+
+class StoreUnavailable(RetryableError):
+    pass
+
+
+class DeviceOutOfMemory(RetryableError):
+    pass

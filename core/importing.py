@@ -1,0 +1,96 @@
+"""Bring a base model into the registry: copy a diffusers folder, describe it, sign it.
+
+Needs no torch: everything a manifest says stands in the folder's JSON files.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from core.errors import ModelExists, ModelUnsupported
+from core.manifests import Drawing, Manifest, ModelStatus
+from core.registry import ModelRegistry, describe
+from core.signing import Signer
+from core.specs import ModelId
+from core.version import CODE_VERSION
+
+# Nothing that could execute when loaded: no pickle in any dress.
+SUFFIXES = {".json", ".safetensors", ".txt", ".md", ".model"}
+MAX_PX_OVER_NATIVE = 2
+
+_model_id: TypeAdapter[str] = TypeAdapter(ModelId)
+
+
+def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Signer) -> Manifest:
+    """Copy the diffusers folder `source` into the registry as a base model.
+
+    Raises:
+        ModelUnsupported: not a Stable Diffusion folder this code can serve, or a bad id.
+        ModelExists: the id is taken by other weights.
+    """
+    try:
+        _model_id.validate_python(model_id)
+    except ValidationError as error:
+        raise ModelUnsupported(
+            f"{model_id!r} is no model id; use lower-case letters, digits, '.', '_' and '-'"
+        ) from error
+    family, drawing = read_family(source)
+    if registry.path(model_id).exists() and registry.get(model_id).kind != "base":
+        raise ModelExists(f"{model_id} is an erased model; import the base under another id")
+    folder = registry.incoming(f"import-{model_id}")
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.suffix in SUFFIXES and not path.name.startswith("."):
+            target = folder / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    manifest = describe(
+        folder,
+        model_id=model_id,
+        family=family,
+        drawing=drawing,
+        code_version=CODE_VERSION,
+        status=ModelStatus.SERVING,
+    )
+    return registry.add(manifest, folder, signer)
+
+
+def read_family(source: Path) -> tuple[str, Drawing]:
+    """What kind of Stable Diffusion a folder holds, and the sizes it draws.
+
+    Raises:
+        ModelUnsupported.
+    """
+    index = _read(source, "model_index.json")
+    pipeline = index.get("_class_name")
+    if pipeline != "StableDiffusionPipeline":
+        raise ModelUnsupported(
+            f"{source.name} is a {pipeline or 'folder without a pipeline class'}; "
+            "this version hosts StableDiffusionPipeline models (Stable Diffusion 1.x)"
+        )
+    unet, vae = _read(source, "unet/config.json"), _read(source, "vae/config.json")
+    try:
+        vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        unet_factor = 2 ** (len(unet["block_out_channels"]) - 1)
+        native = unet["sample_size"] * vae_factor
+    except (KeyError, TypeError) as error:
+        raise ModelUnsupported(f"{source.name}: its UNet or VAE config lacks {error}") from error
+    return "sd1", Drawing(
+        native_px=native,
+        multiple_px=vae_factor * unet_factor,
+        max_px=native * MAX_PX_OVER_NATIVE,
+    )
+
+
+def _read(source: Path, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads((source / name).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelUnsupported(
+            f"{source} is not a diffusers folder: {name} is missing or not JSON"
+        ) from error
+    if not isinstance(document, dict):
+        raise ModelUnsupported(f"{source}: {name} does not hold a JSON object")
+    return document

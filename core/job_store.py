@@ -1,0 +1,326 @@
+"""The record of every job, in Redis. Each transition is one Lua script, so it is atomic.
+
+Nothing else may write these keys. A Celery message only says that there may be something to
+claim here; losing or repeating one changes nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
+
+import redis
+from pydantic import TypeAdapter
+from redis.backoff import ExponentialBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+from core.errors import (
+    JobEnded,
+    JobNotFound,
+    KeyReused,
+    QueueFull,
+    StoreUnavailable,
+    TenantQueueFull,
+)
+from core.jobs import Job, JobState, Lease
+from core.progress import Progress
+from core.specs import JobSpec
+
+SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap")
+IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
+# How much sooner, in units of cost, a worker takes jobs of the model it already holds.
+AFFINITY = 16.0
+
+Kind = Literal["generation", "erasure"]
+Verdict = Literal["lost", "cancelled"]
+
+_specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+
+
+def connect(url: str, *, retry_s: float = 1.0) -> redis.Redis:
+    """A client that tries again for about `retry_s` seconds before it raises.
+
+    An API process wants to answer 503 soon; a worker would rather wait for the broker's restart.
+    """
+    pause_s = 0.1
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        health_check_interval=15,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=pause_s, base=0.01), max(1, round(retry_s / pause_s))),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+    )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a kind of job is accepted."""
+
+    max_queued: int
+    max_open_per_tenant: int
+    max_attempts: int
+    keep_s: float
+
+
+@dataclass(frozen=True)
+class Submission:
+    job_id: str
+    replayed: bool
+    """The idempotency key was seen before; `job_id` is the job it made then."""
+
+
+class JobStore:
+    """All verbs raise StoreUnavailable while Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, terms: dict[Kind, Terms]) -> None:
+        self._redis = client
+        self._terms = terms
+        lua = resources.files("core") / "lua"
+        prelude = (lua / "prelude.lua").read_text()
+        self._scripts: dict[str, Script] = {
+            name: client.register_script(prelude + (lua / f"{name}.lua").read_text())
+            for name in SCRIPTS
+        }
+
+    # --- what the service does -------------------------------------------------------------
+
+    def submit(  # noqa: PLR0913  (a job is made of this much)
+        self,
+        job_id: str,
+        spec: JobSpec,
+        *,
+        queue_class: str,
+        tenant: str = "local",
+        priority: int = 1,
+        cost: int = 1,
+        alone: bool = False,
+        idempotency_key: str = "",
+        payload_digest: str = "",
+    ) -> Submission:
+        """Accept a job, once per `job_id` and once per idempotency key.
+
+        Args:
+            queue_class: jobs of one class can share a batch; the model's id, as a rule.
+            priority: 0 goes before 1 goes before 2.
+            cost: what fairness counts; pictures, for a generation.
+            alone: must not share a batch.
+            payload_digest: of the request, to tell a retry from a reused key.
+
+        Raises:
+            QueueFull, TenantQueueFull, KeyReused.
+        """
+        terms = self._terms[spec.kind]
+        verdict, value = self._call(
+            "submit",
+            job_id,
+            spec.kind,
+            queue_class,
+            spec.model_dump_json(),
+            tenant,
+            cost,
+            priority,
+            int(alone),
+            terms.max_attempts,
+            terms.max_queued,
+            terms.max_open_per_tenant,
+            idempotency_key,
+            payload_digest,
+            IDEMPOTENCY_KEY_LIFE_MS,
+        )
+        match verdict:
+            case "accepted":
+                return Submission(value, replayed=False)
+            case "replayed":
+                return Submission(value, replayed=True)
+            case "mismatch":
+                raise KeyReused(
+                    f"this Idempotency-Key made job {value} from another payload; use a new key"
+                )
+            case "full":
+                raise QueueFull(f"{value} {spec.kind} jobs are waiting already; try again later")
+            case _:
+                raise TenantQueueFull(f"you have {value} unfinished jobs; wait for some to end")
+
+    def get(self, job_id: str) -> Job:
+        """Raises JobNotFound, also when the record has expired."""
+        with _answering():
+            fields: Any = self._redis.hgetall(f"job:{job_id}")
+        if not fields:
+            raise JobNotFound(f"no job {job_id}; it never existed, or it ended long ago")
+        return _job(fields)
+
+    def cancel(self, job_id: str) -> Job:
+        """End a queued job now; ask the worker of a running one to stop within a beat.
+
+        Raises:
+            JobNotFound, JobEnded.
+        """
+        terms = self._terms[self.get(job_id).spec.kind]
+        state = self._call("cancel", job_id, _ms(terms.keep_s))
+        if state is None:
+            raise JobNotFound(f"no job {job_id}; it ended long ago")
+        if JobState(state).ended:
+            raise JobEnded(f"job {job_id} has already {_past(state)}")
+        return self.get(job_id)
+
+    def latest(self, kind: Kind, *, limit: int = 20, before: str | None = None) -> list[Job]:
+        """Jobs of a kind, newest first; `before` is the id of the last one seen."""
+        index = f"jobs:{kind}"
+        found: list[Job] = []
+        with _answering():
+            rank: Any = self._redis.zrevrank(index, before) if before else None
+            if before and rank is None:
+                raise JobNotFound(f"no {kind} job {before} to continue after")
+            start = 0 if rank is None else rank + 1
+            while len(found) < limit:
+                ids: Any = self._redis.zrevrange(index, start, start + limit - 1)
+                if not ids:
+                    break
+                pipe = self._redis.pipeline(transaction=False)
+                for job_id in ids:
+                    pipe.hgetall(f"job:{job_id}")
+                records = pipe.execute()
+                expired = [i for i, fields in zip(ids, records, strict=True) if not fields]
+                if expired:
+                    self._redis.zrem(index, *expired)
+                found += [_job(fields) for fields in records if fields]
+                start += len(ids) - len(expired)
+        return found[:limit]
+
+    def queued(self, kind: Kind) -> int:
+        with _answering():
+            count: Any = self._redis.get(f"queued:{kind}")
+        return int(count or 0)
+
+    def events(self, job_id: str, *, after: str = "0") -> list[tuple[str, dict[str, str]]]:
+        """What happened to a job after stream entry `after`: (entry id, fields), oldest first."""
+        with _answering():
+            entries: Any = self._redis.xrange(f"events:{job_id}", min=f"({after}")
+        return list(entries)
+
+    def ping(self) -> None:
+        with _answering():
+            self._redis.ping()
+
+    # --- what a worker does ----------------------------------------------------------------
+
+    def claim(  # noqa: PLR0913
+        self, kind: Kind, owner: str, *, slots: int, lease_s: float, held: str = "", idle: bool
+    ) -> list[Lease]:
+        """Lease up to `slots` units of waiting work.
+
+        Args:
+            owner: the worker's name, stable over its restarts.
+            held: the class it has loaded, which it prefers a little.
+            idle: it holds nothing now, so it may take a job that must run alone.
+        """
+        values = self._call("claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle))
+        return [
+            Lease(
+                job_id=job_id,
+                token=token,
+                attempt=attempt,
+                alone=bool(int(alone)),
+                spec=_specs.validate_json(spec),
+            )
+            for job_id, token, attempt, alone, spec in _chunks(values, 5)
+        ]
+
+    def beat(self, leases: Sequence[tuple[str, str]], *, lease_s: float) -> dict[str, Verdict]:
+        """Keep (job id, token) leases alive; returns those that are not to go on, and why."""
+        flat = [value for lease in leases for value in lease]
+        answer = self._call("beat", _ms(lease_s), *flat)
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+
+    def report(self, lease: Lease, progress: Progress) -> bool:
+        """Whether the lease still holds."""
+        return bool(self._call("progress", lease.job_id, lease.token, progress.model_dump_json()))
+
+    def succeed(self, lease: Lease, result: dict[str, Any]) -> bool:
+        """Whether the result counts: a worker that lost its lease changes nothing."""
+        return self._commit(lease, JobState.SUCCEEDED, result=json.dumps(result))
+
+    def fail(self, lease: Lease, reason: str) -> bool:
+        return self._commit(lease, JobState.FAILED, reason=reason)
+
+    def acknowledge_cancel(self, lease: Lease) -> bool:
+        return self._commit(lease, JobState.CANCELLED)
+
+    def hand_back(self, lease: Lease, why: str) -> bool:
+        """Return a job untouched, as a worker does that shuts down; no attempt is counted."""
+        return self._release(lease, counted=False, why=why)
+
+    def try_again(self, lease: Lease, why: str) -> bool:
+        """Queue it for another attempt, or fail it when it has had its last."""
+        return self._release(lease, counted=True, why=why)
+
+    def take_back(self, owner: str) -> int:
+        """Requeue what an earlier life of `owner` held; returns how many jobs wait again."""
+        return int(self._call("reap", owner, self._longest_keep_ms))
+
+    def reap(self) -> int:
+        """Requeue every job whose lease has lapsed; returns how many wait again."""
+        return int(self._call("reap", "", self._longest_keep_ms))
+
+    # --- inside ----------------------------------------------------------------------------
+
+    @property
+    def _longest_keep_ms(self) -> int:
+        return max(_ms(terms.keep_s) for terms in self._terms.values())
+
+    def _commit(
+        self, lease: Lease, state: JobState, *, result: str = "", reason: str = ""
+    ) -> bool:
+        keep_ms = _ms(self._terms[lease.spec.kind].keep_s)
+        return bool(
+            self._call("commit", lease.job_id, lease.token, state.value, result, reason, keep_ms)
+        )
+
+    def _release(self, lease: Lease, *, counted: bool, why: str) -> bool:
+        keep_ms = _ms(self._terms[lease.spec.kind].keep_s)
+        return bool(self._call("release", lease.job_id, lease.token, int(counted), why, keep_ms))
+
+    def _call(self, script: str, *args: str | float) -> Any:
+        with _answering():
+            return self._scripts[script](args=list(args))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Redis errors that waiting may cure become StoreUnavailable."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
+        raise StoreUnavailable("the job store does not answer; try again shortly") from error
+
+
+_read: dict[str, Callable[[str], Any]] = {
+    "spec": _specs.validate_json,
+    "created_at": lambda ms: int(ms) / 1000,
+    "started_at": lambda ms: int(ms) / 1000,
+    "finished_at": lambda ms: int(ms) / 1000,
+    "progress": Progress.model_validate_json,
+    "result": json.loads,
+}
+
+
+def _job(fields: dict[str, str]) -> Job:
+    values = {name: _read.get(name, str)(text) for name, text in fields.items()}
+    return Job(**values, cancelling="cancel" in fields)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _past(state: str) -> str:
+    return {"cancelled": "been cancelled"}.get(state, state)

@@ -1,0 +1,102 @@
+"""A job: one accepted spec, and how far it has come.
+
+    QUEUED ──claim──▶ RUNNING ──commit──▶ SUCCEEDED | FAILED | CANCELLED
+       ▲  │              │
+       │  └─cancel───────┼──────────────▶ CANCELLED
+       └──lease lapsed───┘
+
+The record lives in Redis and moves only through the scripts in `core/lua/`; a `Job` is what it
+looked like when it was read.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from core.progress import Progress
+from core.specs import ErasureSpec, GenerationSpec, JobSpec
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+
+class ImageRecord(BaseModel):
+    """One finished picture: where it is stored, and what redraws it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    seed: int
+    finish_reason: str = "stop"
+
+
+class GenerationResult(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    images: tuple[ImageRecord, ...]
+
+
+class ErasureResult(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    erased_model: str
+    seconds: float
+
+
+class Job(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    tenant: str
+    attempt: int
+    max_attempts: int
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    progress: Progress | None = None
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+    cancelling: bool = False
+
+    @property
+    def generation(self) -> GenerationResult | None:
+        """The pictures, once there are some."""
+        if self.result is None or not isinstance(self.spec, GenerationSpec):
+            return None
+        return GenerationResult.model_validate(self.result)
+
+    @property
+    def erasure(self) -> ErasureResult | None:
+        """The erased model, once there is one."""
+        if self.result is None or not isinstance(self.spec, ErasureSpec):
+            return None
+        return ErasureResult.model_validate(self.result)
+
+
+class Lease(BaseModel):
+    """The right of one worker to work on one job, for as long as it beats.
+
+    `token` is the fencing token: it grows with every claim, and a commit that carries an older
+    one changes nothing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    token: str
+    attempt: int
+    alone: bool
+    spec: JobSpec

@@ -1,0 +1,17 @@
+-- Keep leases alive. ARGV: lease_ms, then id, token, id, token ...
+-- Returns id, lost|cancelled for each job that is not to go on.
+local out, at = {}, now()
+for i = 2, #ARGV, 2 do
+  local id, token = ARGV[i], ARGV[i + 1]
+  if get(id, 'token') ~= token then
+    out[#out + 1] = id
+    out[#out + 1] = 'lost'
+  else
+    redis.call('ZADD', 'leases', 'XX', at + tonumber(ARGV[1]), id)
+    if get(id, 'cancel') then
+      out[#out + 1] = id
+      out[#out + 1] = 'cancelled'
+    end
+  end
+end
+return out

@@ -1,0 +1,12 @@
+-- Cancel a job. Returns the state it was in (queued: it has ended now; running: its worker will
+-- be told by its next beat; an end state: too late), or false if there is no such job.
+local id, ttl_ms = unpack(ARGV)
+local state = get(id, 'state')
+if state == 'queued' then
+  redis.call('ZREM', 'queue:' .. get(id, 'kind') .. ':' .. get(id, 'class'), id)
+  redis.call('DECR', 'queued:' .. get(id, 'kind'))
+  finish(id, 'cancelled', ttl_ms)
+elseif state == 'running' then
+  redis.call('HSET', 'job:' .. id, 'cancel', 1)
+end
+return state

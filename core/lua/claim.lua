@@ -1,0 +1,53 @@
+-- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
+-- Returns id, token, attempt, alone, spec for each.
+local kind, owner, slots, lease_ms, held, bonus, idle = unpack(ARGV)
+slots = tonumber(slots)
+
+-- The class whose head comes first; one that the worker already holds comes a little sooner.
+local function first()
+  local best, best_id, best_score
+  for _, class in ipairs(redis.call('SMEMBERS', 'classes:' .. kind)) do
+    local head = redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, 0, 0, 'WITHSCORES')
+    if not head[1] then
+      redis.call('SREM', 'classes:' .. kind, class)
+    else
+      local score = tonumber(head[2])
+      if class == held then score = score - tonumber(bonus) end
+      if not best_score or score < best_score or (score == best_score and class < best) then
+        best, best_id, best_score = class, head[1], score
+      end
+    end
+  end
+  return best, best_id
+end
+
+local claimed, at = {}, now()
+while slots > 0 do
+  local class, id = first()
+  if not id then break end
+  local cost = tonumber(get(id, 'cost'))
+  -- A job that already took a worker down runs alone, so that it cannot burn its neighbours' attempts.
+  local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
+  local unused = idle == '1' and #claimed == 0
+  if (alone or cost > slots) and not unused then break end
+
+  redis.call('ZREM', 'queue:' .. kind .. ':' .. class, id)
+  redis.call('DECR', 'queued:' .. kind)
+  local token = redis.call('INCR', 'token')
+  local attempt = redis.call('HINCRBY', 'job:' .. id, 'attempt', 1)
+  redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', token, 'owner', owner, 'started_at', at)
+  redis.call('ZADD', 'leases', at + tonumber(lease_ms), id)
+  redis.call('SADD', 'owner:' .. owner, id)
+  local start = tonumber(get(id, 'start_tag'))
+  if start > tonumber(redis.call('GET', 'clock:' .. kind) or 0) then
+    redis.call('SET', 'clock:' .. kind, start)
+  end
+  event(id, 'state', 'running', 'attempt', attempt)
+
+  for _, value in ipairs({id, tostring(token), attempt, alone and 1 or 0, get(id, 'spec')}) do
+    claimed[#claimed + 1] = value
+  end
+  slots = slots - cost
+  if alone then break end
+end
+return claimed

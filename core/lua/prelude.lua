@@ -1,0 +1,61 @@
+-- Prepended to every script. Key names are built here, so: one Redis node (or Sentinel), no Cluster.
+--   job:<id>            hash, the record            events:<id>      stream, its history
+--   queue:<kind>:<cls>  sorted set, waiting ids     classes:<kind>   set, queues that may hold ids
+--   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
+--   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
+--   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
+--   jobs:<kind>         sorted set, ids by creation dead             list, ids that used up their attempts
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function event(id, ...)
+  redis.call('XADD', 'events:' .. id, 'MAXLEN', '~', 512, '*', ...)
+end
+
+local function get(id, field)
+  return redis.call('HGET', 'job:' .. id, field)
+end
+
+local function enqueue(id, kind, class)
+  redis.call('HSET', 'job:' .. id, 'state', 'queued', 'token', '', 'owner', '')
+  redis.call('ZADD', 'queue:' .. kind .. ':' .. class, get(id, 'score'), id)
+  redis.call('SADD', 'classes:' .. kind, class)
+  redis.call('INCR', 'queued:' .. kind)
+end
+
+local function let_go(id)
+  redis.call('ZREM', 'leases', id)
+  redis.call('SREM', 'owner:' .. (get(id, 'owner') or ''), id)
+end
+
+local function finish(id, state, ttl_ms)
+  local kind = get(id, 'kind')
+  redis.call('HSET', 'job:' .. id, 'state', state, 'finished_at', now(), 'token', '', 'owner', '')
+  if redis.call('HINCRBY', 'open:' .. kind, get(id, 'tenant'), -1) <= 0 then
+    redis.call('HDEL', 'open:' .. kind, get(id, 'tenant'))
+  end
+  event(id, 'state', state)
+  redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
+  redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
+end
+
+-- A running job whose worker is gone: back to its queue, or to its end.
+local function give_back(id, why, ttl_ms)
+  let_go(id)
+  if get(id, 'state') ~= 'running' then return 0 end
+  if get(id, 'cancel') then
+    finish(id, 'cancelled', ttl_ms)
+    return 0
+  end
+  if tonumber(get(id, 'attempt')) >= tonumber(get(id, 'max_attempts')) then
+    redis.call('HSET', 'job:' .. id, 'reason', 'gave up after ' .. get(id, 'attempt') .. ' attempts: ' .. why)
+    redis.call('LPUSH', 'dead', id)
+    finish(id, 'failed', ttl_ms)
+    return 0
+  end
+  enqueue(id, get(id, 'kind'), get(id, 'class'))
+  event(id, 'state', 'queued', 'why', why)
+  return 1
+end

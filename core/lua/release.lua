@@ -1,0 +1,7 @@
+-- Hand a job back. counted=0: as if it had never been claimed (a worker that shuts down);
+-- counted=1: this attempt failed, another may succeed. Returns 1, or 0 if the lease is lost.
+local id, token, counted, why, ttl_ms = unpack(ARGV)
+if get(id, 'token') ~= token or get(id, 'state') ~= 'running' then return 0 end
+if counted == '0' then redis.call('HINCRBY', 'job:' .. id, 'attempt', -1) end
+give_back(id, why, ttl_ms)
+return 1

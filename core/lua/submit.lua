@@ -1,0 +1,39 @@
+-- Accept a job: one atomic write of record, queue place, counters and first event.
+-- Returns {accepted|replayed|mismatch|full|tenant_full, id or count}.
+local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
+      idem, digest, idem_ttl_ms = unpack(ARGV)
+
+-- The caller chose the id, so its own retry after a lost reply is harmless.
+if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
+
+local idem_key = 'idem:' .. kind .. ':' .. tenant .. ':' .. idem
+if idem ~= '' then
+  local old = redis.call('HMGET', idem_key, 'id', 'digest')
+  if old[1] then return {old[2] == digest and 'replayed' or 'mismatch', old[1]} end
+end
+
+local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
+if queued >= tonumber(bound) then return {'full', tostring(queued)} end
+local open = tonumber(redis.call('HGET', 'open:' .. kind, tenant) or 0)
+if open >= tonumber(tenant_bound) then return {'tenant_full', tostring(open)} end
+
+-- Start-time fair queueing: a tenant's next job starts where its last one ends in virtual time,
+-- or now, whichever is later. Priorities are strict and stand above it.
+local clock = tonumber(redis.call('GET', 'clock:' .. kind) or 0)
+local start = math.max(clock, tonumber(redis.call('HGET', 'tags:' .. kind, tenant) or 0))
+redis.call('HSET', 'tags:' .. kind, tenant, start + tonumber(cost))
+local score = tonumber(priority) * 1e9 + start
+
+local created = now()
+redis.call('HSET', 'job:' .. id, 'id', id, 'kind', kind, 'class', class, 'spec', spec,
+  'tenant', tenant, 'cost', cost, 'score', score, 'start_tag', start, 'alone', alone,
+  'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
+redis.call('ZADD', 'jobs:' .. kind, created, id)
+redis.call('HINCRBY', 'open:' .. kind, tenant, 1)
+if idem ~= '' then
+  redis.call('HSET', idem_key, 'id', id, 'digest', digest)
+  redis.call('PEXPIRE', idem_key, idem_ttl_ms)
+end
+enqueue(id, kind, class)
+event(id, 'state', 'queued')
+return {'accepted', id}

@@ -1,0 +1,148 @@
+"""A model's manifest: what it is, how it was made, the digest of every file, signed.
+
+The manifest is the truth about a model; nothing about one is stored anywhere else.
+"""
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import UntrustedModel
+from core.files import sha256, write_atomically
+from core.signing import Signature, Signer, Verifier
+from core.specs import Concept, ModelId, TextualOptions
+
+FILENAME = "manifest.json"
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+class ModelStatus(StrEnum):
+    """candidate ──promote──▶ serving ──retire──▶ retired ──promote──▶ serving"""
+
+    CANDIDATE = "candidate"
+    SERVING = "serving"
+    RETIRED = "retired"
+
+
+class Drawing(BaseModel):
+    """What the model can draw, known without loading it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    native_px: int
+    """The side it was trained at, and the default."""
+    multiple_px: int
+    """Sides must be multiples of this: the VAE's factor times the UNet's."""
+    max_px: int
+
+
+class Edit(BaseModel):
+    """How an erased model was made from its base."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_model: ModelId
+    base_digest: str
+    """`Manifest.content_digest` of the base at that time."""
+    method: str
+    concepts: tuple[Concept, ...]
+    textual: TextualOptions
+    seed: int
+    seconds: float
+    figures: dict[str, float] = {}
+    """What the method measured of itself: condition number, relative change ..."""
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    id: ModelId
+    kind: Literal["base", "erased"]
+    family: str
+    status: ModelStatus
+    created_at: float
+    code_version: str
+    drawing: Drawing
+    edit: Edit | None = None
+    files: dict[str, str] = Field(min_length=1)
+    """Path relative to the folder -> SHA-256, for every file but the manifest."""
+    signature: Signature | None = None
+
+    @property
+    def content_digest(self) -> str:
+        """One digest for all files, whatever the status: names the weights."""
+        lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.files.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def signed(self, signer: Signer) -> "Manifest":
+        return self.model_copy(update={"signature": signer.sign(self._document())})
+
+    def check_signature(self, verifier: Verifier) -> None:
+        """Raises UntrustedModel."""
+        if self.signature is None:
+            raise UntrustedModel(f"model {self.id} is not signed")
+        try:
+            verifier.check(self._document(), self.signature)
+        except UntrustedModel as error:
+            raise UntrustedModel(f"model {self.id}: {error}") from error
+
+    def check_files(self, folder: Path) -> None:
+        """Every listed file is there, unchanged; nothing else is.
+
+        Raises:
+            UntrustedModel: names the first file that is not as the manifest says.
+        """
+        present = file_names(folder)
+        if extra := sorted(present - set(self.files)):
+            raise UntrustedModel(f"model {self.id}: {extra[0]} is not listed in its manifest")
+        for name, digest in sorted(self.files.items()):
+            if name not in present:
+                raise UntrustedModel(f"model {self.id}: {name} is missing")
+            if sha256(folder / name) != digest:
+                raise UntrustedModel(f"model {self.id}: {name} differs from its manifest")
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / FILENAME, (self.model_dump_json(indent=2) + "\n").encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Parse only; trust needs `check_signature` and `check_files`.
+
+        Raises:
+            UntrustedModel: unreadable, too large, or not a manifest.
+            FileNotFoundError
+        """
+        path = folder / FILENAME
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise UntrustedModel(f"{folder.name}: its manifest is over {MAX_MANIFEST_BYTES} bytes")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the start"
+            raise UntrustedModel(
+                f"{folder.name}: its manifest is malformed at {place}: {first['msg']}"
+            ) from error
+
+    def _document(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"signature"})
+
+
+def file_names(folder: Path) -> set[str]:
+    """Every file below a model's folder, but the manifest and files being written.
+
+    Raises:
+        UntrustedModel: a symbolic link, or anything else that is neither file nor folder.
+    """
+    names = set()
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise UntrustedModel(f"{folder.name}: {name} is not a plain file")
+        if path.is_file() and name != FILENAME and not name.startswith(f".{FILENAME}."):
+            names.add(name)
+    return names

@@ -1,0 +1,90 @@
+"""Celery carries wakes: messages that say "there may be work", and nothing else.
+
+A message that a worker has popped but not yet noted is gone when that worker dies, and no Celery
+setting prevents it. So a wake may be lost, late or doubled at no cost: the job record is the
+truth (`core/job_store.py`), and every process that sweeps sends missing wakes again.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import ChannelError, OperationalError
+
+from core.errors import StoreUnavailable
+from core.job_store import Kind
+
+TASK_OF_KIND: dict[Kind, str] = {
+    "generation": "worker.drain_generations",
+    "erasure": "worker.drain_erasures",
+}
+
+CELERY: dict[str, Any] = {
+    # Wakes only: no results, and acknowledged before they run.
+    "task_ignore_result": True,
+    "task_acks_late": False,
+    # One device, one task at a time.
+    "worker_prefetch_multiplier": 1,
+    # The child owns the device, and CUDA does not survive a fork.
+    "worker_pool_start_method": "spawn",
+    # On with Celery 6; with Redis it loses the running message.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": {
+        "visibility_timeout": 60,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A process killed while it sweeps would hold the others up for this long.
+        "unacked_mutex_expire": 10,
+        "health_check_interval": 10,
+        "socket_keepalive": True,
+        "socket_connect_timeout": 5,
+    },
+    # A wake never holds up the answer to a client; the sweeper sends it again.
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
+    "worker_hijack_root_logger": False,
+    "task_routes": {task: {"queue": kind} for kind, task in TASK_OF_KIND.items()},
+}
+
+
+def celery_app(redis_url: str) -> Celery:
+    app = Celery("trce", broker=_celery_url(redis_url), set_as_current=False)
+    app.conf.update(CELERY)
+    return app
+
+
+def _celery_url(redis_url: str) -> str:
+    """Kombu's spelling: unix:///path?db=1 -> redis+socket:///path?virtual_host=1."""
+    if redis_url.startswith("unix://"):
+        return redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+    return redis_url
+
+
+class Wakes:
+    """Sends wakes. Losing one is no loss, so `send` never raises; `is_waiting` may."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, kind: Kind) -> bool:
+        """Whether the broker took it."""
+        try:
+            self._app.send_task(TASK_OF_KIND[kind], queue=kind)
+        except (OperationalError, ConnectionError):
+            return False
+        return True
+
+    def is_waiting(self, kind: Kind) -> bool:
+        """Whether a wake lies in the queue that no worker has taken.
+
+        Raises:
+            StoreUnavailable.
+        """
+        try:
+            with self._app.connection_for_write() as connection:
+                queue = connection.default_channel.queue_declare(kind, passive=True)
+                return bool(queue.message_count)
+        except ChannelError:
+            return False  # Redis keeps no empty lists
+        except (OperationalError, ConnectionError) as error:
+            raise StoreUnavailable("the broker does not answer") from error

@@ -1,0 +1,89 @@
+"""Settings: read once at the door of a process, then passed on as arguments.
+
+Each field is an environment variable with the prefix TRCE_ (and REDIS_URL without it), or a line
+in `.env`. `.env.example` lists them all.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="TRCE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Where things are.
+    data_dir: Path = Path("data")
+    """Models, images, keys and the embedded broker's files live below it."""
+    redis_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("REDIS_URL", "TRCE_REDIS_URL", "redis_url")
+    )
+    """The Redis that holds jobs. `trce up` starts an embedded one when this is not set."""
+
+    # The HTTP service.
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_body_bytes: Count = 256 * 1024
+    max_queued_generations: Count = 2000
+    max_queued_erasures: Count = 100
+    max_open_jobs_per_tenant: Count = 1000
+    keep_generations_s: PositiveSeconds = 24 * 3600
+    """How long a finished generation and its pictures can be read."""
+    keep_erasures_s: PositiveSeconds = 30 * 24 * 3600
+
+    # What may be served.
+    serve_unerased_base: bool = False
+    """Also serve base models, from which nothing was erased."""
+    default_model: str = "emoji"
+    """What the model name `default` means."""
+
+    # Workers.
+    device: str = "auto"
+    """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1` ..."""
+    inference_workers: Annotated[int, Field(ge=0)] = 2
+    """Worker processes that `trce up` starts for generations."""
+    trainer_workers: Annotated[int, Field(ge=0)] = 1
+    cpu_threads: Count = 1
+    """Threads per worker process on a CPU; two one-thread workers beat one two-thread worker."""
+    batch_rows: Count = 8
+    """Pictures that one worker denoises at a time."""
+    lease_s: PositiveSeconds = 15.0
+    """A worker that has not beaten for this long loses its jobs."""
+    step_timeout_s: PositiveSeconds = 120.0
+    """A worker that finishes no denoising step for this long is taken to hang, and is killed."""
+    generation_attempts: Count = 5
+    erasure_attempts: Count = 3
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def images_dir(self) -> Path:
+        return self.data_dir / "images"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.data_dir / "keys"
+
+    @property
+    def broker_dir(self) -> Path:
+        return self.data_dir / "broker"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def run_dir(self) -> Path:
+        """Beat files and drain marks of running workers."""
+        return self.data_dir / "run"

@@ -1,0 +1,116 @@
+"""What a client may ask for. Frozen, strict, and bounded on every side."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MAX_PROMPT_CHARS = 1000
+MAX_STEPS = 100
+MAX_GUIDANCE_SCALE = 30.0
+MAX_IMAGES = 8
+MAX_SIDE_PX = 2048
+MAX_SEED = 2**63 - 1
+MAX_CONCEPTS = 64
+MAX_SYNONYMS = 200
+
+# A model id is also a folder name and a part of an address.
+ModelId = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?$", max_length=100)
+]
+
+# NUL cannot be stored by many tools, and no tokenizer knows it.
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
+Prompt = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_PROMPT_CHARS)]
+Words = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GenerationSpec(Spec):
+    """`n` pictures of one prompt; picture i is drawn from seed + i."""
+
+    kind: Literal["generation"] = "generation"
+    model: ModelId = "default"
+    prompt: Prompt
+    negative_prompt: Annotated[Text, StringConstraints(max_length=MAX_PROMPT_CHARS)] = ""
+    width: Annotated[int, Field(ge=8, le=MAX_SIDE_PX)] | None = None
+    height: Annotated[int, Field(ge=8, le=MAX_SIDE_PX)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)] = 5.0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
+    strict: bool = False
+    """Draw alone: the same bits every time, whatever else is being drawn."""
+
+
+class Concept(Spec):
+    """Something to erase: how people name it, and what is to appear instead."""
+
+    name: Words
+    synonyms: tuple[Words, ...] = Field(default=(), max_length=MAX_SYNONYMS)
+    descriptions: tuple[Words, ...] = Field(default=(), max_length=MAX_SYNONYMS)
+    """Phrases that mean the concept without naming it."""
+    replacement: Words
+    kind: Literal["object", "style", "identity", "unsafe"] = "object"
+
+    @model_validator(mode="after")
+    def _says_two_different_things(self) -> Self:
+        words = [word.casefold() for word in self.words]
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            message = f"listed twice in concept {self.name!r}: {', '.join(twice)}; list each once"
+            raise ValueError(message)
+        if self.replacement.casefold() in words:
+            raise ValueError(
+                f"the replacement {self.replacement!r} of concept {self.name!r} is one of the "
+                "words to erase; choose something that is to stay"
+            )
+        return self
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Everything that calls the concept up, name first."""
+        return (self.name, *self.synonyms, *self.descriptions)
+
+
+class TextualOptions(Spec):
+    """Stage 1 of TRCE, the closed form. Defaults: see the tables in docs/trce.md."""
+
+    preserve: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.2
+    """η, the weight of captions that are to keep their meaning."""
+    ridge: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
+    """ρ, the weight that pulls the map towards the identity."""
+    eot_tokens: Literal["first", "all"] = "all"
+    """Which [EoT] positions of a prompt are moved: the first, or the padding after it too."""
+    protect: tuple[Words, ...] = Field(default=(), max_length=MAX_SYNONYMS)
+    """Neighbours of the concept that must survive; their captions weigh more."""
+
+
+class ErasureSpec(Spec):
+    """Erase concepts from a base model; the result is a candidate model."""
+
+    kind: Literal["erasure"] = "erasure"
+    base_model: ModelId
+    preset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")] | None = None
+    concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
+    method: Literal["trce"] = "trce"
+    textual: TextualOptions = TextualOptions()
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @model_validator(mode="after")
+    def _names_something_to_erase(self) -> Self:
+        if (self.preset is None) == (not self.concepts):
+            raise ValueError("give either `preset` or at least one of `concepts`, not both")
+        names = [concept.name.casefold() for concept in self.concepts]
+        if len(names) != len(set(names)):
+            raise ValueError("each concept may be listed once; merge those with the same name")
+        kept = {word.casefold() for word in self.textual.protect}
+        both = kept & {word.casefold() for concept in self.concepts for word in concept.words}
+        if both:
+            raise ValueError(f"both erased and protected: {', '.join(sorted(both))}")
+        return self
+
+
+JobSpec = Annotated[GenerationSpec | ErasureSpec, Field(discriminator="kind")]

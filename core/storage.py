@@ -1,0 +1,40 @@
+"""Where finished pictures lie: bytes under a key, in a folder that all processes see."""
+
+import re
+import shutil
+from pathlib import Path
+
+from core.errors import ImageNotFound
+from core.files import write_atomically
+
+KEY = re.compile(r"^[a-z0-9-]+(/[a-z0-9.-]*[a-z0-9])+$")
+
+
+class Storage:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, key: str, data: bytes) -> None:
+        write_atomically(self._path(key), data)
+
+    def get(self, key: str) -> bytes:
+        """Raises ImageNotFound."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise ImageNotFound(f"no picture {key}; it is kept only as long as its job") from error
+
+    def delete_below(self, prefix: str) -> None:
+        """Remove every key that starts with `prefix/`."""
+        shutil.rmtree(self._path(f"{prefix}/all").parent, ignore_errors=True)
+
+    def older_than(self, age_s: float, *, now: float) -> list[str]:
+        """First-level names below `generations/` untouched for `age_s` seconds."""
+        root = self._folder / "generations"
+        if not root.is_dir():
+            return []
+        return [entry.name for entry in root.iterdir() if now - entry.stat().st_mtime > age_s]
+
+    def _path(self, key: str) -> Path:
+        assert KEY.match(key), key
+        return self._folder / key

@@ -1,0 +1,1 @@
+"""A diffusion model as serving and training both need it: load, verify, encode, denoise, judge."""

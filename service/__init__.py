@@ -1,0 +1,1 @@
+"""The FastAPI front end: check, record, queue, answer. Never imports torch."""

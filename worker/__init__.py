@@ -1,0 +1,1 @@
+"""Celery processes on GPU hosts: they denoise requests and run erasure jobs."""
