@@ -12,6 +12,7 @@
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
     │   ├── JobEnded         a cancel that came too late
+    │   ├── ImageNotReady    its job has not ended yet
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
     │   └── KeyReused        an idempotency key with another payload
     ├── Busy                 try later
@@ -81,6 +82,10 @@ class ModelExists(Conflict):
 
 
 class JobEnded(Conflict):
+    pass
+
+
+class ImageNotReady(Conflict):
     pass
 
 

@@ -138,17 +138,34 @@ class JobStore:
             case "replayed":
                 return Submission(value, replayed=True)
             case "mismatch":
-                raise KeyReused(
-                    f"this Idempotency-Key made job {value} from another payload; use a new key"
-                )
+                raise _key_reused(value)
             case "full":
                 raise QueueFull(f"{value} {spec.kind} jobs are waiting already; try again later")
             case _:
                 raise TenantQueueFull(f"you have {value} unfinished jobs; wait for some to end")
 
+    def made_by(
+        self, kind: Kind, idempotency_key: str, payload_digest: str, *, tenant: str = "local"
+    ) -> str | None:
+        """The id of the job that a key made before, if it did.
+
+        What was accepted once stays accepted, even where the same request would be refused now.
+
+        Raises:
+            KeyReused.
+        """
+        with answering():
+            made: Any = self._redis.hmget(
+                f"idem:{kind}:{tenant}:{idempotency_key}", ["id", "digest"]
+            )
+        job_id, digest = made
+        if job_id is not None and digest != payload_digest:
+            raise _key_reused(job_id)
+        return None if job_id is None else str(job_id)
+
     def get(self, job_id: str) -> Job:
         """Raises JobNotFound, also when the record has expired."""
-        with _answering():
+        with answering():
             fields: Any = self._redis.hgetall(f"job:{job_id}")
         if not fields:
             raise JobNotFound(f"no job {job_id}; it never existed, or it ended long ago")
@@ -172,7 +189,7 @@ class JobStore:
         """Jobs of a kind, newest first; `before` is the id of the last one seen."""
         index = f"jobs:{kind}"
         found: list[Job] = []
-        with _answering():
+        with answering():
             rank: Any = self._redis.zrevrank(index, before) if before else None
             if before and rank is None:
                 raise JobNotFound(f"no {kind} job {before} to continue after")
@@ -193,18 +210,18 @@ class JobStore:
         return found[:limit]
 
     def queued(self, kind: Kind) -> int:
-        with _answering():
+        with answering():
             count: Any = self._redis.get(f"queued:{kind}")
         return int(count or 0)
 
     def events(self, job_id: str, *, after: str = "0") -> list[tuple[str, dict[str, str]]]:
         """What happened to a job after stream entry `after`: (entry id, fields), oldest first."""
-        with _answering():
+        with answering():
             entries: Any = self._redis.xrange(f"events:{job_id}", min=f"({after}")
         return list(entries)
 
     def ping(self) -> None:
-        with _answering():
+        with answering():
             self._redis.ping()
 
     # --- what a worker does ----------------------------------------------------------------
@@ -286,12 +303,12 @@ class JobStore:
         return bool(self._call("release", lease.job_id, lease.token, int(counted), why, keep_ms))
 
     def _call(self, script: str, *args: str | float) -> Any:
-        with _answering():
+        with answering():
             return self._scripts[script](args=list(args))
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Redis errors that waiting may cure become StoreUnavailable."""
     try:
         yield
@@ -312,6 +329,10 @@ _read: dict[str, Callable[[str], Any]] = {
 def _job(fields: dict[str, str]) -> Job:
     values = {name: _read.get(name, str)(text) for name, text in fields.items()}
     return Job(**values, cancelling="cancel" in fields)
+
+
+def _key_reused(job_id: str) -> KeyReused:
+    return KeyReused(f"this Idempotency-Key made job {job_id} from another payload; use a new key")
 
 
 def _ms(seconds: float) -> int:
