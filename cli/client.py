@@ -1,0 +1,110 @@
+"""Speaks to a running service over HTTP, in its native API."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import httpx
+
+from core.errors import AppError
+from core.specs import ErasureSpec, GenerationSpec
+
+POLL_S = 0.15
+PATIENCE_S = 60.0
+"""How long the service may be away, being restarted, before a client gives up."""
+
+Resource = dict[str, Any]
+
+
+class ServiceRefused(AppError):
+    """The service answered with a problem; the message is its detail."""
+
+
+class ServiceUnreachable(AppError):
+    pass
+
+
+class JobFailed(AppError):
+    pass
+
+
+class Client:
+    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+        self._http = httpx.Client(base_url=url, timeout=70)
+        self._url = url
+        self._patience_s = patience_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> Resource:
+        return dict(self._call("GET", path).json())
+
+    def post(self, path: str, body: Resource | None = None) -> Resource:
+        return dict(self._call("POST", path, body).json())
+
+    def delete(self, path: str) -> Resource:
+        return dict(self._call("DELETE", path).json())
+
+    def generate(self, spec: GenerationSpec) -> Resource:
+        """Queue it; the generation as it was accepted."""
+        return self.post("/v1/generations", spec.model_dump(mode="json", exclude_none=True))
+
+    def erase(self, spec: ErasureSpec) -> Resource:
+        return self.post("/v1/erasures", spec.model_dump(mode="json", exclude_none=True))
+
+    def image(self, generation: Resource, index: int) -> bytes:
+        return self._call("GET", generation["images"][index]["url"]).content
+
+    def wait(
+        self,
+        path: str,
+        *,
+        on_change: Callable[[Resource], None] = lambda _: None,
+        every_s: float = POLL_S,
+    ) -> Resource:
+        """Poll a job until it has ended.
+
+        Raises:
+            JobFailed: it ended in any state but succeeded.
+        """
+        while True:
+            job = self.get(path)
+            on_change(job)
+            match job["state"]:
+                case "succeeded":
+                    return job
+                case "failed" | "cancelled":
+                    raise JobFailed(f"{job['id']} {job['state']}: {job.get('reason') or ''}")
+            time.sleep(every_s)
+
+    def _call(self, method: str, path: str, body: Resource | None = None) -> httpx.Response:
+        """Raises ServiceRefused, ServiceUnreachable."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                response = self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                # A POST may have been accepted before the line broke: only reads are repeated.
+                if method != "GET" or time.monotonic() > deadline:
+                    raise ServiceUnreachable(
+                        f"no service answers at {self._url} ({error}); `trce up` starts one"
+                    ) from error
+            else:
+                if response.status_code not in {429, 503} or time.monotonic() > deadline:
+                    return _checked(response)
+            time.sleep(0.5)
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    try:
+        problem = response.json()
+        detail = problem.get("detail") or problem.get("title")
+    except ValueError:
+        detail = response.text[:200]
+    raise ServiceRefused(f"{response.status_code}: {detail}")

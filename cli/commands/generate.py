@@ -1,0 +1,55 @@
+"""`trce generate`: pictures from a running service."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.client import Client
+from cli.commands.options import Url
+from core.specs import GenerationSpec
+
+
+def generate(  # noqa: PLR0913  (one for each thing one may want to set)
+    prompt: Annotated[str, typer.Argument(help='What to draw, as in "a cat on a sofa".')],
+    model: Annotated[str, typer.Option(help="A model's id.")] = "default",
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture.")] = None,
+    n: Annotated[int, typer.Option("--count", "-n", help="Pictures, seeds counting up.")] = 1,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance_scale: Annotated[
+        float, typer.Option(help="How strictly to follow the prompt.")
+    ] = 5.0,
+    negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """Draw a prompt and save the pictures as PNG files."""
+    spec = GenerationSpec(
+        model=model,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+        n=n,
+    )
+    console = Console(stderr=True)
+    with Client(url) as client, console.status("queued") as status:
+        accepted = client.generate(spec)
+        generation = client.wait(
+            f"/v1/generations/{accepted['id']}",
+            on_change=lambda job: status.update(_state(job)),
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(generation["images"]):
+            path = out / f"{generation['id'][:8]}-{image['seed']}.png"
+            path.write_bytes(client.image(generation, index))
+            typer.echo(path)
+
+
+def _state(job: dict[str, object]) -> str:
+    progress = job.get("progress")
+    if isinstance(progress, dict) and job["state"] == "running":
+        return f"{progress['stage']} {progress['done']}/{progress['total']}"
+    return str(job["state"])

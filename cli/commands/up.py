@@ -1,0 +1,48 @@
+"""`trce up`: the whole service on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.stack.up import run_stack
+from core.settings import Settings
+from core.telemetry import configure_logs
+
+
+def up(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where models, images and jobs live.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="0 picks a free one.")] = None,
+    inference_workers: Annotated[int | None, typer.Option(help="Processes that draw.")] = None,
+    serve_base: Annotated[
+        bool | None, typer.Option("--serve-base/--erased-only", help="Serve un-erased models too.")
+    ] = None,
+) -> None:
+    """Start broker, HTTP service, inference and trainer workers; Ctrl-C stops them all.
+
+    Nothing accepted is lost by stopping: jobs wait in the data folder for the next start.
+    """
+    given: dict[str, Any] = {
+        "data_dir": data_dir,
+        "host": host,
+        "port": port,
+        "inference_workers": inference_workers,
+        "serve_unerased_base": serve_base,
+    }
+    configure_logs("WARNING")
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    run_stack(settings, on_start=_announce)
+
+
+def _announce(settings: Settings) -> None:
+    url = f"http://{settings.host}:{settings.port}"
+    console = Console(highlight=False)
+    console.print(
+        f"listening on [bold]{url}[/bold]   (API: {url}/docs, ready when {url}/readyz is)"
+    )
+    console.print(f"logs in {settings.logs_dir}; no API keys: only this machine is served")
+    console.print("Ctrl-C stops everything")

@@ -1,0 +1,134 @@
+"""Bring the whole service up on this machine, and down again."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cli.stack.broker import broker_command, broker_url, wait_until_ready
+from cli.stack.supervisor import Member, Supervisor, on_stop_signals
+from core.errors import Misconfigured
+from core.importing import import_base
+from core.registry import ModelRegistry
+from core.settings import SHIPPED_MODELS, Settings
+from core.signing import Signer, Verifier
+
+BROKER_START_S = 30.0
+DRAIN_GRACE_S = 15.0
+"""More than a worker takes to finish or hand back what it holds (worker/runtime.py: DRAIN_S)."""
+
+
+def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> None:
+    """Run until SIGINT or SIGTERM. `on_start` is called once every process has been started.
+
+    Raises:
+        Misconfigured: another stack uses the data folder, the port is taken, no broker ...
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with _exclusive(settings.data_dir / "up.lock"):
+        settings = prepare(settings)
+        supervisor = Supervisor()
+        with on_stop_signals(supervisor.ask_to_stop):
+            try:
+                _start(supervisor, settings)
+                on_start(settings)
+                supervisor.run()
+            finally:
+                supervisor.stop()
+
+
+def prepare(settings: Settings) -> Settings:
+    """First run: make the signing key, import the shipped model; choose broker and port.
+
+    Raises:
+        Misconfigured.
+    """
+    signer = Signer.load_or_create(settings.keys_dir)
+    registry = ModelRegistry(
+        settings.models_dir,
+        Verifier.load(settings.keys_dir),
+        serve_unerased_base=settings.serve_unerased_base,
+        default_model=settings.default_model,
+    )
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    for shipped in sorted(SHIPPED_MODELS.glob("*/model_index.json")):
+        if not registry.path(shipped.parent.name).exists():
+            import_base(shipped.parent, shipped.parent.name, registry, signer)
+    return settings.model_copy(
+        update={
+            "port": settings.port or _free_port(settings.host),
+            "redis_url": settings.redis_url or broker_url(settings.broker_dir),
+        }
+    )
+
+
+def _start(supervisor: Supervisor, settings: Settings) -> None:
+    """Broker first: what needs it may wait for it, but need not."""
+    env = environment(settings)
+    assert settings.redis_url is not None
+    _check_port(settings.host, settings.port)
+
+    def start(name: str, command: list[str], grace_s: float = 10.0) -> None:
+        log_file = settings.logs_dir / f"{name}.log"
+        supervisor.start(Member(name, command, env, log_file, grace_s))
+
+    if settings.redis_url == broker_url(settings.broker_dir):
+        start("broker", broker_command(settings.broker_dir))
+    wait_until_ready(settings.redis_url, within_s=BROKER_START_S)
+    start("service", [sys.executable, "-m", "service"])
+    for role, count in [
+        ("inference", settings.inference_workers),
+        ("trainer", settings.trainer_workers),
+    ]:
+        for number in range(count):
+            name = f"{role}-{number}"
+            start(name, [sys.executable, "-m", "worker", role, "--name", name], DRAIN_GRACE_S)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment variables that make them."""
+    values = settings.model_dump(exclude_none=True)
+    values |= {"data_dir": settings.data_dir.resolve()}
+    redis_url = values.pop("redis_url", None)
+    env = {f"TRCE_{name.upper()}": str(value) for name, value in values.items()}
+    # One thread each, as a rule: numerical libraries would otherwise take every core.
+    env["OMP_NUM_THREADS"] = str(settings.cpu_threads)
+    return env | ({"REDIS_URL": redis_url} if redis_url else {})
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Raises Misconfigured when another process holds it."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise Misconfigured(
+                f"process {file.read().strip() or '?'} runs a stack on {path.parent} already; "
+                "stop it, or choose another folder with --data-dir"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Misconfigured(
+                f"port {port} on {host} cannot be had ({error.strerror}); choose another with --port"
+            ) from error

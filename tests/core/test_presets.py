@@ -1,0 +1,15 @@
+import pytest
+
+from core import presets
+from core.errors import ConceptInvalid
+from core.specs import ErasureSpec
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_makes_a_valid_erasure(name):
+    ErasureSpec(base_model="emoji", concepts=presets.load(name))
+
+
+def test_an_unknown_preset_names_those_there_are():
+    with pytest.raises(ConceptInvalid, match="weapons"):
+        presets.load("kittens")

@@ -1,0 +1,210 @@
+"""The registry returns what is signed and whole, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.errors import (
+    ModelExists,
+    ModelNotFound,
+    ModelNotServed,
+    StatusUnreachable,
+    UntrustedModel,
+)
+from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registry import ModelRegistry, describe
+from core.signing import Signer, Verifier
+from core.specs import Concept, TextualOptions
+
+DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
+EDIT = Edit(
+    base_model="base",
+    base_digest="0" * 64,
+    method="trce",
+    concepts=(Concept(name="pistol", replacement="flower"),),
+    textual=TextualOptions(),
+    seed=0,
+    seconds=1.0,
+)
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer.load_or_create(tmp_path / "keys")
+
+
+@pytest.fixture
+def registry(tmp_path: Path, signer: Signer) -> ModelRegistry:
+    return ModelRegistry(
+        tmp_path / "models",
+        Verifier.load(tmp_path / "keys"),
+        serve_unerased_base=False,
+        default_model="erased",
+    )
+
+
+def add(registry: ModelRegistry, signer: Signer, model_id: str = "erased", **changes) -> Manifest:
+    folder = registry.incoming(model_id)
+    (folder / "unet").mkdir()
+    (folder / "unet" / "weights.safetensors").write_bytes(changes.pop("weights", b"weights"))
+    values = {"edit": EDIT, "status": ModelStatus.CANDIDATE} | changes
+    manifest = describe(
+        folder, model_id=model_id, family="sd1", drawing=DRAWING, code_version="1", **values
+    )
+    return registry.add(manifest, folder, signer)
+
+
+def test_a_model_becomes_visible_whole(registry, signer):
+    add(registry, signer)
+
+    manifest = registry.get("erased")
+    manifest.check_files(registry.path("erased"))
+    assert [found.id for found in registry.all()] == ["erased"]
+
+
+def test_a_model_being_made_is_not_listed(registry):
+    (registry.incoming("half") / "manifest.json").write_text("{}")
+
+    assert registry.all() == []
+    assert registry.untrusted() == {}
+
+
+def test_adding_the_same_model_twice_is_one_model(registry, signer):
+    first = add(registry, signer)
+
+    assert add(registry, signer).content_digest == first.content_digest
+
+
+def test_an_id_is_not_given_to_other_weights(registry, signer):
+    add(registry, signer)
+
+    with pytest.raises(ModelExists):
+        add(registry, signer, weights=b"others")
+
+
+class TestServing:
+    def test_a_candidate_is_not_served_until_promoted(self, registry, signer):
+        add(registry, signer)
+        with pytest.raises(ModelNotServed, match="promote it first"):
+            registry.served("erased")
+
+        registry.set_status("erased", ModelStatus.SERVING, signer)
+
+        assert registry.served("erased").status is ModelStatus.SERVING
+
+    def test_a_retired_model_is_not_served_and_may_come_back(self, registry, signer):
+        add(registry, signer)
+        registry.set_status("erased", ModelStatus.SERVING, signer)
+        registry.set_status("erased", ModelStatus.RETIRED, signer)
+        with pytest.raises(ModelNotServed):
+            registry.served("erased")
+
+        registry.set_status("erased", ModelStatus.SERVING, signer)
+        registry.served("erased")
+
+    def test_a_candidate_cannot_be_retired(self, registry, signer):
+        add(registry, signer)
+
+        with pytest.raises(StatusUnreachable):
+            registry.set_status("erased", ModelStatus.RETIRED, signer)
+
+    def test_an_unerased_base_is_served_only_when_settings_say_so(
+        self, registry, signer, tmp_path
+    ):
+        add(registry, signer, "base", edit=None, status=ModelStatus.SERVING)
+        with pytest.raises(ModelNotServed, match="TRCE_SERVE_UNERASED_BASE"):
+            registry.served("base")
+
+        open_registry = ModelRegistry(
+            tmp_path / "models",
+            Verifier.load(tmp_path / "keys"),
+            serve_unerased_base=True,
+            default_model="base",
+        )
+        assert open_registry.served(open_registry.resolve("default")).id == "base"
+
+
+class TestTampering:
+    """Each of these is found, and named."""
+
+    def alter(self, registry: ModelRegistry, **changes) -> None:
+        path = registry.path("erased") / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    def test_a_changed_status(self, registry, signer):
+        add(registry, signer)
+        self.alter(registry, status="serving")
+
+        with pytest.raises(UntrustedModel, match="signature does not match"):
+            registry.get("erased")
+        assert registry.all() == []
+        assert "erased" in registry.untrusted()
+
+    def test_no_signature(self, registry, signer):
+        add(registry, signer)
+        self.alter(registry, signature=None)
+
+        with pytest.raises(UntrustedModel, match="not signed"):
+            registry.get("erased")
+
+    def test_a_strangers_signature(self, registry, signer, tmp_path):
+        stranger = Signer.load_or_create(tmp_path / "elsewhere")
+        add(registry, signer)
+        registry.get("erased").signed(stranger).write(registry.path("erased"))
+
+        with pytest.raises(UntrustedModel, match="not trusted here"):
+            registry.get("erased")
+
+    def test_a_manifest_of_another_model(self, registry, signer):
+        add(registry, signer)
+        add(registry, signer, "other")
+        registry.get("other").write(registry.path("erased"))
+
+        with pytest.raises(UntrustedModel, match="that of other"):
+            registry.get("erased")
+
+    def test_a_malformed_manifest(self, registry, signer):
+        add(registry, signer)
+        (registry.path("erased") / "manifest.json").write_text('{"id": 1')
+
+        with pytest.raises(UntrustedModel, match="malformed"):
+            registry.get("erased")
+
+    @pytest.mark.parametrize("model_id", ["../keys", "a/b", "", ".", "UPPER", "a" * 200])
+    def test_a_name_that_is_no_model_id(self, registry, model_id):
+        with pytest.raises(ModelNotFound):
+            registry.get(model_id)
+
+    @pytest.mark.parametrize(
+        ("tamper", "said"),
+        [
+            pytest.param(lambda f: f.write_bytes(b"weightz"), "differs", id="flipped bit"),
+            pytest.param(lambda f: f.unlink(), "missing", id="missing file"),
+            pytest.param(
+                lambda f: (f.parent / "extra.bin").write_bytes(b"x"), "not listed", id="extra file"
+            ),
+            pytest.param(
+                lambda f: (f.parent / "link").symlink_to("/etc/hostname"),
+                "not a plain file",
+                id="symbolic link",
+            ),
+        ],
+    )
+    def test_changed_files(self, registry, signer, tamper, said):
+        manifest = add(registry, signer)
+        tamper(registry.path("erased") / "unet" / "weights.safetensors")
+
+        with pytest.raises(UntrustedModel, match=said):
+            manifest.check_files(registry.path("erased"))
+        with pytest.raises(UntrustedModel, match=said):
+            registry.set_status("erased", ModelStatus.SERVING, signer)
+        assert registry.get("erased").status is ModelStatus.CANDIDATE
+
+
+def test_the_content_digest_names_the_weights_and_not_the_status(registry, signer):
+    candidate = add(registry, signer)
+    serving = registry.set_status("erased", ModelStatus.SERVING, signer)
+
+    assert serving.content_digest == candidate.content_digest
+    assert add(registry, signer, "b", weights=b"x").content_digest != candidate.content_digest

@@ -1,0 +1,84 @@
+"""The Celery application of a worker: two tasks of one line, and what happens around them.
+
+Celery's parent process never imports torch; it answers `inspect ping` while the child is busy,
+starts a new child when one dies, and runs the sweeper. The child (started by spawn, so CUDA
+begins clean) owns the device and drains.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, cast, get_args
+
+import structlog
+from celery import signals
+
+from core.errors import Misconfigured
+from core.job_store import JobStore, connect
+from core.queue import TASK_OF_KIND, Wakes, celery_app
+from core.settings import Settings
+from core.sweeper import Sweeper
+from core.telemetry import configure_logs
+from core.terms import terms
+from worker.marks import drain_mark
+
+log = structlog.get_logger()
+
+settings = Settings()
+if settings.redis_url is None:
+    raise Misconfigured("set REDIS_URL; on one machine, `trce up` starts a broker and the workers")
+app = celery_app(settings.redis_url)
+wakes = Wakes(app)
+
+ROLE = os.environ.get("TRCE_ROLE", "")
+OWNER = os.environ.get("TRCE_OWNER", "")
+
+# Set in the child by `begin`; Celery calls tasks as functions, so they find it here.
+_drain: Callable[[], None] | None = None
+
+
+@app.task(name=TASK_OF_KIND["generation"])
+def drain_generations() -> None:
+    assert _drain is not None
+    _drain()
+
+
+@app.task(name=TASK_OF_KIND["erasure"])
+def drain_erasures() -> None:
+    assert _drain is not None
+    _drain()
+
+
+@signals.setup_logging.connect
+def log_as_we_do(**_: Any) -> None:
+    configure_logs()
+
+
+@signals.worker_process_init.connect
+def begin(**_: Any) -> None:
+    """In the child: assemble the worker, and take back what its predecessor held."""
+    from worker.runtime import KIND_OF_ROLE, Role, assemble  # noqa: PLC0415  (imports torch)
+
+    global _drain  # noqa: PLW0603
+    assert ROLE in get_args(Role)
+    role = cast(Role, ROLE)
+    _drain, jobs = assemble(role, OWNER, settings)
+    if again := jobs.take_back(OWNER):
+        log.warning("took back", owner=OWNER, jobs=again)
+    if jobs.queued(KIND_OF_ROLE[role]):
+        wakes.send(KIND_OF_ROLE[role])
+
+
+@signals.worker_ready.connect
+def sweep(**_: Any) -> None:
+    """In the parent."""
+    assert settings.redis_url is not None
+    jobs = JobStore(connect(settings.redis_url), terms(settings))
+    Sweeper(jobs, wakes, tuple(TASK_OF_KIND)).start()
+
+
+@signals.worker_shutting_down.connect
+def tell_child(**_: Any) -> None:
+    """In the parent: the child looks for this mark between steps."""
+    mark = drain_mark(settings.run_dir, OWNER)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()

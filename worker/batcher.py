@@ -1,0 +1,266 @@
+"""The drain loop: claim into free slots, one denoising step, commit what finished, repeat.
+
+Requests join and leave between steps, so nobody waits for a batch to form or to finish. The
+loop ends when there is nothing left to do, and Celery gets its process back.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+import torch
+
+from core.errors import AppError, DeviceOutOfMemory, LeaseLost, RetryableError
+from core.job_store import JobStore
+from core.jobs import GenerationResult, ImageRecord, Lease
+from core.progress import Progress
+from core.specs import GenerationSpec
+from core.storage import Storage
+from diffusion.denoiser import Denoiser, DenoiseRequest
+from worker.heartbeat import Heartbeat
+from worker.pictures import encode_png
+from worker.shelf import Shelf, Variant
+
+log = structlog.get_logger()
+
+PROGRESS_EVERY_S = 0.5
+
+
+@dataclass
+class Drawing:
+    """A claimed generation while it is being drawn."""
+
+    lease: Lease
+    spec: GenerationSpec
+    variant: Variant
+    images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
+    reported_at: float = 0.0
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        return [(self.lease.token, index) for index in range(self.spec.n)]
+
+    @property
+    def drawn(self) -> bool:
+        """Every picture has been decoded; some may not be stored yet."""
+        return len(self.images) == self.spec.n
+
+    @property
+    def steps_done(self) -> int:
+        """Of the picture that is furthest behind."""
+        if self.drawn:
+            return self.spec.num_inference_steps
+        denoiser = self.variant.denoiser
+        return min(denoiser.steps_done(key) for key in self.keys if key[1] not in self.images)
+
+
+class Batcher:
+    def __init__(  # noqa: PLR0913  (what a worker is made of)
+        self,
+        jobs: JobStore,
+        shelf: Shelf,
+        storage: Storage,
+        heartbeat: Heartbeat,
+        *,
+        owner: str,
+        rows: int,
+        lease_s: float,
+        draining: Callable[[], bool],
+        drain_s: float,
+    ) -> None:
+        self._jobs = jobs
+        self._shelf = shelf
+        self._storage = storage
+        self._heartbeat = heartbeat
+        self._owner = owner
+        self._rows = rows
+        self._lease_s = lease_s
+        self._draining = draining
+        self._drain_s = drain_s
+        self._drawings: dict[str, Drawing] = {}
+        self._held_class = ""
+        self._alone = False
+        self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
+
+    @torch.inference_mode()
+    def drain(self) -> None:
+        """Work until nothing waits, or until told to shut down."""
+        shut_down_by: float | None = None
+        while True:
+            if self._draining():
+                shut_down_by = shut_down_by or time.monotonic() + self._drain_s
+                if time.monotonic() > shut_down_by:
+                    self._hand_everything_back()
+            else:
+                self._claim()
+            if not self._drawings:
+                return
+            self._obey_verdicts()
+            self._step()
+            self._commit_stored()
+
+    # --- in --------------------------------------------------------------------------------
+
+    def _claim(self) -> None:
+        free = self._rows - sum(drawing.spec.n for drawing in self._drawings.values())
+        if free <= 0 or self._alone:
+            return
+        leases = self._jobs.claim(
+            "generation",
+            self._owner,
+            slots=free,
+            lease_s=self._lease_s,
+            held=self._held_class,
+            idle=not self._drawings,
+        )
+        if not leases:
+            return
+        # Loading a model may take longer than a lease: beat first.
+        self._heartbeat.hold([*(d.lease for d in self._drawings.values()), *leases])
+        for lease in leases:
+            self._admit(lease)
+        self._hold()
+
+    def _admit(self, lease: Lease) -> None:
+        """Put a job's pictures into the batch, or end the job with the reason it cannot be."""
+        assert isinstance(lease.spec, GenerationSpec)
+        spec = lease.spec
+        try:
+            variant = self._shelf.variant(spec.model)
+            drawing = Drawing(lease, spec, variant)
+            self._join(drawing)
+        except RetryableError as error:
+            self._jobs.try_again(lease, str(error))
+        except AppError as error:
+            log.warning("refused", job=lease.job_id, error=type(error).__name__)
+            self._jobs.fail(lease, str(error))
+        else:
+            self._drawings[lease.token] = drawing
+            self._held_class = spec.model
+            self._alone = lease.alone
+            log.info("drawing", job=lease.job_id, attempt=lease.attempt, model=spec.model)
+
+    def _join(self, drawing: Drawing) -> None:
+        spec, variant = drawing.spec, drawing.variant
+        assert spec.width and spec.height and spec.seed is not None, "admission fills these in"
+        prompt = variant.embed(spec.prompt)
+        guided = spec.guidance_scale > 1
+        negative = variant.embed(spec.negative_prompt) if guided else None
+        for key in drawing.keys:
+            variant.denoiser.join(
+                DenoiseRequest(
+                    key=key,
+                    prompt=prompt,
+                    negative=negative,
+                    seed=spec.seed + key[1],
+                    num_inference_steps=spec.num_inference_steps,
+                    guidance_scale=spec.guidance_scale,
+                    width_px=spec.width,
+                    height_px=spec.height,
+                )
+            )
+
+    # --- forward ---------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        """One denoising step of everything, and the decoding of what is done."""
+        for denoiser in self._denoisers():
+            try:
+                finished = denoiser.step()
+                pictures = denoiser.decode([done.latents for done in finished])
+            except torch.cuda.OutOfMemoryError:
+                self._give_up(denoiser, DeviceOutOfMemory("the device ran out of memory"))
+                continue
+            except AppError as error:
+                self._give_up(denoiser, error)
+                continue
+            for done, picture in zip(finished, pictures, strict=True):
+                token, index = done.key  # type: ignore[misc]  # the keys are ours, see Drawing
+                drawing = self._drawings[token]
+                drawing.images[index] = self._encoders.submit(self._store, drawing, index, picture)
+        self._heartbeat.step()
+        for drawing in self._drawings.values():
+            self._report(drawing)
+
+    def _denoisers(self) -> list[Denoiser]:
+        """Those with rows, each once."""
+        waiting = [d.variant.denoiser for d in self._drawings.values() if not d.drawn]
+        return list({id(denoiser): denoiser for denoiser in waiting}.values())
+
+    def _store(self, drawing: Drawing, index: int, picture: object) -> ImageRecord:
+        """Under the attempt's token: what a worker without a lease stores, nobody sees."""
+        seed = (drawing.spec.seed or 0) + index
+        key = f"generations/{drawing.lease.job_id}/{drawing.lease.token}/{index}.png"
+        self._storage.put(key, encode_png(picture, drawing.spec, seed, drawing.variant))
+        return ImageRecord(key=key, seed=seed)
+
+    def _report(self, drawing: Drawing) -> None:
+        now = time.monotonic()
+        if now - drawing.reported_at < PROGRESS_EVERY_S:
+            return
+        drawing.reported_at = now
+        steps = drawing.spec.num_inference_steps
+        self._jobs.report(
+            drawing.lease, Progress(stage="denoising", done=drawing.steps_done, total=steps)
+        )
+
+    # --- out -------------------------------------------------------------------------------
+
+    def _commit_stored(self) -> None:
+        """End the jobs whose pictures are all in storage; wait for them if nothing else is left."""
+        drawn = [drawing for drawing in self._drawings.values() if drawing.drawn]
+        nothing_else = len(drawn) == len(self._drawings)
+        for drawing in drawn:
+            if not nothing_else and not all(image.done() for image in drawing.images.values()):
+                continue
+            try:
+                images = tuple(drawing.images[i].result() for i in range(drawing.spec.n))
+            except OSError as error:
+                log.exception("not stored", job=drawing.lease.job_id)
+                self._jobs.try_again(drawing.lease, f"a picture could not be stored: {error}")
+            else:
+                result = GenerationResult(model=drawing.variant.model_id, images=images)
+                kept = self._jobs.succeed(drawing.lease, result.model_dump(mode="json"))
+                log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
+            self._forget(drawing)
+        self._hold()
+
+    def _obey_verdicts(self) -> None:
+        """Stop the work on what was cancelled, or belongs to another worker now."""
+        for drawing in list(self._drawings.values()):
+            match self._heartbeat.verdict(drawing.lease):
+                case None:
+                    continue
+                case "cancelled":
+                    self._jobs.acknowledge_cancel(drawing.lease)
+                    log.info("cancelled", job=drawing.lease.job_id)
+                case "lost":
+                    log.warning(LeaseLost.__name__, job=drawing.lease.job_id)
+            self._forget(drawing)
+
+    def _give_up(self, denoiser: Denoiser, error: AppError) -> None:
+        """End the jobs in a batch that failed as a whole."""
+        for drawing in list(self._drawings.values()):
+            if drawing.variant.denoiser is denoiser and not drawing.drawn:
+                if isinstance(error, RetryableError) or len(self._drawings) > 1:
+                    # Alone, next time: then only the one at fault fails.
+                    self._jobs.try_again(drawing.lease, str(error))
+                else:
+                    self._jobs.fail(drawing.lease, str(error))
+                self._forget(drawing)
+
+    def _hand_everything_back(self) -> None:
+        for drawing in list(self._drawings.values()):
+            self._jobs.hand_back(drawing.lease, "its worker is shutting down")
+            self._forget(drawing)
+
+    def _forget(self, drawing: Drawing) -> None:
+        for key in drawing.keys:
+            drawing.variant.denoiser.leave(key)
+        del self._drawings[drawing.lease.token]
+        self._alone = False
+
+    def _hold(self) -> None:
+        self._heartbeat.hold([drawing.lease for drawing in self._drawings.values()])

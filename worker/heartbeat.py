@@ -1,0 +1,148 @@
+"""The heartbeat of a worker: a child process that keeps its leases alive.
+
+A thread would starve whenever a C call holds the interpreter lock, as loading or compiling a
+model does for seconds; a process does not. It also notices what a thread cannot: that no step
+has been finished for too long. Then it kills the worker, whose supervisor starts another.
+
+    worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
+    child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled", ...}
+
+When the worker dies its end of the pipe closes, and the child ends.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+from core.children import start_child
+from core.errors import StoreUnavailable
+from core.job_store import JobStore, Verdict, connect
+from core.jobs import Lease
+from core.settings import Settings
+from core.workers import WorkerRoll
+from worker.marks import beat_file
+
+MAX_PERIOD_S = 1.0
+READ_BYTES = 1 << 16
+
+
+class Heartbeat:
+    """The worker's side."""
+
+    def __init__(self, owner: str) -> None:
+        self._verdicts: dict[str, Verdict] = {}
+        self._leases: list[tuple[str, str]] = []
+        self._process = start_child(
+            [sys.executable, "-m", "worker.heartbeat", owner, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        threading.Thread(target=self._listen, name="heartbeat", daemon=True).start()
+
+    def hold(self, leases: Iterable[Lease]) -> None:
+        """From now on, keep these leases alive and no others."""
+        held = [(lease.job_id, lease.token) for lease in leases]
+        if held != self._leases:
+            self._leases = held
+            self._tell({"leases": held})
+
+    def step(self) -> None:
+        """The worker has got somewhere: it does not hang."""
+        self._tell({"step": 1})
+
+    def verdict(self, lease: Lease) -> Verdict | None:
+        """Why the work on a lease is to stop, if it is."""
+        return self._verdicts.get(f"{lease.job_id}:{lease.token}")
+
+    def close(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait(5)
+
+    def _tell(self, message: dict[str, object]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._verdicts = json.loads(line)
+
+
+class Pulse:
+    """The child's side: beats, watches for a hang, writes the beat file."""
+
+    def __init__(
+        self, jobs: JobStore, roll: WorkerRoll, owner: str, worker_pid: int, settings: Settings
+    ) -> None:
+        self._jobs = jobs
+        self._roll = roll
+        self._owner = owner
+        self._worker_pid = worker_pid
+        self._lease_s = settings.lease_s
+        self._step_timeout_s = settings.step_timeout_s
+        self._beat_file = beat_file(settings.run_dir, owner)
+        self._beat_file.parent.mkdir(parents=True, exist_ok=True)
+        self._leases: list[tuple[str, str]] = []
+        self._last_step = time.monotonic()
+        self._told: dict[str, Verdict] = {}
+        self._unread = b""
+
+    def run(self) -> None:
+        """Until the worker closes its end."""
+        period_s = min(MAX_PERIOD_S, self._lease_s / 3)
+        due = time.monotonic()
+        while True:
+            ready, _, _ = select.select([0], [], [], max(0.0, due - time.monotonic()))
+            if ready and not self._read():
+                return
+            if time.monotonic() >= due:
+                self._beat()
+                due = time.monotonic() + period_s
+
+    def _read(self) -> bool:
+        """Take in what the worker says; False at its end."""
+        data = os.read(0, READ_BYTES)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            self._last_step = time.monotonic()
+            if "leases" in message:
+                self._leases = [(job_id, token) for job_id, token in message["leases"]]
+        return bool(data)
+
+    def _beat(self) -> None:
+        if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
+            os.kill(self._worker_pid, signal.SIGKILL)
+            return
+        self._beat_file.touch()
+        try:
+            self._roll.beat(self._owner)
+            verdicts = self._jobs.beat(self._leases, lease_s=self._lease_s) if self._leases else {}
+        except StoreUnavailable:
+            return  # the leases may lapse; then the fencing token decides
+        tokens = dict(self._leases)
+        told = {f"{job_id}:{tokens[job_id]}": verdict for job_id, verdict in verdicts.items()}
+        if told != self._told:
+            self._told = told
+            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.flush()
+
+
+def main() -> None:
+    owner, worker_pid = sys.argv[1], int(sys.argv[2])
+    settings = Settings()
+    assert settings.redis_url is not None
+    client = connect(settings.redis_url, retry_s=settings.lease_s / 6)
+    Pulse(JobStore(client, {}), WorkerRoll(client), owner, worker_pid, settings).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""Files by which the processes of one worker, and who watches them, tell each other things."""
+
+from pathlib import Path
+
+
+def beat_file(run_dir: Path, owner: str) -> Path:
+    """Touched with every beat: a container's health check looks at its age."""
+    return run_dir / f"{owner}.alive"
+
+
+def drain_mark(run_dir: Path, owner: str) -> Path:
+    """While this file exists, the worker is shutting down.
+
+    Celery tells only its parent process of a SIGTERM; the child, which works, looks here.
+    """
+    return run_dir / f"{owner}.draining"

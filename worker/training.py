@@ -1,0 +1,185 @@
+"""Erasure jobs: the trainer as a subprocess, watched, fenced, and registered when it succeeds.
+
+A process of its own: it may be killed at any moment without taking the worker along, and it
+gives back every byte of memory when it ends.
+"""
+
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from core.children import start_child, stop_child
+from core.errors import AppError, JobCancelled, LeaseLost, ModelUnsupported
+from core.job_store import JobStore
+from core.jobs import ErasureResult, Lease
+from core.manifests import Manifest
+from core.progress import Progress
+from core.registry import ModelRegistry
+from core.signing import Signer
+from core.specs import ErasureSpec
+from worker.heartbeat import Heartbeat
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.25
+GRACE_S = 20.0
+USER_ERROR = 2
+"""The trainer's exit code for a job that cannot succeed as it stands."""
+MAX_NAME_CHARS = 60
+
+
+class TrainerFailed(AppError):
+    """The job's own fault; trying again would end the same way."""
+
+
+class TrainerCrashed(AppError):
+    """Not the job's fault, as far as one can tell."""
+
+
+class ShuttingDown(AppError):
+    """The worker is told to stop."""
+
+
+class Trainings:
+    """Runs the erasure jobs of one worker, one after the other."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        jobs: JobStore,
+        registry: ModelRegistry,
+        signer: Signer,
+        heartbeat: Heartbeat,
+        *,
+        owner: str,
+        lease_s: float,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._jobs = jobs
+        self._registry = registry
+        self._signer = signer
+        self._heartbeat = heartbeat
+        self._owner = owner
+        self._lease_s = lease_s
+        self._draining = draining
+
+    def drain(self) -> None:
+        """Work until nothing waits, or until told to shut down."""
+        while not self._draining():
+            leases = self._jobs.claim(
+                "erasure", self._owner, slots=1, lease_s=self._lease_s, idle=True
+            )
+            if not leases:
+                return
+            self._heartbeat.hold(leases)
+            self._run(leases[0])
+            self._heartbeat.hold([])
+
+    def _run(self, lease: Lease) -> None:
+        """One attempt at one job, to whatever end."""
+        started = time.monotonic()
+        log.info("erasing", job=lease.job_id, attempt=lease.attempt)
+        scratch = self._registry.incoming(f"{lease.job_id}-{lease.token}")
+        try:
+            manifest = self._erase(lease, scratch)
+        except LeaseLost:
+            log.warning("fenced off", job=lease.job_id)
+        except JobCancelled:
+            self._jobs.acknowledge_cancel(lease)
+        except ShuttingDown as error:
+            self._jobs.hand_back(lease, str(error))
+        except TrainerCrashed as error:
+            self._jobs.try_again(lease, str(error))
+        except AppError as error:
+            self._jobs.fail(lease, str(error))
+        else:
+            result = ErasureResult(
+                erased_model=manifest.id, seconds=round(time.monotonic() - started, 3)
+            )
+            kept = self._jobs.succeed(lease, result.model_dump(mode="json"))
+            log.info("erased" if kept else "fenced off", job=lease.job_id, model=manifest.id)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _erase(self, lease: Lease, scratch: Path) -> Manifest:
+        spec = lease.spec
+        assert isinstance(spec, ErasureSpec)
+        base = self._registry.get(spec.base_model)
+        if base.kind != "base":
+            raise ModelUnsupported(f"{base.id} is an erased model; erase from its base instead")
+        base.check_files(self._registry.path(base.id))
+        (scratch / "spec.json").write_text(spec.model_dump_json())
+        out = scratch / "model"
+        trainer = start_child(
+            [
+                *(sys.executable, "-m", "trainer", scratch / "spec.json"),
+                *("--base", self._registry.path(base.id)),
+                *("--out", out),
+                *("--model-id", model_id(spec, lease.job_id)),
+                *("--progress", "json"),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        self._watch(trainer, lease)
+        return self._registry.add(Manifest.read(out), out, self._signer)
+
+    def _watch(self, trainer: "subprocess.Popen[bytes]", lease: Lease) -> None:
+        """Pass progress on until the trainer ends; end it when the job is not to go on.
+
+        Raises:
+            TrainerFailed, TrainerCrashed, JobCancelled, LeaseLost, ShuttingDown.
+        """
+        assert trainer.stdout is not None
+        last_words = ""
+        try:
+            for line in _lines(trainer.stdout.fileno()):
+                self._heartbeat.step()
+                match self._heartbeat.verdict(lease):
+                    case "cancelled":
+                        raise JobCancelled(f"job {lease.job_id} was cancelled")
+                    case "lost":
+                        raise LeaseLost(f"job {lease.job_id} has another worker now")
+                if self._draining():
+                    raise ShuttingDown("its worker is shutting down")
+                if line and "error" not in json.loads(line):
+                    self._jobs.report(lease, Progress.model_validate_json(line))
+                last_words = line or last_words
+        finally:
+            code = stop_child(trainer, grace_s=GRACE_S)
+        if code == USER_ERROR:
+            raise TrainerFailed(json.loads(last_words)["error"]["detail"])
+        if code != 0:
+            name = signal.Signals(-code).name if code < 0 else str(code)
+            raise TrainerCrashed(f"the trainer ended with {name}")
+
+
+def model_id(spec: ErasureSpec, job_id: str) -> str:
+    """The same for every attempt at a job, so that a second one finds the first one's model."""
+    what = spec.preset or "-".join(concept.name for concept in spec.concepts)
+    words = re.sub(r"[^a-z0-9]+", "-", f"{spec.base_model}-{what}".lower()).strip("-")
+    return f"{words[:MAX_NAME_CHARS].rstrip('-')}-{job_id[:8]}"
+
+
+def _lines(file: int) -> Iterator[str]:
+    """Lines as they come, and an empty one whenever nothing came for a while; ends at EOF."""
+    unread = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        while True:
+            if not selector.select(LOOK_EVERY_S):
+                yield ""
+                continue
+            data = os.read(file, 1 << 16)
+            if not data:
+                return
+            *lines, unread = (unread + data).split(b"\n")
+            yield from (line.decode() for line in lines if line)
