@@ -1,0 +1,5 @@
+"""`python -m service`."""
+
+from service.main import run
+
+run()

@@ -1,0 +1,82 @@
+"""The outermost layer: a request id, one log line, and the last resort for unexpected errors.
+
+Nothing a client sent is logged but the method and the path: no query, no body, and of an
+unexpected error its type and where it arose, since messages and locals may quote a prompt.
+"""
+
+import re
+import time
+import traceback
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import problem
+
+HEADER = "x-request-id"
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_LOGGED_PATH = 200
+
+log = structlog.get_logger(__name__)
+
+
+class Access:
+    """Pure ASGI, so that it neither buffers nor spawns a task."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get(HEADER, ""))
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = time.perf_counter()
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  (the last resort)
+            log.error("unexpected error", error=_names(error), frames=_frames(error))  # noqa: TRY400
+            if status is not None:
+                raise RuntimeError("the response was broken off; see the log before") from None
+            response = problem(scope["path"], 500, "something broke here; the log says what")
+            await response(scope, receive, send_with_id)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"][:MAX_LOGGED_PATH],
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+            )
+
+
+def _request_id(offered: str) -> str:
+    return offered if SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _names(error: BaseException) -> list[str]:
+    """The error's type, then those of its causes."""
+    names, link = [], error.__cause__ or error.__context__
+    names.append(f"{type(error).__module__}.{type(error).__qualname__}")
+    while link is not None:
+        names.append(f"{type(link).__module__}.{type(link).__qualname__}")
+        link = link.__cause__ or link.__context__
+    return names
+
+
+def _frames(error: BaseException) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]

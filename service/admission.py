@@ -1,0 +1,121 @@
+"""The desk: decides whether a request becomes a job, and completes it when it does."""
+
+import hashlib
+import secrets
+import uuid
+
+from core import presets
+from core.errors import Invalid, SizeNotDrawable
+from core.job_store import JobStore, Kind
+from core.jobs import Job
+from core.manifests import Drawing
+from core.queue import Wakes
+from core.registry import ModelRegistry
+from core.signing import canonical
+from core.specs import ErasureSpec, GenerationSpec, JobSpec
+
+# Small enough for every client's number type.
+SEEDS = 2**32
+
+
+class AdmissionDesk:
+    """Everything is checked before the one atomic write, so a refusal leaves no trace.
+
+    Both verbs raise KeyReused, QueueFull, TenantQueueFull and StoreUnavailable.
+    """
+
+    def __init__(self, jobs: JobStore, wakes: Wakes, registry: ModelRegistry) -> None:
+        self._jobs = jobs
+        self._wakes = wakes
+        self._registry = registry
+
+    def admit_generation(self, spec: GenerationSpec, *, idempotency_key: str = "") -> Job:
+        """Queue a generation, its model, size and seed fixed.
+
+        Raises:
+            ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable.
+        """
+        digest = _digest(spec)
+        if earlier := self._earlier("generation", idempotency_key, digest):
+            return earlier
+        model = self._registry.served(self._registry.resolve(spec.model))
+        native = model.drawing.native_px
+        width, height = spec.width or native, spec.height or native
+        _check_side("width", width, model.drawing)
+        _check_side("height", height, model.drawing)
+        seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
+        fixed = {"model": model.id, "width": width, "height": height, "seed": seed}
+        complete = spec.model_copy(update=fixed)
+        submission = self._jobs.submit(
+            uuid.uuid4().hex,
+            complete,
+            queue_class=model.id,
+            cost=spec.n,
+            alone=spec.strict,
+            idempotency_key=idempotency_key,
+            payload_digest=digest,
+        )
+        self._wakes.send("generation")
+        return self._jobs.get(submission.job_id)
+
+    def admit_erasure(self, spec: ErasureSpec, *, idempotency_key: str = "") -> Job:
+        """Queue an erasure.
+
+        Raises:
+            ModelNotFound, UntrustedModel, ConceptInvalid, Invalid.
+        """
+        digest = _digest(spec)
+        if earlier := self._earlier("erasure", idempotency_key, digest):
+            return earlier
+        base = self._registry.get(self._registry.resolve(spec.base_model))
+        if base.kind != "base":
+            bases = [one.id for one in self._registry.all() if one.kind == "base"]
+            raise Invalid(
+                f"base_model: {base.id} is an erased model; erasure starts from a base model: "
+                f"{', '.join(bases) or 'there is none here'}"
+            )
+        _check_concepts(spec)
+        submission = self._jobs.submit(
+            uuid.uuid4().hex,
+            spec.model_copy(update={"base_model": base.id}),
+            queue_class=base.id,
+            idempotency_key=idempotency_key,
+            payload_digest=digest,
+        )
+        self._wakes.send("erasure")
+        return self._jobs.get(submission.job_id)
+
+    def _earlier(self, kind: Kind, idempotency_key: str, digest: str) -> Job | None:
+        """A retry gets its job back even if the same request would be refused by now."""
+        if not idempotency_key:
+            return None
+        job_id = self._jobs.made_by(kind, idempotency_key, digest)
+        return None if job_id is None else self._jobs.get(job_id)
+
+
+def _digest(spec: JobSpec) -> str:
+    """Names the request as it was sent: before anything was chosen for it."""
+    return hashlib.sha256(canonical(spec.model_dump(mode="json"))).hexdigest()
+
+
+def _check_side(name: str, side_px: int, drawing: Drawing) -> None:
+    """Raises SizeNotDrawable."""
+    step, largest = (
+        drawing.multiple_px,
+        drawing.max_px // drawing.multiple_px * drawing.multiple_px,
+    )
+    if side_px % step == 0 and step <= side_px <= largest:
+        return
+    nearest = min(max(round(side_px / step) * step, step), largest)
+    raise SizeNotDrawable(
+        f"{name}: this model cannot draw {side_px} px; sides are multiples of {step} "
+        f"up to {largest}, and the nearest is {nearest}"
+    )
+
+
+def _check_concepts(spec: ErasureSpec) -> None:
+    """Raises ConceptInvalid, Invalid."""
+    concepts = spec.concepts if spec.preset is None else presets.load(spec.preset)
+    erased = {word.casefold() for concept in concepts for word in concept.words}
+    if both := sorted(erased & {word.casefold() for word in spec.textual.protect}):
+        raise Invalid(f"textual.protect: also to be erased: {', '.join(both)}; protect others")

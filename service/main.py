@@ -1,0 +1,95 @@
+"""The service as a process: `python -m service`. Settings are read here and passed on."""
+
+import ipaddress
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from core.errors import Misconfigured
+from core.settings import Settings
+from core.telemetry import configure_logs
+from core.version import CODE_VERSION
+from service.access import Access
+from service.bodies import BodyLimit
+from service.openapi import DESCRIPTION, TAGS, Api
+from service.problems import answer_with_problems
+from service.routes import erasures, generations, health, models, presets
+from service.wiring import wire
+
+GRACE_S = 5
+"""How long requests may go on after the process was told to stop."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Raises Misconfigured."""
+    parts = wire(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.sweeper.start()
+        yield
+        parts.sweeper.stop()
+        parts.client.close()
+
+    app = Api(
+        title="TRCE service",
+        version=CODE_VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.parts = parts
+    for noun in (generations, erasures, models, presets):
+        app.include_router(noun.router, prefix="/v1")
+    app.include_router(health.router)
+    answer_with_problems(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Access)  # added last, so it is the outermost
+    return app
+
+
+class Server(uvicorn.Server):
+    """Tells those who wait for a job that they are not to, so that it can stop at once."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.parts.closing.set()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
+
+
+def require_loopback(host: str) -> None:
+    """Raises Misconfigured: whoever reaches the service may use it, so only this machine may."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise Misconfigured(
+            f"TRCE_HOST={host} would let other machines in, and there are no API keys yet; "
+            "use 127.0.0.1, and a proxy that authenticates in front of it"
+        )
+
+
+def run() -> None:
+    settings = Settings()
+    configure_logs()
+    try:
+        require_loopback(settings.host)
+        app = create_app(settings)
+    except Misconfigured as error:
+        sys.exit(f"cannot start: {error}")
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # service.access logs requests
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    Server(config).run()

@@ -1,0 +1,44 @@
+"""The OpenAPI document: FastAPI's, with our problem documents in place of its own errors."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.problems import MEDIA_TYPE, Problem, refusals
+
+DESCRIPTION = """
+Text to image on Stable Diffusion models from which concepts can be erased.
+
+Ask for pictures at `/v1/generations`, have concepts erased at `/v1/erasures`, promote the
+result at `/v1/models/{id}/promotion`. Every error is an RFC 9457 problem document.
+"""
+TAGS = [
+    {"name": "generations", "description": "Pictures of a prompt."},
+    {"name": "erasures", "description": "Models from which concepts are erased."},
+    {"name": "models", "description": "What is installed, and what is served."},
+    {"name": "presets", "description": "Concept lists that ship with the service."},
+    {"name": "health", "description": "For load balancers and supervisors."},
+]
+UNUSED = ("HTTPValidationError", "ValidationError")
+
+
+class Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        schemas = document["components"]["schemas"]
+        for name in UNUSED:
+            schemas.pop(name, None)
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs"))
+        schemas["Problem"] = problem
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                _replace_validation(operation["responses"])
+        return document
+
+
+def _replace_validation(responses: dict[str, Any]) -> None:
+    """FastAPI declares its own 422 wherever there is a parameter."""
+    declared = responses.get("422")
+    if declared is not None and MEDIA_TYPE not in declared["content"]:
+        responses["422"] = refusals(422)[422]

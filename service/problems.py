@@ -1,0 +1,178 @@
+"""Errors become HTTP here, and nowhere else: RFC 9457 problem documents from one table."""
+
+import json
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from core import errors
+from core.errors import AppError
+
+# The nearest class in an error's ancestry decides. What is not listed is our fault: 500.
+STATUS: dict[type[AppError], int] = {
+    errors.Invalid: 422,
+    errors.KeyReused: 422,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.UntrustedModel: 409,
+    errors.TenantQueueFull: 429,
+    errors.QueueFull: 503,
+    errors.StoreUnavailable: 503,
+}
+RETRY_AFTER_S: dict[type[AppError], int] = {
+    errors.ImageNotReady: 1,
+    errors.StoreUnavailable: 2,
+    errors.QueueFull: 5,
+    errors.TenantQueueFull: 5,
+}
+MEDIA_TYPE = "application/problem+json"
+MAX_FIELD_PROBLEMS = 20
+MAX_FIELD_CHARS = 100
+
+# What FastAPI says -> what helps.
+CLEARER = {
+    "Not Found": "no such address; /docs lists what there is",
+    "Method Not Allowed": "this address does not take this method; the Allow header lists those",
+    "There was an error parsing the body": "the body cannot be read: send JSON in UTF-8, "
+    "not deeply nested, with numbers of ordinary length",
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field, and what would be right."""
+
+    field: str
+    problem: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes one."""
+
+    type: str
+    """Names the kind of error; stable, unlike the texts."""
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[FieldProblem] = []
+    """For a 422: each field that is not acceptable."""
+    missing: list[str] = []
+    """For a service that is not ready: what it waits for."""
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Make every error of `app` a problem document; `service.access` sees to unexpected ones."""
+    app.add_exception_handler(AppError, _from_app_error)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(HTTPException, _from_http_exception)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may refuse with these statuses (and, as all may, 500)."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in (*statuses, 500)
+    }
+
+
+def problem(  # noqa: PLR0913
+    path: str,
+    status: int,
+    detail: str,
+    *,
+    title: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    fields: list[FieldProblem] | None = None,
+    missing: list[str] | None = None,
+) -> Response:
+    """The response that tells a client what went wrong."""
+    title = title or HTTPStatus(status).phrase
+    document = Problem(
+        type="urn:problem:" + re.sub(r"[^a-z]+", "-", title.lower()),
+        title=title,
+        status=status,
+        detail=detail,
+        instance=path,
+        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+        errors=fields or [],
+        missing=missing or [],
+    )
+    # ASCII: a lone surrogate that came in as a field's name must not break the answer.
+    content = json.dumps(document.model_dump(exclude_defaults=True))
+    return Response(content, status, headers, media_type=MEDIA_TYPE)
+
+
+def _from_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    family = type(error).__mro__
+    status = next((STATUS[kind] for kind in family if kind in STATUS), None)
+    if status is None:
+        raise error
+    wait_s = next((RETRY_AFTER_S[kind] for kind in family if kind in RETRY_AFTER_S), None)
+    return problem(
+        request.url.path,
+        status,
+        error.detail,
+        title=_words(type(error).__name__),
+        headers=None if wait_s is None else {"Retry-After": str(wait_s)},
+    )
+
+
+def _from_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        reason = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
+        return problem(request.url.path, 400, f"the body is not JSON: {reason}")
+    fields = [_field_problem(one) for one in found[:MAX_FIELD_PROBLEMS]]
+    detail = "; ".join(f"{one.field}: {one.problem}" for one in fields[:3])
+    if len(found) > len(fields[:3]):
+        detail += f"; and {len(found) - 3} more"
+    return problem(request.url.path, 422, detail, title="Invalid request", fields=fields)
+
+
+def _from_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = CLEARER.get(error.detail, error.detail)
+    return problem(request.url.path, error.status_code, detail, headers=error.headers)
+
+
+def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
+    """Never repeats what was sent: a prompt does not belong into an error."""
+    place = [str(part) for part in error["loc"]]
+    field = ".".join(place[1:]) or place[0]
+    match error["type"]:
+        case "extra_forbidden":
+            text = "there is no such field; leave it out"
+        case "missing" if len(place) == 1:
+            text = "a JSON object is required"
+        case "string_unicode":
+            text = "must be Unicode text; surrogates come in pairs only"
+        case "model_attributes_type":
+            text = "a JSON object is required"
+        case "string_pattern_mismatch" if error["ctx"]["pattern"] == r"^[^\x00]*$":
+            text = "may not contain the NUL character"
+        case _:
+            text = str(error["msg"]).removeprefix("Value error, ")
+    return FieldProblem(field=_storable(field)[:MAX_FIELD_CHARS], problem=_storable(text))
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _words(name: str) -> str:
+    """JobNotFound -> Job not found."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).capitalize()

@@ -1,0 +1,48 @@
+"""Jobs of one kind, as clients may read and cancel them."""
+
+import re
+
+from core.errors import JobNotFound
+from core.job_store import JobStore, Kind
+from core.jobs import Job
+
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Records:
+    """All verbs raise StoreUnavailable while Redis does not answer."""
+
+    def __init__(self, jobs: JobStore, kind: Kind) -> None:
+        self._jobs = jobs
+        self._kind = kind
+
+    def get(self, job_id: str) -> Job:
+        """Raises JobNotFound, also for a job of another kind."""
+        self._check(job_id)
+        job = self._jobs.get(job_id)
+        if job.spec.kind != self._kind:
+            raise JobNotFound(f"{job_id} is a job of another kind, no {self._kind}")
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Raises JobNotFound, JobEnded."""
+        self.get(job_id)
+        return self._jobs.cancel(job_id)
+
+    def page(self, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
+        """Up to `limit` jobs, newest first, and whether there are more.
+
+        Args:
+            after: the id of the last job of the page before.
+
+        Raises:
+            JobNotFound: there is no job `after`.
+        """
+        if after is not None:
+            self._check(after)
+        jobs = self._jobs.latest(self._kind, limit=limit + 1, before=after)
+        return jobs[:limit], len(jobs) > limit
+
+    def _check(self, job_id: str) -> None:
+        if not JOB_ID.fullmatch(job_id):
+            raise JobNotFound(f"no {self._kind} has this id; ids are 32 hexadecimal digits")

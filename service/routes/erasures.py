@@ -1,0 +1,106 @@
+"""/v1/erasures: have concepts erased from a base model; the result is a candidate model."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends, Response
+
+from core.jobs import Job, JobState
+from core.progress import Progress
+from core.specs import ErasureSpec
+from service.bodies import require_json
+from service.headers import After, IdempotencyKey, Limit
+from service.lists import Page, Resource
+from service.problems import refusals
+from service.wiring import InParts
+
+router = APIRouter(prefix="/erasures", tags=["erasures"])
+
+POLL_AFTER_S = "5"
+EXAMPLES = {
+    "preset": {
+        "summary": "A list of concepts that ships with the service",
+        "value": {"base_model": "default", "preset": "weapons"},
+    },
+    "own concepts": {
+        "summary": "Concepts of your own, and neighbours to protect",
+        "value": {
+            "base_model": "default",
+            "concepts": [
+                {
+                    "name": "dagger",
+                    "synonyms": ["knife", "blade"],
+                    "replacement": "spoon",
+                    "kind": "object",
+                }
+            ],
+            "textual": {"preserve": 0.2, "protect": ["fork", "scissors"]},
+        },
+    },
+}
+ErasureBody = Annotated[ErasureSpec, Body(openapi_examples=EXAMPLES)]
+
+
+class Erasure(Resource):
+    object: Literal["erasure"] = "erasure"
+    state: JobState
+    cancelling: bool
+    """Cancelled while it ran; its trainer stops soon."""
+    base_model: str
+    erased_model: str | None
+    """The id of the result, a candidate until it is promoted."""
+    created_at: float
+    """Unix time in seconds, as all times here."""
+    started_at: float | None
+    finished_at: float | None
+    attempt: int
+    progress: Progress | None
+    request: ErasureSpec
+    reason: str | None
+    """Why it failed."""
+
+    @classmethod
+    def of(cls, job: Job) -> "Erasure":
+        assert isinstance(job.spec, ErasureSpec)
+        return cls(
+            **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            base_model=job.spec.base_model,
+            erased_model=job.erasure.erased_model if job.erasure else None,
+            request=job.spec,
+        )
+
+
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
+)
+def create_erasure(
+    spec: ErasureBody,
+    parts: InParts,
+    response: Response,
+    idempotency_key: IdempotencyKey = "",
+) -> Erasure:
+    """Queue an erasure. `Location` says where to poll, `Retry-After` when."""
+    job = parts.desk.admit_erasure(spec, idempotency_key=idempotency_key)
+    response.headers["Location"] = f"/v1/erasures/{job.id}"
+    response.headers["Retry-After"] = POLL_AFTER_S
+    return Erasure.of(job)
+
+
+@router.get("", responses=refusals(404, 422, 503))
+def list_erasures(parts: InParts, limit: Limit = 20, after: After = None) -> Page[Erasure]:
+    """Erasures, newest first."""
+    jobs, has_more = parts.erasures.page(limit=limit, after=after)
+    return Page.of([Erasure.of(job) for job in jobs], has_more=has_more)
+
+
+@router.get("/{erasure_id}", responses=refusals(404, 503))
+def read_erasure(erasure_id: str, parts: InParts) -> Erasure:
+    return Erasure.of(parts.erasures.get(erasure_id))
+
+
+@router.delete("/{erasure_id}", responses=refusals(404, 409, 503))
+def cancel_erasure(erasure_id: str, parts: InParts) -> Erasure:
+    """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
+    return Erasure.of(parts.erasures.cancel(erasure_id))

@@ -1,0 +1,170 @@
+"""/v1/generations: ask for pictures, poll until they are drawn, fetch them."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from core.errors import ImageNotFound, ImageNotReady
+from core.jobs import Job, JobState
+from core.progress import Progress
+from core.specs import GenerationSpec
+from service.bodies import require_json
+from service.headers import After, IdempotencyKey, Limit, Prefer
+from service.lists import Page, Resource
+from service.problems import refusals
+from service.waiting import ended, wait_s
+from service.wiring import InParts
+
+router = APIRouter(prefix="/generations", tags=["generations"])
+
+POLL_AFTER_S = "1"
+EXAMPLES = {
+    "smallest": {"summary": "A prompt is enough", "value": {"prompt": "a red apple"}},
+    "all": {
+        "summary": "Every choice made",
+        "value": {
+            "model": "default",
+            "prompt": "a red apple",
+            "negative_prompt": "blurry",
+            "num_inference_steps": 20,
+            "guidance_scale": 5.0,
+            "seed": 7,
+            "n": 2,
+        },
+    },
+}
+GenerationBody = Annotated[GenerationSpec, Body(openapi_examples=EXAMPLES)]
+
+
+class GeneratedImage(BaseModel):
+    index: int
+    url: str
+    seed: int
+    """Ask for this seed and n = 1 to draw this picture again."""
+    finish_reason: str
+
+
+class Generation(Resource):
+    object: Literal["generation"] = "generation"
+    state: JobState
+    cancelling: bool
+    """Cancelled while it ran; its worker stops at the next step."""
+    model: str
+    created_at: float
+    """Unix time in seconds, as all times here."""
+    started_at: float | None
+    finished_at: float | None
+    attempt: int
+    progress: Progress | None
+    request: GenerationSpec
+    """As admitted: the model's id, the size and the seed are filled in."""
+    images: list[GeneratedImage]
+    reason: str | None
+    """Why it failed."""
+
+    @classmethod
+    def of(cls, job: Job) -> "Generation":
+        assert isinstance(job.spec, GenerationSpec)
+        records = job.generation.images if job.generation else ()
+        return cls(
+            **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            model=job.spec.model,
+            request=job.spec,
+            images=[
+                GeneratedImage(
+                    index=index,
+                    url=f"/v1/generations/{job.id}/images/{index}",
+                    seed=record.seed,
+                    finish_reason=record.finish_reason,
+                )
+                for index, record in enumerate(records)
+            ],
+        )
+
+
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[Depends(require_json)],
+    responses={
+        200: {"model": Generation, "description": "`Prefer: wait=N`, and it ended in time"},
+        **refusals(400, 404, 409, 413, 415, 422, 429, 503),
+    },
+)
+async def create_generation(
+    spec: GenerationBody,
+    parts: InParts,
+    response: Response,
+    idempotency_key: IdempotencyKey = "",
+    prefer: Prefer = None,
+) -> Generation:
+    """Queue pictures of one prompt. `Location` says where to poll, `Retry-After` when."""
+    job = await run_in_threadpool(
+        parts.desk.admit_generation, spec, idempotency_key=idempotency_key
+    )
+    if within_s := wait_s(prefer):
+        response.headers["Preference-Applied"] = f"wait={within_s}"
+        job = await ended(parts.jobs, job, within_s=within_s, closing=parts.closing)
+    response.headers["Location"] = f"/v1/generations/{job.id}"
+    if within_s and job.state.ended:
+        response.status_code = 200
+    else:
+        response.headers["Retry-After"] = POLL_AFTER_S
+    return Generation.of(job)
+
+
+@router.get("", responses=refusals(404, 422, 503))
+def list_generations(parts: InParts, limit: Limit = 20, after: After = None) -> Page[Generation]:
+    """Generations, newest first."""
+    jobs, has_more = parts.generations.page(limit=limit, after=after)
+    return Page.of([Generation.of(job) for job in jobs], has_more=has_more)
+
+
+@router.get("/{generation_id}", responses=refusals(404, 503))
+def read_generation(generation_id: str, parts: InParts) -> Generation:
+    return Generation.of(parts.generations.get(generation_id))
+
+
+@router.delete("/{generation_id}", responses=refusals(404, 409, 503))
+def cancel_generation(generation_id: str, parts: InParts) -> Generation:
+    """Cancel: a queued one ends now, a running one at its next step (`cancelling`)."""
+    return Generation.of(parts.generations.cancel(generation_id))
+
+
+@router.get(
+    "/{generation_id}/images/{index}",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture", "content": {"image/png": {}}},
+        304: {"description": "`If-None-Match` named this picture"},
+        **refusals(404, 409, 422, 503),
+    },
+)
+def read_image(
+    generation_id: str,
+    index: int,
+    parts: InParts,
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    """One picture, a PNG. It never changes, so it may be cached for as long as you like."""
+    job = parts.generations.get(generation_id)
+    if not job.state.ended:
+        raise ImageNotReady(f"generation {job.id} is {job.state}; try again when it has succeeded")
+    images = job.generation.images if job.generation else ()
+    if not 0 <= index < len(images):
+        raise ImageNotFound(
+            f"generation {job.id} has {job.state} with {len(images)} pictures, counted from 0"
+        )
+    png = parts.storage.get(images[index].key)
+    etag = f'"{hashlib.sha256(png).hexdigest()}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if etag in {known.strip().removeprefix("W/") for known in if_none_match.split(",")}:
+        return Response(status_code=304, headers=headers)
+    return Response(png, media_type="image/png", headers=headers)

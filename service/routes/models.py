@@ -1,0 +1,126 @@
+"""/v1/models: what is installed, what is served and why the rest is not; promote and retire.
+
+The list has the shape OpenAI clients expect, with fields of our own beside theirs.
+"""
+
+from typing import Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from core.errors import ModelNotServed
+from core.manifests import Drawing, Manifest, ModelStatus
+from core.registry import ModelRegistry
+from core.specs import Concept
+from service.origins import refuse_other_sites
+from service.problems import refusals
+from service.wiring import InParts
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+class Erased(BaseModel):
+    """What was erased, from what, and how."""
+
+    base_model: str
+    base_digest: str
+    method: str
+    concepts: list[Concept]
+    seed: int
+    seconds: float
+    figures: dict[str, float]
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    """Unix time in whole seconds."""
+    owned_by: str = "local"
+    kind: Literal["base", "erased"]
+    family: str
+    status: ModelStatus
+    served: bool
+    not_served_because: str | None
+    is_default: bool
+    """The model name `default` means this one."""
+    drawing: Drawing
+    erased: Erased | None
+    """Null for a base model."""
+    digest: str
+    """SHA-256 over all files: names the weights, whatever the status."""
+    files: dict[str, str]
+    """Path -> SHA-256."""
+    signed_by: str
+    """The id of the trusted key whose signature was checked just now."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, registry: ModelRegistry) -> "Model":
+        assert manifest.signature is not None  # the registry returns signed ones only
+        because = _why_not_served(manifest, registry)
+        edit = manifest.edit
+        return cls(
+            **manifest.model_dump(include={"id", "kind", "family", "status", "files"}),
+            created=int(manifest.created_at),
+            served=because is None,
+            not_served_because=because,
+            is_default=registry.resolve("default") == manifest.id,
+            drawing=manifest.drawing,
+            erased=None if edit is None else Erased(**edit.model_dump(exclude={"textual"})),
+            digest=manifest.content_digest,
+            signed_by=manifest.signature.key_id,
+        )
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+    untrusted: dict[str, str]
+    """Folders that look like models but fail their checks -> why. They are never served."""
+
+
+@router.get("", responses=refusals())
+def list_models(parts: InParts) -> ModelList:
+    """Every trusted model, oldest first, and the untrusted folders by name."""
+    models = [Model.of(manifest, parts.registry) for manifest in parts.registry.all()]
+    return ModelList(data=models, untrusted=parts.registry.untrusted())
+
+
+@router.get("/{model_id}", responses=refusals(404, 409))
+def read_model(model_id: str, parts: InParts) -> Model:
+    registry = parts.registry
+    return Model.of(registry.get(registry.resolve(model_id)), registry)
+
+
+@router.post(
+    "/{model_id}/promotion",
+    dependencies=[Depends(refuse_other_sites)],
+    responses=refusals(403, 404, 409),
+)
+def promote_model(model_id: str, parts: InParts) -> Model:
+    """Serve a candidate or retired model, after checking the digest of every file."""
+    return _move(model_id, ModelStatus.SERVING, parts)
+
+
+@router.post(
+    "/{model_id}/retirement",
+    dependencies=[Depends(refuse_other_sites)],
+    responses=refusals(403, 404, 409),
+)
+def retire_model(model_id: str, parts: InParts) -> Model:
+    """Stop serving a model; its files stay."""
+    return _move(model_id, ModelStatus.RETIRED, parts)
+
+
+def _move(model_id: str, status: ModelStatus, parts: InParts) -> Model:
+    registry = parts.registry
+    manifest = registry.set_status(registry.resolve(model_id), status, parts.signer)
+    return Model.of(manifest, registry)
+
+
+def _why_not_served(manifest: Manifest, registry: ModelRegistry) -> str | None:
+    try:
+        registry.served(manifest.id)
+    except ModelNotServed as error:
+        return error.detail
+    return None

@@ -1,0 +1,30 @@
+"""Deletes pictures that nobody can ask for any more: those whose job record has expired."""
+
+import time
+
+from core.errors import JobNotFound
+from core.job_store import JobStore
+from core.storage import Storage
+from service.records import JOB_ID
+
+
+class Tidying:
+    """A sweeper calls it now and then; it may be interrupted at any time."""
+
+    def __init__(self, jobs: JobStore, storage: Storage, *, keep_s: float) -> None:
+        self._jobs = jobs
+        self._storage = storage
+        self._keep_s = keep_s
+
+    def __call__(self) -> None:
+        """Raises StoreUnavailable: without the records nothing is known to have expired."""
+        for name in self._storage.older_than(self._keep_s, now=time.time()):
+            if JOB_ID.fullmatch(name) and self._has_expired(name):
+                self._storage.delete_below(f"generations/{name}")
+
+    def _has_expired(self, job_id: str) -> bool:
+        try:
+            self._jobs.get(job_id)
+        except JobNotFound:
+            return True
+        return False

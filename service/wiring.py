@@ -1,0 +1,82 @@
+"""What the service is made of, put together once; routes ask for parts by these types."""
+
+import threading
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis
+from fastapi import Depends, Request
+
+from core.errors import Misconfigured
+from core.job_store import JobStore, connect
+from core.queue import Wakes, celery_app
+from core.registry import ModelRegistry
+from core.settings import Settings
+from core.signing import Signer, Verifier
+from core.storage import Storage
+from core.sweeper import Sweeper
+from core.terms import terms
+from core.workers import WorkerRoll
+from service.admission import AdmissionDesk
+from service.readiness import Readiness
+from service.records import Records
+from service.tidying import Tidying
+
+
+@dataclass(frozen=True)
+class Parts:
+    client: redis.Redis
+    jobs: JobStore
+    storage: Storage
+    desk: AdmissionDesk
+    generations: Records
+    erasures: Records
+    registry: ModelRegistry
+    signer: Signer
+    readiness: Readiness
+    sweeper: Sweeper
+    closing: threading.Event
+    """Set when the process was told to stop: nobody is to wait any longer."""
+
+
+def wire(settings: Settings) -> Parts:
+    """Connects to nothing yet: the service starts, and answers 503, while Redis is away.
+
+    Raises:
+        Misconfigured.
+    """
+    if settings.redis_url is None:
+        raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
+    client = connect(settings.redis_url)
+    jobs = JobStore(client, terms(settings))
+    wakes = Wakes(celery_app(settings.redis_url))
+    storage = Storage(settings.images_dir)
+    signer = Signer.load_or_create(settings.keys_dir)
+    registry = ModelRegistry(
+        settings.models_dir,
+        Verifier.load(settings.keys_dir),
+        serve_unerased_base=settings.serve_unerased_base,
+        default_model=settings.default_model,
+    )
+    tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
+    return Parts(
+        client=client,
+        jobs=jobs,
+        storage=storage,
+        desk=AdmissionDesk(jobs, wakes, registry),
+        generations=Records(jobs, "generation"),
+        erasures=Records(jobs, "erasure"),
+        registry=registry,
+        signer=signer,
+        readiness=Readiness(jobs, WorkerRoll(client), registry, within_s=settings.lease_s),
+        sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
+        closing=threading.Event(),
+    )
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+InParts = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,69 @@
+"""The real service over a real Redis-protocol server; tests play the worker themselves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from scenery import APPLE, Installation, Worker
+from starlette.testclient import TestClient
+
+from core.job_store import JobStore
+from core.manifests import ModelStatus
+from core.settings import Settings
+from service.main import create_app
+from service.wiring import Parts
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def installation(settings: Settings) -> Installation:
+    """`safe` is served, `waiting` a candidate, `old` retired, `raw` the base, `forged` a lie."""
+    made = Installation(settings)
+    base = made.add_base("raw")
+    made.add_erased("safe", base=base)
+    made.add_erased("waiting", base=base, status=ModelStatus.CANDIDATE)
+    made.add_erased("old", base=base, status=ModelStatus.RETIRED)
+    made.add_erased("forged", base=base, status=ModelStatus.RETIRED)
+    made.tamper_with("forged")
+    return made
+
+
+@pytest.fixture
+def serve(installation: Installation, settings: Settings) -> Iterator[Serve]:
+    """Start the service with some settings changed."""
+    with ExitStack() as running:
+
+        def start(**changes: Any) -> TestClient:
+            changed = settings.model_copy(update={"default_model": "safe"} | changes)
+            return running.enter_context(TestClient(create_app(changed)))
+
+        yield start
+
+
+@pytest.fixture
+def client(serve: Serve) -> TestClient:
+    return serve()
+
+
+@pytest.fixture
+def parts(client: TestClient) -> Parts:
+    return client.app.state.parts
+
+
+@pytest.fixture
+def queue(parts: Parts) -> JobStore:
+    """The job store, to see what a request left in it."""
+    return parts.jobs
+
+
+@pytest.fixture
+def worker(parts: Parts) -> Worker:
+    return Worker(parts)
+
+
+@pytest.fixture
+def generation(client: TestClient) -> dict[str, Any]:
+    """One that waits in the queue."""
+    return client.post("/v1/generations", json=APPLE).json()

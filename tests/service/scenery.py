@@ -1,0 +1,104 @@
+"""What the tests of the service stand on: an installation with models, and a played worker."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.jobs import GenerationResult, ImageRecord, Lease
+from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registry import ModelRegistry, describe
+from core.settings import Settings
+from core.signing import Signer, Verifier
+from core.specs import Concept, GenerationSpec, TextualOptions
+from service.wiring import Parts
+
+APPLE = {"prompt": "a red apple"}
+WEAPONS = {"base_model": "raw", "preset": "weapons"}
+DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
+PNG = b"\x89PNG\r\n\x1a\n and the rest of picture "
+
+
+class Installation:
+    """A data folder with models in it. Their weights are words: nobody here loads them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.models: Path = settings.models_dir
+        self._signer = Signer.load_or_create(settings.keys_dir)
+        self.registry = ModelRegistry(
+            self.models,
+            Verifier.load(settings.keys_dir),
+            serve_unerased_base=False,
+            default_model="safe",
+        )
+
+    def add_base(self, model_id: str) -> Manifest:
+        return self._add(model_id, ModelStatus.SERVING, None)
+
+    def add_erased(
+        self, model_id: str, *, base: Manifest, status: ModelStatus = ModelStatus.SERVING
+    ) -> Manifest:
+        edit = Edit(
+            base_model=base.id,
+            base_digest=base.content_digest,
+            method="trce",
+            concepts=(Concept(name="pistol", replacement="flower"),),
+            textual=TextualOptions(),
+            seed=0,
+            seconds=1.5,
+        )
+        return self._add(model_id, status, edit)
+
+    def tamper_with(self, model_id: str) -> None:
+        path = self.models / model_id / "manifest.json"
+        path.write_text(path.read_text().replace('"retired"', '"serving"'))
+
+    def _add(self, model_id: str, status: ModelStatus, edit: Edit | None) -> Manifest:
+        folder = self.registry.incoming(model_id)
+        (folder / "weights.safetensors").write_text(f"the weights of {model_id}")
+        manifest = describe(
+            folder,
+            model_id=model_id,
+            family="sd1",
+            drawing=DRAWING,
+            code_version="test",
+            edit=edit,
+            status=status,
+        )
+        return self.registry.add(manifest, folder, self._signer)
+
+
+class Worker:
+    """What a worker does to the records, without a model."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.jobs = parts.jobs
+
+    def claim(self, kind: Any = "generation") -> Lease:
+        (lease,) = self.jobs.claim(kind, "inference-0@here", slots=1, lease_s=60, idle=True)
+        return lease
+
+    def draw(self) -> Lease:
+        """Finish the next generation."""
+        lease = self.claim()
+        spec = lease.spec
+        assert isinstance(spec, GenerationSpec)
+        assert spec.seed is not None
+        images = []
+        for index in range(spec.n):
+            key = f"generations/{lease.job_id}/{index}.png"
+            self._parts.storage.put(key, PNG + str(index).encode())
+            images.append(ImageRecord(key=key, seed=spec.seed + index))
+        result = GenerationResult(model=spec.model, images=tuple(images))
+        assert self.jobs.succeed(lease, result.model_dump(mode="json"))
+        return lease
+
+
+def eventually(happens: Callable[[], Any], *, within_s: float = 10) -> Any:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if found := happens():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"did not happen within {within_s} s")
