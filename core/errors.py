@@ -21,6 +21,7 @@
     ├── UntrustedModel       signature, digests or contents of a model folder do not check out
     ├── SingularEdit         the closed form has no stable solution
     ├── ModelUnsupported     not a kind of model this code can load or erase
+    ├── PictureNotFinite     the model computed numbers that are no picture
     ├── LeaseLost            another worker has this job now
     ├── JobCancelled         the work stops because its job was cancelled
     ├── Misconfigured        the process cannot start like this
@@ -118,6 +119,10 @@ class SingularEdit(AppError):
 
 
 class ModelUnsupported(AppError):
+    pass
+
+
+class PictureNotFinite(AppError):
     pass
 
 

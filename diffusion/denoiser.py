@@ -1,0 +1,223 @@
+"""Many requests, one UNet batch, each at its own step: continuous batching.
+
+Between two steps requests join and leave. Every row has its own timestep, guidance, seed and
+scheduler; rows of one latent shape share a forward pass. The same request gives the same
+picture whatever shares its batch, within float rounding; alone, it gives the same bits always.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+
+from core.errors import DeviceOutOfMemory, SizeNotDrawable
+from diffusion.pictures import to_pictures
+from diffusion.schedulers import Scheduler, SchedulerFactory
+
+
+@dataclass(frozen=True)
+class DenoiseRequest:
+    """One picture to draw."""
+
+    key: Hashable
+    prompt: Tensor
+    """(77, d), already mapped by the erasure that is to act."""
+    negative: Tensor | None
+    """(77, d), mapped too. May be None when `guidance_scale` is at most 1."""
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    """At most 1 means unguided, which costs one UNet row instead of two."""
+    width_px: int
+    height_px: int
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    key: Hashable
+    latents: Tensor
+    """(4, h, w), scaled as the UNet sees them."""
+
+
+class _Row:
+    """A request under way: its latents, and how far it is."""
+
+    def __init__(
+        self,
+        request: DenoiseRequest,
+        latents: Tensor,
+        scheduler: Scheduler,
+        options: dict[str, Any],
+    ) -> None:
+        self.request = request
+        self.latents = latents
+        self.scheduler = scheduler
+        self.options = options
+        self.done = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.done == len(self.scheduler.timesteps)
+
+    @property
+    def timestep(self) -> Tensor:
+        return self.scheduler.timesteps[self.done]
+
+    def advance(self, noise: Tensor) -> None:
+        """One scheduler step along `noise` (4, h, w), the guided prediction."""
+        stepped = self.scheduler.step(
+            noise[None], self.timestep, self.latents[None], return_dict=False, **self.options
+        )
+        self.latents = stepped[0][0]
+        self.done += 1
+
+
+class Denoiser:
+    """The batch of one UNet. Belongs to the thread that owns the device."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        scheduler_config: dict[str, Any],
+        *,
+        device: torch.device | str,
+        max_unet_rows: int = 32,
+    ) -> None:
+        """`max_unet_rows` bounds one forward pass; a guided picture takes two of its rows."""
+        self._unet = unet
+        self._vae = vae
+        self._schedulers = SchedulerFactory(scheduler_config)
+        self._device = torch.device(device)
+        self._max_unet_rows = max(2, max_unet_rows)
+        self._rows: dict[Hashable, _Row] = {}
+        self._px_per_latent: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self._multiple_px = self._px_per_latent * 2 ** (len(unet.config.block_out_channels) - 1)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._rows
+
+    @property
+    def max_unet_rows(self) -> int:
+        """Rows of one forward pass; halved whenever the device runs out of memory."""
+        return self._max_unet_rows
+
+    def join(self, request: DenoiseRequest) -> None:
+        """Take part from the next step on.
+
+        Raises:
+            SizeNotDrawable: a side is not a multiple of what VAE and UNet halve it by.
+        """
+        assert request.key not in self._rows, request.key
+        assert request.negative is not None or not request.guided, "guidance needs a negative"
+        if request.width_px % self._multiple_px or request.height_px % self._multiple_px:
+            raise SizeNotDrawable(
+                f"{request.width_px} x {request.height_px}: sides must be multiples of "
+                f"{self._multiple_px} pixels"
+            )
+        scheduler = self._schedulers.create(request.num_inference_steps, self._device)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        noise = torch.randn(
+            self._unet.config.in_channels,
+            request.height_px // self._px_per_latent,
+            request.width_px // self._px_per_latent,
+            generator=generator,
+            dtype=self._unet.dtype,
+        )
+        latents = noise.to(self._device) * scheduler.init_noise_sigma
+        # Schedulers that add noise draw it from the row's own generator, after the first noise.
+        options = {"generator": generator} if self._schedulers.takes_generator else {}
+        self._rows[request.key] = _Row(request, latents, scheduler, options)
+
+    def leave(self, key: Hashable) -> bool:
+        """Drop a row, finished or not; False when there is none of that key."""
+        return self._rows.pop(key, None) is not None
+
+    def steps_done(self, key: Hashable) -> int:
+        return self._rows[key].done
+
+    def steps_total(self, key: Hashable) -> int:
+        """UNet passes in all; some schedulers take more than the steps that were asked for."""
+        return len(self._rows[key].scheduler.timesteps)
+
+    def step(self) -> list[Finished]:
+        """Advance every row by one step; rows that are done leave the batch and are returned.
+
+        Raises:
+            DeviceOutOfMemory: even the smallest batch does not fit. Nothing is lost: rows keep
+                the step they have reached, and finished ones are returned by a later call.
+        """
+        groups: dict[tuple[torch.Size, bool], list[_Row]] = {}
+        for row in self._rows.values():
+            if not row.finished:
+                groups.setdefault((row.latents.shape, row.request.guided), []).append(row)
+        with torch.inference_mode():
+            for (_, guided), rows in groups.items():
+                self._advance(rows, guided=guided)
+
+        done = [row for row in self._rows.values() if row.finished]
+        for row in done:
+            del self._rows[row.request.key]
+        return [Finished(row.request.key, row.latents) for row in done]
+
+    def decode(self, latents: Sequence[Tensor]) -> list[Image.Image]:
+        """Latents as `Finished` holds them -> pictures, in the same order.
+
+        Raises:
+            PictureNotFinite: names the places in `latents` whose picture is not made of numbers.
+            DeviceOutOfMemory
+        """
+        with torch.inference_mode():
+            return to_pictures(self._vae, latents)
+
+    def _advance(self, rows: list[_Row], *, guided: bool) -> None:
+        """One step for rows of one shape, in as many forward passes as memory demands."""
+        waiting = list(rows)
+        while waiting:
+            size = max(1, self._max_unet_rows // (2 if guided else 1))
+            batch = waiting[:size]
+            try:
+                noise = self._guided_noise(batch) if guided else self._noise(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise DeviceOutOfMemory("one picture alone does not fit the device") from error
+                self._max_unet_rows = len(batch) if guided else max(2, len(batch) // 2)
+                continue
+            for row, prediction in zip(batch, noise, strict=True):
+                row.advance(prediction)
+            del waiting[: len(batch)]
+
+    def _noise(self, rows: list[_Row]) -> Tensor:
+        return self._predict(rows, [row.request.prompt for row in rows])
+
+    def _guided_noise(self, rows: list[_Row]) -> Tensor:
+        negatives = [row.request.negative for row in rows if row.request.negative is not None]
+        prompts = [row.request.prompt for row in rows]
+        unguided, wanted = self._predict([*rows, *rows], [*negatives, *prompts]).chunk(2)
+        scales = [row.request.guidance_scale for row in rows]
+        guidance = torch.tensor(scales, dtype=wanted.dtype, device=self._device)
+        return unguided + guidance[:, None, None, None] * (wanted - unguided)
+
+    def _predict(self, rows: list[_Row], embeddings: Iterable[Tensor]) -> Tensor:
+        """The UNet's output for each row, (n, 4, h, w), with one embedding per row."""
+        inputs = [row.scheduler.scale_model_input(row.latents, row.timestep) for row in rows]
+        output: Tensor = self._unet(
+            torch.stack(inputs),
+            torch.stack([row.timestep.float() for row in rows]),
+            encoder_hidden_states=torch.stack(
+                [e.to(self._device, self._unet.dtype) for e in embeddings]
+            ),
+            return_dict=False,
+        )[0]
+        return output
