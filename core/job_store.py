@@ -214,6 +214,22 @@ class JobStore:
             count: Any = self._redis.get(f"queued:{kind}")
         return int(count or 0)
 
+    def ahead(self, kind: Kind, job_id: str) -> int:
+        """How many waiting jobs have a better place than `job_id`; workers may bend that a little.
+
+        0 for a job that does not wait.
+        """
+        with answering():
+            score: Any = self._redis.hget(f"job:{job_id}", "score")
+            pipe = self._redis.pipeline(transaction=False)
+            classes: Any = self._redis.smembers(f"classes:{kind}")
+            for queue_class in classes:
+                pipe.zscore(f"queue:{kind}:{queue_class}", job_id)
+                pipe.zcount(f"queue:{kind}:{queue_class}", "-inf", f"({score or 0}")
+            answers = pipe.execute()
+        places, counts = answers[::2], answers[1::2]
+        return sum(counts) if any(place is not None for place in places) else 0
+
     def events(self, job_id: str, *, after: str = "0") -> list[tuple[str, dict[str, str]]]:
         """What happened to a job after stream entry `after`: (entry id, fields), oldest first."""
         with answering():

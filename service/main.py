@@ -2,6 +2,7 @@
 
 import ipaddress
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -57,8 +58,12 @@ def create_app(settings: Settings) -> FastAPI:
 class Server(uvicorn.Server):
     """Tells those who wait for a job that they are not to, so that it can stop at once."""
 
+    def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.parts.closing.set()  # type: ignore[union-attr]
+        self._closing.set()
         super().handle_exit(sig, frame)
 
 
@@ -92,4 +97,4 @@ def run() -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    Server(config).run()
+    Server(config, app.state.parts.closing).run()

@@ -4,7 +4,7 @@ import re
 
 from core.errors import JobNotFound
 from core.job_store import JobStore, Kind
-from core.jobs import Job
+from core.jobs import Job, JobState
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -23,6 +23,10 @@ class Records:
         if job.spec.kind != self._kind:
             raise JobNotFound(f"{job_id} is a job of another kind, no {self._kind}")
         return job
+
+    def ahead(self, job: Job) -> int | None:
+        """How many jobs wait before a queued one; None when it is not queued."""
+        return self._jobs.ahead(self._kind, job.id) if job.state is JobState.QUEUED else None
 
     def cancel(self, job_id: str) -> Job:
         """Raises JobNotFound, JobEnded."""

@@ -43,6 +43,8 @@ ErasureBody = Annotated[ErasureSpec, Body(openapi_examples=EXAMPLES)]
 class Erasure(Resource):
     object: Literal["erasure"] = "erasure"
     state: JobState
+    ahead: int | None
+    """How many wait before it in the queue; null in lists, and when it does not wait."""
     cancelling: bool
     """Cancelled while it ran; its trainer stops soon."""
     base_model: str
@@ -59,10 +61,11 @@ class Erasure(Resource):
     """Why it failed."""
 
     @classmethod
-    def of(cls, job: Job) -> "Erasure":
+    def of(cls, job: Job, *, ahead: int | None = None) -> "Erasure":
         assert isinstance(job.spec, ErasureSpec)
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            ahead=ahead,
             base_model=job.spec.base_model,
             erased_model=job.erasure.erased_model if job.erasure else None,
             request=job.spec,
@@ -97,7 +100,8 @@ def list_erasures(parts: InParts, limit: Limit = 20, after: After = None) -> Pag
 
 @router.get("/{erasure_id}", responses=refusals(404, 503))
 def read_erasure(erasure_id: str, parts: InParts) -> Erasure:
-    return Erasure.of(parts.erasures.get(erasure_id))
+    job = parts.erasures.get(erasure_id)
+    return Erasure.of(job, ahead=parts.erasures.ahead(job))
 
 
 @router.delete("/{erasure_id}", responses=refusals(404, 409, 503))

@@ -50,6 +50,8 @@ class GeneratedImage(BaseModel):
 class Generation(Resource):
     object: Literal["generation"] = "generation"
     state: JobState
+    ahead: int | None
+    """How many wait before it in the queue; null in lists, and when it does not wait."""
     cancelling: bool
     """Cancelled while it ran; its worker stops at the next step."""
     model: str
@@ -66,11 +68,12 @@ class Generation(Resource):
     """Why it failed."""
 
     @classmethod
-    def of(cls, job: Job) -> "Generation":
+    def of(cls, job: Job, *, ahead: int | None = None) -> "Generation":
         assert isinstance(job.spec, GenerationSpec)
         records = job.generation.images if job.generation else ()
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            ahead=ahead,
             model=job.spec.model,
             request=job.spec,
             images=[
@@ -125,7 +128,8 @@ def list_generations(parts: InParts, limit: Limit = 20, after: After = None) -> 
 
 @router.get("/{generation_id}", responses=refusals(404, 503))
 def read_generation(generation_id: str, parts: InParts) -> Generation:
-    return Generation.of(parts.generations.get(generation_id))
+    job = parts.generations.get(generation_id)
+    return Generation.of(job, ahead=parts.generations.ahead(job))
 
 
 @router.delete("/{generation_id}", responses=refusals(404, 409, 503))

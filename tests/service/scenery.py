@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.job_store import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
 from core.registry import ModelRegistry, describe
@@ -75,13 +76,13 @@ class Worker:
         self._parts = parts
         self.jobs = parts.jobs
 
-    def claim(self, kind: Any = "generation") -> Lease:
-        (lease,) = self.jobs.claim(kind, "inference-0@here", slots=1, lease_s=60, idle=True)
+    def claim(self, kind: Kind = "generation", *, slots: int = 1) -> Lease:
+        (lease,) = self.jobs.claim(kind, "inference-0@here", slots=slots, lease_s=60, idle=True)
         return lease
 
-    def draw(self) -> Lease:
+    def draw(self, *, slots: int = 1) -> Lease:
         """Finish the next generation."""
-        lease = self.claim()
+        lease = self.claim(slots=slots)
         spec = lease.spec
         assert isinstance(spec, GenerationSpec)
         assert spec.seed is not None

@@ -1,0 +1,74 @@
+"""The OpenAPI document and docs/api.md say what the service does."""
+
+from pathlib import Path
+
+import pytest
+from scenery import WEAPONS
+
+from core import errors
+from core.specs import ErasureSpec
+from service.problems import STATUS
+
+API = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+
+@pytest.fixture
+def document(client):
+    return client.get("/openapi.json").json()
+
+
+@pytest.fixture
+def operations(document):
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_operation_has_an_id_a_tag_and_problems(operations):
+    ids = [operation["operationId"] for _, _, operation in operations]
+
+    assert len(set(ids)) == len(ids)
+    for path, _, operation in operations:
+        assert operation["tags"], path
+        refused = {s: r for s, r in operation["responses"].items() if s >= "400"}
+        assert "500" in refused
+        for response in refused.values():
+            assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_no_schema_is_named_that_is_not_there(document):
+    named = {part.split('"')[0] for part in str(document).replace("'", '"').split("schemas/")[1:]}
+
+    assert named <= set(document["components"]["schemas"])
+    assert "Problem" in named
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_examples_are_valid(document, client, serve):
+    served = serve(serve_unerased_base=True, default_model="raw")
+    for path in ("/v1/generations", "/v1/erasures"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for example in body["examples"].values():
+            assert served.post(path, json=example["value"]).status_code == 202
+
+
+def test_every_route_is_in_the_guide_with_a_curl_line(operations):
+    for path, method, _ in operations:
+        assert f"`{method.upper()} {path}`" in API
+    assert API.count("curl ") >= len(operations)
+
+
+def test_every_problem_that_has_a_status_is_in_the_guide():
+    for kind, status in STATUS.items():
+        assert f"| {status} | `{kind.__name__}`" in API, kind
+
+
+def test_the_documented_erasure_is_a_real_one():
+    assert ErasureSpec(**WEAPONS).preset in API
+    assert issubclass(errors.KeyReused, errors.Conflict)
+
+
+def test_the_pages_are_there(client):
+    assert client.get("/docs").status_code == 200

@@ -1,0 +1,99 @@
+import pytest
+from scenery import WEAPONS
+
+from core.jobs import ErasureResult
+from core.progress import Progress
+
+URL = "/v1/erasures"
+DAGGER = {"name": "dagger", "synonyms": ["knife"], "replacement": "spoon"}
+
+
+def test_one_is_accepted_and_can_be_claimed_as_it_was_shown(client, worker):
+    response = client.post(URL, json=WEAPONS)
+
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"{URL}/{response.json()['id']}"
+    assert int(response.headers["Retry-After"]) > 0
+    lease = worker.claim("erasure")
+    assert lease.job_id == response.json()["id"]
+    assert lease.spec.model_dump(mode="json") == response.json()["request"]
+
+
+def test_its_progress_is_shown(client, worker):
+    url = client.post(URL, json=WEAPONS).headers["Location"]
+    told = Progress(stage="textual", done=2, total=5, message="solving")
+    worker.jobs.report(worker.claim("erasure"), told)
+
+    read = client.get(url).json()
+
+    assert read["state"] == "running"
+    assert read["progress"] == told.model_dump()
+    assert read["erased_model"] is None
+
+
+def test_its_result_is_named(client, worker):
+    url = client.post(URL, json=WEAPONS).headers["Location"]
+    result = ErasureResult(erased_model="raw-without-pistol", seconds=3)
+    worker.jobs.succeed(worker.claim("erasure"), result.model_dump())
+
+    read = client.get(url).json()
+
+    assert read["state"] == "succeeded"
+    assert read["erased_model"] == "raw-without-pistol"
+
+
+def test_a_failed_one_says_why(client, worker):
+    url = client.post(URL, json=WEAPONS).headers["Location"]
+    worker.jobs.fail(worker.claim("erasure"), "the closed form has no stable solution")
+
+    assert client.get(url).json()["reason"] == "the closed form has no stable solution"
+
+
+def test_cancelling_ends_a_queued_one_and_tells_a_running_one(client, worker):
+    queued = client.post(URL, json=WEAPONS | {"seed": 1}).headers["Location"]
+    assert client.delete(queued).json()["state"] == "cancelled"
+    assert client.delete(queued).status_code == 409
+
+    running = client.post(URL, json=WEAPONS | {"seed": 2}).headers["Location"]
+    worker.claim("erasure")
+    assert client.delete(running).json()["cancelling"]
+
+
+def test_the_list_holds_erasures_only(client, generation):
+    erasure = client.post(URL, json=WEAPONS).json()
+
+    assert [one["id"] for one in client.get(URL).json()["data"]] == [erasure["id"]]
+    assert client.get(f"{URL}/{generation['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        pytest.param({"preset": "wepons"}, 422, "weapons", id="unknown preset"),
+        pytest.param({"base_model": "none"}, 404, "none", id="unknown base"),
+        pytest.param({"base_model": "safe"}, 422, "raw", id="an erased model as base"),
+        pytest.param({"base_model": "default"}, 422, "raw", id="an erased default"),
+        pytest.param({"base_model": "forged"}, 409, "forged", id="untrusted"),
+        pytest.param({"base_model": "../raw"}, 422, "base_model", id="a path"),
+        pytest.param({"concepts": [DAGGER]}, 422, "preset", id="both"),
+        pytest.param({"preset": None}, 422, "concepts", id="neither"),
+        pytest.param({"textual": {"protect": ["Rifle"]}}, 422, "rifle", id="erased and protected"),
+        pytest.param({"textual": {"ridge": "NaN"}}, 422, "finite", id="NaN"),
+        pytest.param({"seed": -1}, 422, "seed", id="negative seed"),
+        pytest.param({"method": "magic"}, 422, "trce", id="unknown method"),
+        pytest.param(
+            {"preset": None, "concepts": [DAGGER | {"replacement": "Knife"}]},
+            422,
+            "is to stay",
+            id="replaced by itself",
+        ),
+    ],
+)
+def test_a_refused_one_leaves_no_trace(client, queue, change, status, says):
+    response = client.post(URL, json=WEAPONS | change)
+
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert says in response.json()["detail"]
+    assert queue.queued("erasure") == 0
+    assert queue.latest("erasure") == []

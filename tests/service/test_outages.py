@@ -1,0 +1,87 @@
+"""Redis goes away and comes back: 503 meanwhile, nothing lost, nothing half done."""
+
+import time
+
+import pytest
+from scenery import APPLE, WEAPONS, eventually
+
+JOB = "0" * 32
+
+
+@pytest.fixture
+def outage(broker, client):
+    """While a test has this, nobody answers."""
+    broker.kill()
+    yield
+    broker.start()
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "body"),
+    [
+        pytest.param("POST", "/v1/generations", APPLE, id="asking"),
+        pytest.param("POST", "/v1/erasures", WEAPONS, id="erasing"),
+        pytest.param("GET", "/v1/generations", None, id="listing"),
+        pytest.param("GET", f"/v1/generations/{JOB}", None, id="reading"),
+        pytest.param("DELETE", f"/v1/erasures/{JOB}", None, id="cancelling"),
+    ],
+)
+def test_without_redis_it_says_when_to_come_back(outage, client, method, address, body):
+    began = time.monotonic()
+
+    response = client.request(method, address, json=body)
+
+    assert response.status_code == 503
+    assert response.json()["type"] == "urn:problem:store-unavailable"
+    assert int(response.headers["Retry-After"]) > 0
+    assert time.monotonic() - began < 5
+
+
+def test_what_needs_no_redis_goes_on(outage, client):
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/models").status_code == 200
+    assert client.get("/v1/presets").status_code == 200
+
+
+def test_a_refusal_stays_a_refusal(outage, client):
+    assert client.post("/v1/generations", json=APPLE | {"model": "none"}).status_code == 404
+
+
+def test_afterwards_everything_is_as_it_was(broker, client, worker, generation):
+    broker.kill()
+    try:
+        assert client.post("/v1/generations", json={"prompt": "lost"}).status_code == 503
+    finally:
+        broker.start()
+
+    listed = eventually(lambda: client.get("/v1/generations").json().get("data"))
+
+    assert [one["id"] for one in listed] == [generation["id"]]
+    assert client.post("/v1/generations", json=APPLE).status_code == 202
+    assert worker.draw().job_id == generation["id"]
+
+
+def test_a_client_that_waits_through_an_outage_learns_its_job(broker, client):
+    import threading
+
+    killing = threading.Timer(0.5, broker.kill)
+    killing.start()
+    try:
+        response = client.post("/v1/generations", json=APPLE, headers={"Prefer": "wait=30"})
+    finally:
+        killing.join()
+        broker.start()
+
+    assert response.status_code == 202
+    assert client.get(response.headers["Location"]).json()["state"] == "queued"
+
+
+def test_the_service_starts_while_redis_is_away(broker, serve):
+    broker.kill()
+    try:
+        client = serve()
+        assert client.get("/readyz").json()["missing"][0] == "Redis does not answer"
+    finally:
+        broker.start()
+
+    assert client.post("/v1/generations", json=APPLE).status_code == 202

@@ -1,0 +1,108 @@
+"""`python -m service` as a real process behind a real socket."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from scenery import APPLE, eventually
+
+from core.errors import Misconfigured
+from core.settings import Settings
+from service.main import create_app, require_loopback
+
+
+@pytest.fixture
+def start(installation, settings):
+    """Start the process; returns its address and itself."""
+    started = []
+
+    def start():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            env=os.environ
+            | {
+                "REDIS_URL": settings.redis_url,
+                "TRCE_DATA_DIR": str(settings.data_dir),
+                "TRCE_DEFAULT_MODEL": "safe",
+                "TRCE_MAX_BODY_BYTES": "1000",
+                "TRCE_PORT": str(port),
+            },
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        address = f"http://127.0.0.1:{port}"
+        eventually(lambda: _answers(address), within_s=30)
+        return address, process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _answers(address):
+    try:
+        return httpx.get(f"{address}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_process_serves_bounds_bodies_and_stops_cleanly(start):
+    address, process = start()
+    url = f"{address}/v1/generations"
+
+    assert httpx.post(url, json=APPLE).status_code == 202
+    assert httpx.post(url, json=APPLE | {"model": "none"}).status_code == 404
+    endless = (b" " * 100 for _ in range(50))
+    assert httpx.post(url, content=endless).status_code == 413
+    assert httpx.post(url, content=b" " * 1001).status_code == 413
+    assert httpx.get(f"{url}/%ED%A0%80%00").status_code == 404
+
+    with httpx.Client() as waiting:
+        request = waiting.build_request(
+            "POST", url, json=APPLE, headers={"Prefer": "wait=60"}, extensions={"timeout": {}}
+        )
+        import threading
+
+        threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
+        assert waiting.send(request).status_code == 202
+
+    _, log = process.communicate(timeout=15)
+    assert b"Traceback" not in log
+    assert b"apple" not in log
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", ""])
+def test_an_address_that_others_reach_is_refused(host):
+    with pytest.raises(Misconfigured, match="API keys"):
+        require_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_an_address_of_this_machine_alone_is_fine(host):
+    require_loopback(host)
+
+
+def test_a_service_without_redis_settings_does_not_start(tmp_path):
+    with pytest.raises(Misconfigured, match="REDIS_URL"):
+        create_app(Settings(_env_file=None, redis_url=None, data_dir=tmp_path))
+
+
+def test_a_refused_start_says_why(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=os.environ | {"TRCE_HOST": "0.0.0.0", "TRCE_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("cannot start: TRCE_HOST=0.0.0.0")

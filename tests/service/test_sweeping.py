@@ -1,0 +1,112 @@
+import os
+import time
+
+import pytest
+from scenery import APPLE, WEAPONS, eventually
+
+from core.queue import Wakes, celery_app
+from core.sweeper import Sweeper
+from service.tidying import Tidying
+
+
+@pytest.fixture
+def wakes(redis_url):
+    return Wakes(celery_app(redis_url))
+
+
+class TestWakes:
+    def test_every_accepted_job_is_followed_by_a_wake(self, client, wakes):
+        assert not wakes.is_waiting("generation")
+        client.post("/v1/generations", json=APPLE)
+        client.post("/v1/erasures", json=WEAPONS)
+
+        assert wakes.is_waiting("generation")
+        assert wakes.is_waiting("erasure")
+
+    def test_a_lost_wake_is_sent_again(self, client, parts, wakes, generation):
+        parts.client.delete("generation")  # as a worker does that dies with it in its hands
+        assert not wakes.is_waiting("generation")
+
+        assert eventually(lambda: wakes.is_waiting("generation"))
+
+    def test_no_wake_is_sent_for_nothing(self, client, parts, wakes):
+        parts.sweeper.sweep()
+
+        assert not wakes.is_waiting("generation")
+
+    def test_a_wake_that_waits_is_enough(self, client, parts, generation):
+        for _ in range(3):
+            parts.sweeper.sweep()
+
+        assert parts.client.llen("generation") == 1
+
+
+class TestLeases:
+    def test_a_job_whose_worker_stopped_beating_waits_again(self, client, parts, generation):
+        parts.jobs.claim("generation", "inference-0@gone", slots=1, lease_s=0.01, idle=True)
+
+        url = f"/v1/generations/{generation['id']}"
+
+        assert eventually(lambda: client.get(url).json()["state"] == "queued")
+        assert client.get(url).json()["attempt"] == 1
+
+
+class TestLife:
+    def test_it_outlives_an_outage(self, broker, jobs, wakes, client, generation):
+        sweeper = Sweeper(jobs, wakes, ["generation"], period_s=0.05)
+        sweeper.start()
+        broker.kill()
+        time.sleep(0.5)
+        broker.start()
+        eventually(lambda: client.get("/v1/generations").status_code == 200)
+        jobs._redis.delete("generation")
+
+        assert eventually(lambda: wakes.is_waiting("generation"))
+        sweeper.stop()
+        assert not sweeper._thread.is_alive()
+
+    def test_it_tidies_at_its_own_slow_pace(self, jobs, wakes):
+        calls = []
+        sweeper = Sweeper(jobs, wakes, [], tidy=lambda: calls.append(1), tidy_every_s=3600)
+
+        for _ in range(3):
+            sweeper.sweep()
+
+        assert calls == [1]
+
+
+class TestTidying:
+    @pytest.fixture
+    def drawn(self, worker, generation, settings):
+        worker.draw()
+        folder = settings.images_dir / "generations" / generation["id"]
+        long_ago = time.time() - 1000
+        os.utime(folder, (long_ago, long_ago))
+        return folder
+
+    def test_pictures_go_when_their_job_has_expired(self, parts, drawn):
+        parts.client.delete(f"job:{drawn.name}")
+
+        Tidying(parts.jobs, parts.storage, keep_s=900)()
+
+        assert not drawn.exists()
+
+    def test_pictures_stay_as_long_as_their_job_can_be_read(self, parts, drawn):
+        Tidying(parts.jobs, parts.storage, keep_s=900)()
+
+        assert len(list(drawn.iterdir())) == 1
+
+    def test_pictures_just_drawn_stay(self, parts, drawn):
+        parts.client.delete(f"job:{drawn.name}")
+
+        Tidying(parts.jobs, parts.storage, keep_s=1100)()
+
+        assert drawn.exists()
+
+    def test_what_is_no_job_is_let_alone(self, parts, drawn):
+        other = drawn.parent / "Somebody's folder"
+        drawn.rename(other)
+
+        Tidying(parts.jobs, parts.storage, keep_s=900)()
+
+        assert other.exists()
