@@ -15,7 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.errors import ModelUnsupported, UntrustedModel
 from diffusion.attention import text_projections
@@ -112,7 +112,8 @@ def save_unet(
     """
     erased = copy.deepcopy(unet).cpu()
     erasure.bake(erased)
-    erased.to(dtype)
+    # diffusers' own `to` warns of parts to be kept in float32, of which this UNet has none.
+    nn.Module.to(erased, dtype)
     for name, parameter in erased.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise ModelUnsupported(f"{name} of the erased UNet is too large for {dtype}")

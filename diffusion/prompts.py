@@ -1,5 +1,7 @@
 """Prompts as the UNet reads them: token ids, the end-of-text position, embeddings."""
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +58,17 @@ class PromptEncoder:
     def length(self) -> int:
         """Tokens per prompt, start, end and padding included: 77."""
         return int(self._tokenizer.model_max_length)
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides what a prompt becomes."""
+        digest = hashlib.sha256(
+            json.dumps(self._text_encoder.config.to_dict(), default=str).encode()
+        )
+        digest.update(json.dumps(self._tokenizer.get_vocab(), sort_keys=True).encode())
+        for name, tensor in sorted(self._text_encoder.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """One prompt; the most recently used ones are remembered."""

@@ -30,7 +30,8 @@ class SchedulerFactory:
         """Raises ModelUnsupported: the configuration names no scheduler of diffusers."""
         name = str(config.get("_class_name"))
         found: Any = getattr(diffusers, name, None)
-        if not inspect.isclass(found) or not issubclass(found, diffusers.SchedulerMixin):
+        is_scheduler = inspect.isclass(found) and issubclass(found, diffusers.SchedulerMixin)
+        if not is_scheduler:
             raise ModelUnsupported(f"{name} is no scheduler that diffusers has")
         self._class = found
         self._config = config

@@ -1,1 +1,1 @@
-"""Concept erasure as a library: the methods and their evaluation. Knows no jobs, queues or HTTP."""
+"""Concept erasure as a library: methods and evaluation. Knows no jobs, queues or HTTP."""

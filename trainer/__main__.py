@@ -1,0 +1,191 @@
+"""`python -m trainer`: one erasure as a process of its own, offline."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+
+from core.errors import AppError, ConceptInvalid, ModelUnsupported
+from core.manifests import FILENAME, Manifest
+from core.progress import Reporter
+from core.specs import ErasureSpec, ModelId
+from trainer.reporting import bars, print_json, print_json_error
+
+FAILED = 2
+TERMINATED = 128 + signal.SIGTERM
+DESCRIPTION = """\
+Erase concepts from a Stable Diffusion model, and write the erased model as a folder.
+
+SPEC is a YAML or JSON file with the fields of POST /v1/erasures, for example
+
+    base_model: emoji
+    preset: weapons
+
+or, with concepts of your own,
+
+    base_model: emoji
+    concepts:
+      - name: axe
+        synonyms: [hatchet]
+        replacement: flower
+"""
+EPILOG = f"""\
+Exit codes: 0 made; {FAILED} the erasure cannot be made as asked (the reason is on stderr, or with
+--progress json in the last line of stdout); {TERMINATED} stopped by SIGTERM. Whatever happens, \
+--out is
+whole or not there. Nothing is looked up on the network.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    # Libraries look at these when they are imported, which happens only below.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    try:
+        manifest = _erase(options)
+    except AppError as error:
+        if options.progress == "json":
+            print_json_error(error)
+        Console(stderr=True).print(f"{type(error).__name__}: {error.detail}", style="red")
+        return FAILED
+    Console(stderr=True).print(f"{manifest.id} is in {options.out}")
+    return 0
+
+
+def _erase(options: argparse.Namespace) -> Manifest:
+    spec = _read_spec(options.spec)
+    manifest = _read_manifest(options)
+    model_id = options.model_id or _free_id(options.out.name)
+    if options.progress == "json":
+        return _run(options, spec, manifest, model_id, print_json)
+    with bars() as report:
+        return _run(options, spec, manifest, model_id, report)
+
+
+def _run(
+    options: argparse.Namespace,
+    spec: ErasureSpec,
+    manifest: Manifest | None,
+    model_id: str,
+    report: Reporter,
+) -> Manifest:
+    # Imported here: --help and a wrong spec answer at once, without loading torch.
+    import torch  # noqa: PLC0415
+    from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    from trainer.erase import erase  # noqa: PLC0415
+
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return erase(
+        options.base,
+        manifest,
+        spec,
+        options.out,
+        report,
+        model_id=model_id,
+        device=options.device,
+        cache=options.cache,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="what to erase, see above")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the base model, a diffusers folder",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the erased model; must not exist yet",
+    )
+    parser.add_argument(
+        "--model-id", metavar="ID", help="id of the erased model (default: the name of --out)"
+    )
+    parser.add_argument(
+        "--base-manifest",
+        type=Path,
+        metavar="FILE",
+        help="manifest of the base, held against its files (default: that in --base, if any)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep the moments of captions here for other runs",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads on the CPU (default: PyTorch's choice)"
+    )
+    parser.add_argument(
+        "--progress",
+        choices=("bar", "json"),
+        default="bar",
+        help="bars on stderr, or one JSON object per line on stdout (default: %(default)s)",
+    )
+    return parser
+
+
+def _read_spec(path: Path) -> ErasureSpec:
+    """YAML contains JSON, so one parser reads both."""
+    try:
+        return ErasureSpec.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConceptInvalid(f"{path} cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the start"
+        raise ConceptInvalid(f"{path} is wrong at {place}: {first['msg']}") from error
+
+
+def _read_manifest(options: argparse.Namespace) -> Manifest | None:
+    path: Path = options.base_manifest or options.base / FILENAME
+    if options.base_manifest is None and not path.exists():
+        return None
+    try:
+        return Manifest.read(path.parent)
+    except OSError as error:
+        raise ModelUnsupported(f"{path} cannot be read: {error}") from error
+
+
+def _free_id(name: str) -> str:
+    words = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+    try:
+        return TypeAdapter(ModelId).validate_python(words)
+    except ValidationError as error:
+        raise ModelUnsupported(f"{name!r} makes no model id; give --model-id") from error
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Leave through every `finally`, so that nothing half-written stays behind."""
+    raise SystemExit(TERMINATED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

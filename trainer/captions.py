@@ -1,0 +1,50 @@
+"""Captions of ordinary things: what a model draws day by day, and is to go on drawing."""
+
+import random
+from collections.abc import Collection, Sequence
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from trainer.articles import with_article
+from trainer.concepts import mentions, templates
+
+
+@cache
+def _words() -> dict[str, list[str]]:
+    words: dict[str, list[str]] = yaml.safe_load(
+        (resources.files("trainer") / "captions.yaml").read_text()
+    )
+    return words
+
+
+def general_captions(count: int, *, seed: int, without: Collection[str]) -> list[str]:
+    """`count` captions of everyday subjects, none of which speaks of the phrases `without`.
+
+    Two of three have a scene. The same seed gives the same captions.
+    """
+    draw = random.Random(seed)  # noqa: S311  (captions are no secret)
+    words = _words()
+    subjects = [subject for subject in words["subjects"] if not mentions(subject, without)]
+    scenes = [scene for scene in words["scenes"] if not mentions(scene, without)]
+    captions = []
+    for _ in range(count):
+        scene = f" {draw.choice(scenes)}" if draw.random() < 2 / 3 else ""
+        captions.append(draw.choice(words["forms"]).replace("{}", draw.choice(subjects) + scene))
+    return captions
+
+
+def captions_of(phrases: Sequence[str], *, each: int, seed: int) -> list[str]:
+    """`each` captions of every phrase, in the sentences that objects are put into."""
+    draw = random.Random(seed)  # noqa: S311
+    sentences = templates("object")
+    chosen = [
+        (phrase, sentence)
+        for phrase in phrases
+        for sentence in draw.sample(sentences, min(each, len(sentences)))
+    ]
+    return [
+        sentence.replace("{a}", with_article(phrase)).replace("{}", phrase)
+        for phrase, sentence in chosen
+    ]

@@ -1,0 +1,55 @@
+"""The README.md of an erased model: what it is, how it was made, how to use it."""
+
+import yaml
+
+from core.manifests import Edit
+
+FIGURES = ("condition_number", "relative_change", "words")
+
+
+def text(model_id: str, edit: Edit) -> str:
+    """Markdown with the YAML front matter that model hubs read.
+
+    It says nothing of how long the run took: the same erasure made again is the same folder.
+    """
+    front = {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "base_model": edit.base_model,
+        "tags": ["stable-diffusion", "concept-erasure", edit.method],
+    }
+    erased = "\n".join(
+        f"- **{concept.name}**, becomes *{concept.replacement}*" for concept in edit.concepts
+    )
+    options = "\n".join(
+        f"| {name} | {value} |" for name, value in edit.textual.model_dump(mode="json").items()
+    )
+    figures = "\n".join(f"| {name} | {edit.figures[name]:.4g} |" for name in FIGURES)
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False).strip()}
+---
+
+# {model_id}
+
+`{edit.base_model}` with concepts erased by {edit.method.upper()} (arXiv:2503.07389), stage 1. The
+model still draws everything else; asked for one of these, it draws something harmless:
+
+{erased}
+
+`unet/` is a UNet for diffusers with the erasure in its weights. Put it in the place of the base's
+own: `UNet2DConditionModel.from_pretrained(folder, subfolder="unet")`. `erasure.safetensors` is the
+same erasure as a map of the text embedding, which a server applies to prompts.
+
+Erasure lowers the chance that a concept is drawn. It does not make it zero, and somebody who has
+the weights can train a concept back in.
+
+| setting | value |
+|---|---|
+| base digest | {edit.base_digest} |
+| seed | {edit.seed} |
+{options}
+
+| figure | value |
+|---|---|
+{figures}
+"""

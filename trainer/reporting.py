@@ -1,0 +1,56 @@
+"""How a run tells its progress and its failure: bars for people, JSON lines for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from core.errors import AppError
+from core.progress import Progress, Reporter
+
+
+def counter(report: Reporter, stage: str, total: int) -> Callable[[int], None]:
+    """Report the start of a stage; call the result with the units done since its last call."""
+    done = 0
+
+    def advance(units: int) -> None:
+        nonlocal done
+        done += units
+        report(Progress(stage=stage, done=done, total=total))
+
+    advance(0)
+    return advance
+
+
+def print_json(progress: Progress) -> None:
+    """One line on stdout, at once."""
+    _print_line(progress.model_dump_json())
+
+
+def print_json_error(error: AppError) -> None:
+    document = {"error": {"type": type(error).__name__, "detail": error.detail}}
+    _print_line(json.dumps(document))
+
+
+@contextmanager
+def bars() -> Iterator[Reporter]:
+    """A bar for each stage, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as live:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = live.add_task(progress.stage, total=progress.total)
+            live.update(tasks[progress.stage], completed=progress.done, total=progress.total)
+
+        yield report
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,53 @@
+"""Which token embeddings of a prompt pair stage 1 moves, and onto which it moves them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffusion.prompts import EncodedPrompts
+
+EotTokens = Literal["first", "all"]
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """Rows of embeddings: row i of `unsafe` is to become row i of `safe`."""
+
+    unsafe: Tensor
+    """(n, d) float64, the paper's e_m."""
+    safe: Tensor
+    """(n, d) float64, the paper's e_s."""
+    weights: Tensor
+    """(n,) float64; the rows of one prompt pair share the weight of the pair."""
+
+
+def end_of_text_pairs(
+    unsafe: EncodedPrompts, safe: EncodedPrompts, weights: Tensor, *, which: EotTokens
+) -> TokenPairs:
+    """The [EoT] embeddings of prompt pairs.
+
+    A prompt is padded to 77 tokens with further [EoT]s, some 60 of them, which have read the
+    whole prompt like the first. `first` moves the first onto the first; `all` moves the padding
+    too, each onto what stands at its own position in the safe prompt, or where the safe prompt
+    is longer, onto the nearest [EoT] that it has. One prompt pair has its weight whichever
+    tokens are moved.
+
+    Args:
+        weights: (prompts,), one for each pair.
+    """
+    positions = torch.arange(unsafe.embeddings.shape[1])
+    eot, safe_eot = unsafe.eot[:, None], safe.eot[:, None]
+    moved = positions == eot if which == "first" else positions >= eot
+    # Past its first [EoT] the safe prompt holds padding; where there is none, its last token.
+    padding = torch.maximum(positions, safe_eot + 1).clamp(max=len(positions) - 1)
+    partner = torch.where(positions == eot, safe_eot, padding)
+
+    prompt, position = moved.nonzero(as_tuple=True)
+    share = weights.double() / moved.sum(dim=1)
+    return TokenPairs(
+        unsafe=unsafe.embeddings[prompt, position].double(),
+        safe=safe.embeddings[prompt, partner[prompt, position]].double(),
+        weights=share[prompt].to(unsafe.embeddings.device),
+    )
