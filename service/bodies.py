@@ -56,6 +56,7 @@ class BodyLimit:
             scope["path"],
             413,
             f"the body is larger than the {self._max_bytes} bytes taken here",
+            title="Body too large",
             headers={"Connection": "close"},
         )
         await response(scope, receive, send)

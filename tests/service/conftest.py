@@ -1,7 +1,9 @@
 """The real service over a real Redis-protocol server; tests play the worker themselves."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +19,25 @@ from service.wiring import Parts
 Serve = Callable[..., TestClient]
 
 
-@pytest.fixture
-def installation(settings: Settings) -> Installation:
-    """`safe` is served, `waiting` a candidate, `old` retired, `raw` the base, `forged` a lie."""
-    made = Installation(settings)
+@pytest.fixture(scope="session")
+def master_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of an installation, made once: writing models safely takes its time."""
+    folder = tmp_path_factory.mktemp("installation")
+    made = Installation(folder)
     base = made.add_base("raw")
     made.add_erased("safe", base=base)
     made.add_erased("waiting", base=base, status=ModelStatus.CANDIDATE)
     made.add_erased("old", base=base, status=ModelStatus.RETIRED)
     made.add_erased("forged", base=base, status=ModelStatus.RETIRED)
     made.tamper_with("forged")
-    return made
+    return folder
+
+
+@pytest.fixture
+def installation(master_copy: Path, settings: Settings) -> Installation:
+    """`safe` is served, `waiting` a candidate, `old` retired, `raw` the base, `forged` a lie."""
+    shutil.copytree(master_copy, settings.data_dir)
+    return Installation(settings.data_dir)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from core.job_store import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
 from core.registry import ModelRegistry, describe
-from core.settings import Settings
 from core.signing import Signer, Verifier
 from core.specs import Concept, GenerationSpec, TextualOptions
 from service.wiring import Parts
@@ -23,12 +22,12 @@ PNG = b"\x89PNG\r\n\x1a\n and the rest of picture "
 class Installation:
     """A data folder with models in it. Their weights are words: nobody here loads them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.models: Path = settings.models_dir
-        self._signer = Signer.load_or_create(settings.keys_dir)
+    def __init__(self, data_dir: Path) -> None:
+        self.models = data_dir / "models"
+        self._signer = Signer.load_or_create(data_dir / "keys")
         self.registry = ModelRegistry(
             self.models,
-            Verifier.load(settings.keys_dir),
+            Verifier.load(data_dir / "keys"),
             serve_unerased_base=False,
             default_model="safe",
         )
