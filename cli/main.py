@@ -5,8 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from cli.commands import erase, generate, models, up
-from cli.demo import command as demo
+from cli.commands import demo, erase, generate, models, up
 from core.errors import AppError
 
 app = typer.Typer(

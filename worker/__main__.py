@@ -6,6 +6,7 @@ import socket
 
 from core.settings import Settings
 from worker.marks import drain_mark
+from worker.roles import KIND_OF_ROLE
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
         "see .env.example.",
     )
     parser.add_argument(
-        "role", choices=["inference", "trainer"], help="draw pictures, or run erasure jobs"
+        "role", choices=list(KIND_OF_ROLE), help="draw pictures, or run erasure jobs"
     )
     parser.add_argument(
         "--name",
@@ -32,7 +33,7 @@ def main() -> None:
 
     from worker.app import app  # noqa: PLC0415  (reads the environment set above)
 
-    queue = {"inference": "generation", "trainer": "erasure"}[arguments.role]
+    queue = KIND_OF_ROLE[arguments.role]
     app.worker_main(
         [
             *("worker", "--pool", "prefork", "--concurrency", "1"),

@@ -20,6 +20,7 @@ from core.sweeper import Sweeper
 from core.telemetry import configure_logs
 from core.terms import terms
 from worker.marks import drain_mark
+from worker.roles import KIND_OF_ROLE, Role
 
 log = structlog.get_logger()
 
@@ -28,6 +29,9 @@ if settings.redis_url is None:
     raise Misconfigured("set REDIS_URL; on one machine, `trce up` starts a broker and the workers")
 app = celery_app(settings.redis_url)
 wakes = Wakes(app)
+
+BROKER_RESTART_S = 30.0
+"""How long a worker waits for a broker that went away before it lets go of its work."""
 
 ROLE = os.environ.get("TRCE_ROLE", "")
 OWNER = os.environ.get("TRCE_OWNER", "")
@@ -55,25 +59,26 @@ def log_as_we_do(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def begin(**_: Any) -> None:
-    """In the child: assemble the worker, and take back what its predecessor held."""
-    from worker.runtime import KIND_OF_ROLE, Role, assemble  # noqa: PLC0415  (imports torch)
-
+    """In the child: take back what its predecessor held, then assemble the worker."""
     global _drain  # noqa: PLW0603
     assert ROLE in get_args(Role)
     role = cast(Role, ROLE)
-    _drain, jobs = assemble(role, OWNER, settings)
+    # First: importing torch takes seconds, in which another worker can have these jobs.
+    jobs = _store(retry_s=BROKER_RESTART_S)
     if again := jobs.take_back(OWNER):
         log.warning("took back", owner=OWNER, jobs=again)
     if jobs.queued(KIND_OF_ROLE[role]):
         wakes.send(KIND_OF_ROLE[role])
 
+    from worker.runtime import assemble  # noqa: PLC0415
+
+    _drain = assemble(role, OWNER, settings, jobs)
+
 
 @signals.worker_ready.connect
 def sweep(**_: Any) -> None:
     """In the parent."""
-    assert settings.redis_url is not None
-    jobs = JobStore(connect(settings.redis_url), terms(settings))
-    Sweeper(jobs, wakes, tuple(TASK_OF_KIND)).start()
+    Sweeper(_store(retry_s=1), wakes, tuple(TASK_OF_KIND)).start()
 
 
 @signals.worker_shutting_down.connect
@@ -82,3 +87,8 @@ def tell_child(**_: Any) -> None:
     mark = drain_mark(settings.run_dir, OWNER)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
+
+
+def _store(*, retry_s: float) -> JobStore:
+    assert settings.redis_url is not None
+    return JobStore(connect(settings.redis_url, retry_s=retry_s), terms(settings))

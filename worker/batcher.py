@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
-import torch
+from PIL.Image import Image
 
-from core.errors import AppError, DeviceOutOfMemory, LeaseLost, RetryableError
+from core.errors import AppError, LeaseLost, RetryableError
 from core.job_store import JobStore
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.progress import Progress
@@ -28,6 +29,13 @@ log = structlog.get_logger()
 PROGRESS_EVERY_S = 0.5
 
 
+class RowKey(NamedTuple):
+    """A picture's place in the batch: the attempt's token, and its number in the job."""
+
+    token: str
+    number: int
+
+
 @dataclass
 class Drawing:
     """A claimed generation while it is being drawn."""
@@ -39,8 +47,8 @@ class Drawing:
     reported_at: float = 0.0
 
     @property
-    def keys(self) -> list[tuple[str, int]]:
-        return [(self.lease.token, index) for index in range(self.spec.n)]
+    def keys(self) -> list[RowKey]:
+        return [RowKey(self.lease.token, number) for number in range(self.spec.n)]
 
     @property
     def drawn(self) -> bool:
@@ -53,7 +61,7 @@ class Drawing:
         if self.drawn:
             return self.spec.num_inference_steps
         denoiser = self.variant.denoiser
-        return min(denoiser.steps_done(key) for key in self.keys if key[1] not in self.images)
+        return min(denoiser.steps_done(key) for key in self.keys if key.number not in self.images)
 
 
 class Batcher:
@@ -84,7 +92,6 @@ class Batcher:
         self._alone = False
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
-    @torch.inference_mode()
     def drain(self) -> None:
         """Work until nothing waits, or until told to shut down."""
         shut_down_by: float | None = None
@@ -144,7 +151,10 @@ class Batcher:
 
     def _join(self, drawing: Drawing) -> None:
         spec, variant = drawing.spec, drawing.variant
-        assert spec.width and spec.height and spec.seed is not None, "admission fills these in"
+        # Admission fills these in.
+        assert spec.width is not None
+        assert spec.height is not None
+        assert spec.seed is not None
         prompt = variant.embed(spec.prompt)
         guided = spec.guidance_scale > 1
         negative = variant.embed(spec.negative_prompt) if guided else None
@@ -154,7 +164,7 @@ class Batcher:
                     key=key,
                     prompt=prompt,
                     negative=negative,
-                    seed=spec.seed + key[1],
+                    seed=spec.seed + key.number,
                     num_inference_steps=spec.num_inference_steps,
                     guidance_scale=spec.guidance_scale,
                     width_px=spec.width,
@@ -170,16 +180,15 @@ class Batcher:
             try:
                 finished = denoiser.step()
                 pictures = denoiser.decode([done.latents for done in finished])
-            except torch.cuda.OutOfMemoryError:
-                self._give_up(denoiser, DeviceOutOfMemory("the device ran out of memory"))
-                continue
             except AppError as error:
                 self._give_up(denoiser, error)
                 continue
             for done, picture in zip(finished, pictures, strict=True):
-                token, index = done.key  # type: ignore[misc]  # the keys are ours, see Drawing
-                drawing = self._drawings[token]
-                drawing.images[index] = self._encoders.submit(self._store, drawing, index, picture)
+                assert isinstance(done.key, RowKey)
+                drawing = self._drawings[done.key.token]
+                drawing.images[done.key.number] = self._encoders.submit(
+                    self._store, drawing, done.key.number, picture
+                )
         self._heartbeat.step()
         for drawing in self._drawings.values():
             self._report(drawing)
@@ -189,7 +198,7 @@ class Batcher:
         waiting = [d.variant.denoiser for d in self._drawings.values() if not d.drawn]
         return list({id(denoiser): denoiser for denoiser in waiting}.values())
 
-    def _store(self, drawing: Drawing, index: int, picture: object) -> ImageRecord:
+    def _store(self, drawing: Drawing, index: int, picture: Image) -> ImageRecord:
         """Under the attempt's token: what a worker without a lease stores, nobody sees."""
         seed = (drawing.spec.seed or 0) + index
         key = f"generations/{drawing.lease.job_id}/{drawing.lease.token}/{index}.png"
@@ -209,7 +218,7 @@ class Batcher:
     # --- out -------------------------------------------------------------------------------
 
     def _commit_stored(self) -> None:
-        """End the jobs whose pictures are all in storage; wait for them if nothing else is left."""
+        """End the jobs whose pictures are all stored; wait for that if nothing else is left."""
         drawn = [drawing for drawing in self._drawings.values() if drawing.drawn]
         nothing_else = len(drawn) == len(self._drawings)
         for drawing in drawn:

@@ -43,7 +43,8 @@ class Heartbeat:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        threading.Thread(target=self._listen, name="heartbeat", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="heartbeat", daemon=True)
+        self._listener.start()
 
     def hold(self, leases: Iterable[Lease]) -> None:
         """From now on, keep these leases alive and no others."""
@@ -61,9 +62,11 @@ class Heartbeat:
         return self._verdicts.get(f"{lease.job_id}:{lease.token}")
 
     def close(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
+        """The child ends; leases are beaten no more."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait(5)
+        self._listener.join(5)
 
     def _tell(self, message: dict[str, object]) -> None:
         assert self._process.stdin is not None
@@ -72,8 +75,9 @@ class Heartbeat:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._verdicts = json.loads(line)
+        with self._process.stdout as said:
+            for line in said:
+                self._verdicts = json.loads(line)
 
 
 class Pulse:

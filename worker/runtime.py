@@ -1,46 +1,32 @@
 """What one worker process is made of, put together once when the process starts."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 
-from core.job_store import JobStore, Kind, connect
-from core.registry import ModelRegistry
+from core.installation import open_registry
+from core.job_store import JobStore
 from core.settings import Settings
-from core.signing import Signer, Verifier
+from core.signing import Signer
 from core.storage import Storage
-from core.terms import terms
 from worker.batcher import Batcher
 from worker.heartbeat import Heartbeat
 from worker.marks import drain_mark
+from worker.roles import Role
 from worker.shelf import Shelf
 from worker.training import Trainings
-
-Role = Literal["inference", "trainer"]
-KIND_OF_ROLE: dict[Role, Kind] = {"inference": "generation", "trainer": "erasure"}
 
 DRAIN_S = 5.0
 """How long a worker that is told to stop goes on with the pictures it has begun."""
 
-BROKER_RESTART_S = 30.0
-"""How long a worker waits for a broker that went away before it lets go of its work."""
 
-
-def assemble(role: Role, owner: str, settings: Settings) -> tuple[Callable[[], None], JobStore]:
-    """The drain loop of a role, and the store it drains.
+def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Callable[[], None]:
+    """The drain loop of a role.
 
     Raises:
         Misconfigured: keys are missing.
     """
-    assert settings.redis_url is not None, "worker.__main__ sees to that"
-    jobs = JobStore(connect(settings.redis_url, retry_s=BROKER_RESTART_S), terms(settings))
-    registry = ModelRegistry(
-        settings.models_dir,
-        Verifier.load(settings.keys_dir),
-        serve_unerased_base=settings.serve_unerased_base,
-        default_model=settings.default_model,
-    )
+    registry = open_registry(settings)
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
     if role == "trainer":
@@ -53,7 +39,7 @@ def assemble(role: Role, owner: str, settings: Settings) -> tuple[Callable[[], N
             lease_s=settings.lease_s,
             draining=mark.exists,
         )
-        return trainings.drain, jobs
+        return trainings.drain
     device = _device(settings.device)
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
@@ -72,7 +58,7 @@ def assemble(role: Role, owner: str, settings: Settings) -> tuple[Callable[[], N
         draining=mark.exists,
         drain_s=DRAIN_S,
     )
-    return batcher.drain, jobs
+    return batcher.drain
 
 
 def _device(name: str) -> torch.device:

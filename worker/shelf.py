@@ -16,7 +16,7 @@ from core.errors import UntrustedModel
 from core.manifests import Manifest
 from core.registry import ModelRegistry
 from diffusion.denoiser import Denoiser
-from diffusion.erasure import Erasure
+from diffusion.erasure import FILENAME, Erasure, write_tensors
 from diffusion.loading import Components, load_base
 from diffusion.prompts import PromptEncoder
 
@@ -45,7 +45,7 @@ class Variant:
 
     def embed(self, prompt: str) -> torch.Tensor:
         """(tokens, d): the prompt's embedding as this model sees it."""
-        embedding = self.encoder.encode(prompt)
+        embedding = self.encoder.encode(prompt).embedding
         return embedding if self.erasure is None else self.erasure.map_prompts(embedding)
 
 
@@ -86,11 +86,11 @@ class Shelf:
         base = self._base(base_manifest)
         folder = self._registry.path(manifest.id)
         manifest.check_files(folder)
-        erasure = Erasure.load(folder / "erasure.safetensors")
+        erasure = Erasure.load(folder / FILENAME)
         denoiser = base.denoiser
         if erasure.tensors:
             unet = copy.deepcopy(base.components.unet)
-            erasure.apply(unet)
+            write_tensors(unet, erasure.tensors)
             denoiser = Denoiser(
                 unet,
                 base.components.vae,

@@ -11,7 +11,7 @@ from cli.commands.options import Url
 from core.specs import GenerationSpec
 
 
-def generate(  # noqa: PLR0913  (one for each thing one may want to set)
+def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, as in "a cat on a sofa".')],
     model: Annotated[str, typer.Option(help="A model's id.")] = "default",
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture.")] = None,

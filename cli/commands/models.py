@@ -12,9 +12,9 @@ from rich.table import Table
 from cli.client import Client
 from cli.commands.options import Url
 from core.importing import import_base
-from core.registry import ModelRegistry
+from core.installation import open_registry
 from core.settings import Settings
-from core.signing import Signer, Verifier
+from core.signing import Signer
 
 app = typer.Typer(help="List, inspect, promote, retire and import models.", no_args_is_help=True)
 
@@ -76,13 +76,8 @@ def import_model(
     data_dir: Annotated[Path | None, typer.Option(help="The installation's data folder.")] = None,
 ) -> None:
     """Copy a base model into the installation and sign its files."""
-    settings = Settings(**({"data_dir": data_dir} if data_dir else {}))
+    settings = Settings(data_dir=data_dir) if data_dir else Settings()
     signer = Signer.load_or_create(settings.keys_dir)
-    registry = ModelRegistry(
-        settings.models_dir,
-        Verifier.load(settings.keys_dir),
-        serve_unerased_base=settings.serve_unerased_base,
-        default_model=settings.default_model,
-    )
+    registry = open_registry(settings)
     manifest = import_base(folder, model_id, registry, signer)
     typer.echo(f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}")

@@ -12,9 +12,9 @@ from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.errors import Misconfigured
 from core.importing import import_base
-from core.registry import ModelRegistry
+from core.installation import open_registry
 from core.settings import SHIPPED_MODELS, Settings
-from core.signing import Signer, Verifier
+from core.signing import Signer
 
 BROKER_START_S = 30.0
 DRAIN_GRACE_S = 15.0
@@ -47,19 +47,14 @@ def prepare(settings: Settings) -> Settings:
         Misconfigured.
     """
     signer = Signer.load_or_create(settings.keys_dir)
-    registry = ModelRegistry(
-        settings.models_dir,
-        Verifier.load(settings.keys_dir),
-        serve_unerased_base=settings.serve_unerased_base,
-        default_model=settings.default_model,
-    )
+    registry = open_registry(settings)
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     for shipped in sorted(SHIPPED_MODELS.glob("*/model_index.json")):
         if not registry.path(shipped.parent.name).exists():
             import_base(shipped.parent, shipped.parent.name, registry, signer)
     return settings.model_copy(
         update={
-            "port": settings.port or _free_port(settings.host),
+            "port": settings.port or free_port(settings.host),
             "redis_url": settings.redis_url or broker_url(settings.broker_dir),
         }
     )
@@ -117,7 +112,7 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -130,5 +125,5 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise Misconfigured(
-                f"port {port} on {host} cannot be had ({error.strerror}); choose another with --port"
+                f"port {port} on {host} cannot be had ({error.strerror}); choose one with --port"
             ) from error

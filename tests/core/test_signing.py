@@ -49,7 +49,7 @@ def test_a_trusted_file_that_is_no_key_stops_the_start(tmp_path):
     (tmp_path / "trusted").mkdir()
     (tmp_path / "trusted" / "x.pem").write_text("hello")
 
-    with pytest.raises(Misconfigured, match="x.pem"):
+    with pytest.raises(Misconfigured, match=r"x\.pem"):
         Verifier.load(tmp_path)
 
 

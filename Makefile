@@ -1,0 +1,39 @@
+# Everything a user or a build server runs. `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv from the pinned dependencies
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock torch setuptools
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[all,dev]'
+	@touch $@
+
+demo: install ## erase weapons from the shipped model and show it (5 minutes, build/demo/)
+	$(BIN)/trce demo
+
+up: install ## run the whole service on this machine until Ctrl-C
+	$(BIN)/trce up --serve-base
+
+test: install ## run all tests, those over real processes too
+	$(BIN)/python -m pytest
+
+check: install ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: install ## resolve the dependencies anew into requirements.lock
+	$(BIN)/python deploy/lock.py
+
+clean: ## remove what can be made again
+	rm -rf .venv build
+
+.PHONY: help install demo up test check lock clean
+.DEFAULT_GOAL := help

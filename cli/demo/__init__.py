@@ -1,0 +1,1 @@
+"""`trce demo`: the main job of the service, from nothing to a report, over HTTP."""

@@ -1,0 +1,118 @@
+"""An installation on disk with the shipped model, and a heartbeat that a test can steer."""
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.importing import import_base
+from core.installation import open_registry
+from core.job_store import JobStore, Verdict
+from core.jobs import Lease
+from core.registry import ModelRegistry
+from core.settings import SHIPPED_MODELS, Settings
+from core.signing import Signer
+from core.specs import GenerationSpec
+from core.storage import Storage
+from worker.batcher import Batcher
+from worker.shelf import Shelf
+
+
+class SteerableHeartbeat:
+    """Keeps no lease alive; gives the verdicts that the test has put in."""
+
+    def __init__(self) -> None:
+        self.held: list[list[str]] = []
+        self.steps = 0
+        self.verdicts: dict[str, Verdict] = {}
+        self.on_step = lambda steps: None
+
+    def hold(self, leases: Iterable[Lease]) -> None:
+        self.held.append([lease.job_id for lease in leases])
+
+    def step(self) -> None:
+        self.steps += 1
+        self.on_step(self.steps)
+
+    def verdict(self, lease: Lease) -> Verdict | None:
+        return self.verdicts.get(lease.job_id)
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory) -> Path:
+    """A data folder with keys and the shipped model, made once; tests get copies."""
+    data = tmp_path_factory.mktemp("installation")
+    settings = Settings(_env_file=None, data_dir=data)
+    signer = Signer.load_or_create(settings.keys_dir)
+    import_base(SHIPPED_MODELS / "emoji", "emoji", open_registry(settings), signer)
+    return data
+
+
+@pytest.fixture
+def settings(redis_url: str, imported: Path, tmp_path: Path) -> Settings:
+    shutil.copytree(imported, tmp_path / "data")
+    return Settings(
+        _env_file=None,
+        redis_url=redis_url,
+        data_dir=tmp_path / "data",
+        serve_unerased_base=True,
+        lease_s=5,
+    )
+
+
+@pytest.fixture
+def registry(settings: Settings) -> ModelRegistry:
+    return open_registry(settings)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings.images_dir)
+
+
+@pytest.fixture
+def heartbeat() -> SteerableHeartbeat:
+    return SteerableHeartbeat()
+
+
+@pytest.fixture
+def submit(jobs: JobStore):
+    """Accept a generation as the service would; returns its id."""
+
+    def accept(prompt: str = "a cat", *, alone: bool = False, **fields) -> str:
+        values = {"model": "emoji", "width": 64, "height": 64, "num_inference_steps": 4, "seed": 7}
+        spec = GenerationSpec(prompt=prompt, **(values | fields))
+        job_id = uuid.uuid4().hex
+        jobs.submit(job_id, spec, queue_class=spec.model, cost=spec.n, alone=alone)
+        return job_id
+
+    return accept
+
+
+@pytest.fixture
+def make_batcher(jobs, registry, storage, heartbeat):
+    """A batcher on one thread; `draining` may be steered through its list."""
+
+    def make(*, draining=lambda: False, drain_s: float = 5.0, rows: int = 8, **parts) -> Batcher:
+        torch.set_num_threads(1)
+        values = {
+            "shelf": Shelf(registry, device=torch.device("cpu"), dtype=torch.float32),
+            "storage": storage,
+        }
+        values |= parts
+        return Batcher(
+            jobs,
+            values["shelf"],
+            values["storage"],
+            heartbeat,
+            owner="inference-0@test",
+            rows=rows,
+            lease_s=30,
+            draining=draining,
+            drain_s=drain_s,
+        )
+
+    return make

@@ -1,0 +1,184 @@
+"""The drain loop, with the shipped model and a real broker."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.jobs import JobState
+from core.storage import Storage
+
+
+def pixels(storage: Storage, job, index: int = 0) -> np.ndarray:
+    picture = Image.open(io.BytesIO(storage.get(job.generation.images[index].key)))
+    return np.asarray(picture.convert("RGB"), dtype=np.int16)
+
+
+def test_a_waiting_job_becomes_a_picture_that_tells_how_it_was_made(
+    jobs, storage, submit, make_batcher
+):
+    job_id = submit("a red apple", seed=11)
+    make_batcher().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED
+    picture = Image.open(io.BytesIO(storage.get(job.generation.images[0].key)))
+    assert picture.size == (64, 64)
+    assert picture.info["parameters"].startswith("a red apple\nSteps: 4, CFG scale: 5.0, Seed: 11")
+
+
+def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batcher):
+    wishes = [
+        {"num_inference_steps": 2},
+        {"num_inference_steps": 6, "guidance_scale": 8.0},
+        {"guidance_scale": 1.0},
+        {"width": 80},
+        {"n": 3},
+    ]
+    ids = [submit(**wish) for wish in wishes]
+    make_batcher().drain()
+
+    assert [jobs.get(job_id).state for job_id in ids] == [JobState.SUCCEEDED] * len(ids)
+    assert len(jobs.get(ids[-1]).generation.images) == 3
+
+
+def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher):
+    ids = [submit(seed=seed) for seed in range(5)]
+    make_batcher(rows=2).drain()
+
+    assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
+
+
+def test_picture_i_of_a_job_is_the_picture_of_seed_plus_i(jobs, storage, submit, make_batcher):
+    together = submit(n=3, seed=20)
+    apart = submit(seed=22)
+    make_batcher().drain()
+
+    third = pixels(storage, jobs.get(together), 2)
+    assert [image.seed for image in jobs.get(together).generation.images] == [20, 21, 22]
+    assert np.abs(third - pixels(storage, jobs.get(apart))).max() <= 1
+
+
+def test_company_does_not_change_a_picture(jobs, storage, submit, make_batcher):
+    alone = submit("a tree")
+    make_batcher().drain()
+    ids = [submit("a tree"), *(submit(seed=seed) for seed in range(4))]
+    make_batcher().drain()
+
+    before, after = (pixels(storage, jobs.get(job_id)) for job_id in (alone, ids[0]))
+    assert np.abs(before - after).max() <= 1
+
+
+def test_a_job_that_must_be_alone_is(jobs, submit, make_batcher, heartbeat):
+    ids = [submit(alone=True), submit(), submit()]
+    make_batcher().drain()
+
+    assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
+    assert [ids[0]] in heartbeat.held
+    assert not any(ids[0] in held and len(held) > 1 for held in heartbeat.held)
+
+
+def test_a_cancelled_job_leaves_the_batch_and_the_others_stay(
+    jobs, submit, make_batcher, heartbeat
+):
+    cancelled, kept = submit(num_inference_steps=50), submit()
+
+    def cancel(steps: int) -> None:
+        if steps == 2:
+            jobs.cancel(cancelled)
+            heartbeat.verdicts[cancelled] = "cancelled"
+
+    heartbeat.on_step = cancel
+    make_batcher().drain()
+
+    assert jobs.get(cancelled).state is JobState.CANCELLED
+    assert jobs.get(kept).state is JobState.SUCCEEDED
+    assert heartbeat.steps < 50
+
+
+def test_a_job_lost_to_another_worker_is_dropped(jobs, submit, make_batcher, heartbeat):
+    job_id = submit(num_inference_steps=50)
+
+    def lose(steps: int) -> None:
+        if steps == 2:
+            jobs.take_back("inference-0@test")
+            heartbeat.verdicts[job_id] = "lost"
+            jobs.claim("generation", "other", slots=1, lease_s=30, idle=True)
+
+    heartbeat.on_step = lose
+    make_batcher().drain()
+
+    assert jobs.get(job_id).state is JobState.RUNNING
+    assert jobs.get(job_id).attempt == 2
+
+
+def test_progress_is_told_while_it_lasts(jobs, submit, make_batcher):
+    job_id = submit()
+    make_batcher().drain()
+
+    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    assert told
+    assert '"total":4' in told[0]
+
+
+class TestRefusing:
+    def test_a_model_that_is_not_served(self, settings, jobs, submit, make_batcher):
+        from core.installation import open_registry
+        from worker.shelf import Shelf
+
+        closed = settings.model_copy(update={"serve_unerased_base": False})
+        shelf = Shelf(open_registry(closed), device="cpu", dtype=None)
+        job_id = submit()
+        make_batcher(shelf=shelf).drain()
+
+        job = jobs.get(job_id)
+        assert job.state is JobState.FAILED
+        assert "does not serve those" in job.reason
+
+    @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+    def test_a_model_with_a_changed_file(self, settings, jobs, submit, make_batcher, part):
+        victim = max((settings.models_dir / "emoji" / part).iterdir())
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+        job_id = submit()
+        make_batcher().drain()
+
+        job = jobs.get(job_id)
+        assert job.state is JobState.FAILED
+        assert f"{part}/{victim.name} differs from its manifest" in job.reason
+
+    def test_one_bad_job_does_not_harm_its_neighbours(self, jobs, submit, make_batcher):
+        bad, good = submit(model="nothing"), submit()
+        make_batcher().drain()
+
+        assert jobs.get(bad).state is JobState.FAILED
+        assert jobs.get(good).state is JobState.SUCCEEDED
+
+
+class TestShuttingDown:
+    def test_what_is_nearly_done_is_finished(self, jobs, submit, make_batcher, heartbeat):
+        job_id = submit()
+        make_batcher(draining=lambda: heartbeat.steps > 1, drain_s=60).drain()
+
+        assert jobs.get(job_id).state is JobState.SUCCEEDED
+
+    def test_what_is_not_is_handed_back_uncounted(self, jobs, submit, make_batcher, heartbeat):
+        job_id, waiting = submit(num_inference_steps=50), submit(num_inference_steps=50)
+        make_batcher(draining=lambda: heartbeat.steps > 1, drain_s=0, rows=1).drain()
+
+        assert jobs.get(job_id).state is JobState.QUEUED
+        assert jobs.get(job_id).attempt == 0
+        assert jobs.get(waiting).attempt == 0
+
+
+def test_a_picture_that_cannot_be_stored_is_tried_again(jobs, submit, make_batcher, tmp_path):
+    (tmp_path / "full").write_text("a file where the folder should be")
+    job_id = submit()
+    make_batcher(storage=Storage(tmp_path / "full")).drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert job.attempt == 5
+    assert "could not be stored" in job.reason

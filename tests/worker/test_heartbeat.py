@@ -1,0 +1,141 @@
+"""The heartbeat process itself, against a real broker."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from core.job_store import connect
+from core.jobs import Lease
+from core.specs import GenerationSpec
+from core.workers import WorkerRoll
+from worker.heartbeat import Heartbeat
+from worker.marks import beat_file
+
+LEASE_S = 0.6
+
+
+@pytest.fixture
+def env(monkeypatch, redis_url, tmp_path):
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("TRCE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TRCE_LEASE_S", str(LEASE_S))
+    return tmp_path
+
+
+@pytest.fixture
+def heartbeat(env):
+    beating = Heartbeat("inference-0@test")
+    deadline = time.monotonic() + 20
+    while not beat_file(env / "run", "inference-0@test").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield beating
+    beating.close()
+
+
+@pytest.fixture
+def lease(heartbeat, jobs) -> Lease:
+    jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
+    (lease,) = jobs.claim("generation", "w", slots=1, lease_s=LEASE_S, idle=True)
+    heartbeat.hold([lease])
+    return lease
+
+
+def wait_for(verdict: str, heartbeat: Heartbeat, lease: Lease) -> None:
+    deadline = time.monotonic() + 10
+    while heartbeat.verdict(lease) != verdict:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_held_lease_outlives_many_of_its_terms(heartbeat, lease, jobs):
+    for _ in range(10):
+        time.sleep(LEASE_S / 2)
+        assert jobs.reap() == 0
+
+
+def test_a_lease_that_is_let_go_lapses(heartbeat, lease, jobs):
+    heartbeat.hold([])
+    time.sleep(3 * LEASE_S)
+
+    assert jobs.reap() == 1
+
+
+def test_a_cancel_reaches_the_worker(heartbeat, lease, jobs):
+    jobs.cancel(lease.job_id)
+
+    wait_for("cancelled", heartbeat, lease)
+
+
+def test_so_does_the_loss_of_the_lease(heartbeat, lease, jobs):
+    jobs.take_back("w")
+
+    wait_for("lost", heartbeat, lease)
+
+
+def test_a_verdict_on_one_attempt_says_nothing_of_the_next(heartbeat, lease, jobs):
+    jobs.take_back("w")
+    wait_for("lost", heartbeat, lease)
+    (again,) = jobs.claim("generation", "w", slots=1, lease_s=30, idle=True)
+
+    assert heartbeat.verdict(again) is None
+
+
+def test_the_worker_is_on_the_roll(heartbeat, redis_url):
+    with connect(redis_url) as client:
+        roll = WorkerRoll(client)
+        deadline = time.monotonic() + 5
+        while roll.present("inference", within_s=5) != ["inference-0@test"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+WORKER = """
+import sys, time
+from core.jobs import Lease
+from core.specs import GenerationSpec
+from worker.heartbeat import Heartbeat
+beat = Heartbeat("inference-0@test")
+lease = Lease(job_id="a", token="1", attempt=1, alone=False, spec=GenerationSpec(prompt="a"))
+beat.hold([lease])
+print(beat._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def worker(env, monkeypatch):
+    """A process that holds a lease and does nothing more."""
+
+    def start(step_timeout_s: float) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+        monkeypatch.setenv("TRCE_STEP_TIMEOUT_S", str(step_timeout_s))
+        started.append(subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE))
+        assert started[-1].stdout is not None
+        return started[-1], psutil.Process(int(started[-1].stdout.readline()))
+
+    started: list[subprocess.Popen[bytes]] = []
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_worker_that_hangs_is_killed(worker):
+    process, _ = worker(step_timeout_s=1)
+
+    assert process.wait(20) == -9
+
+
+def test_the_heartbeat_ends_with_its_worker(worker):
+    process, child = worker(step_timeout_s=60)
+    process.kill()
+    process.wait()
+
+    deadline = time.monotonic() + 10
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
