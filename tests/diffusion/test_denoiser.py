@@ -1,0 +1,340 @@
+import dataclasses
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import DeviceOutOfMemory, ModelUnsupported, PictureNotFinite, SizeNotDrawable
+from diffusion.denoiser import Denoiser, DenoiseRequest
+
+SCHEDULERS = [
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "DDPMScheduler",
+]
+
+
+@pytest.fixture(scope="session")
+def make_request(encoder):
+    def make(key="a", prompt="a dog", *, negative="", **changes):
+        request = DenoiseRequest(
+            key=key,
+            prompt=encoder.encode(prompt).embedding,
+            negative=encoder.encode(negative).embedding,
+            seed=7,
+            num_inference_steps=5,
+            guidance_scale=5.0,
+            width_px=16,
+            height_px=16,
+        )
+        return dataclasses.replace(request, **changes)
+
+    return make
+
+
+class RecordingUNet:
+    """The tiny UNet; remembers how many rows each pass had, and can be short of memory."""
+
+    def __init__(self, unet, *, room=10**6):
+        self._unet = unet
+        self.room = room
+        self.rows = []
+        self.config, self.dtype = unet.config, unet.dtype
+
+    def __call__(self, sample, *arguments, **options):
+        if len(sample) > self.room:
+            raise torch.OutOfMemoryError(f"no room for {len(sample)} rows")
+        self.rows.append(len(sample))
+        return self._unet(sample, *arguments, **options)
+
+
+@pytest.fixture
+def make_denoiser(tiny):
+    def make(*, unet=None, vae=None, scheduler=None, **options):
+        config = tiny.scheduler_config | ({"_class_name": scheduler} if scheduler else {})
+        return Denoiser(unet or tiny.unet, vae or tiny.vae, config, device="cpu", **options)
+
+    return make
+
+
+def run(denoiser):
+    """Step until nothing is left: key -> latents."""
+    latents = {}
+    while len(denoiser):
+        latents |= {finished.key: finished.latents for finished in denoiser.step()}
+    return latents
+
+
+@pytest.fixture
+def alone(make_denoiser):
+    def draw(request, **options):
+        denoiser = make_denoiser(**options)
+        denoiser.join(request)
+        return run(denoiser)[request.key]
+
+    return draw
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0], ids=["guided", "unguided"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_alone_it_draws_what_diffusers_draws(
+    tiny, make_denoiser, make_request, scheduler, guidance
+):
+    """The scheduler comes from the model's own configuration, whatever it is."""
+    config = {k: v for k, v in tiny.scheduler_config.items() if not k.startswith("_")}
+    pipeline = StableDiffusionPipeline(
+        vae=tiny.vae,
+        text_encoder=tiny.text_encoder,
+        tokenizer=tiny.tokenizer,
+        unet=tiny.unet,
+        scheduler=getattr(diffusers, scheduler).from_config(config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "an axe",
+        negative_prompt="the flower",
+        num_inference_steps=6,
+        guidance_scale=guidance,
+        width=24,
+        height=16,
+        generator=torch.Generator().manual_seed(3),
+    ).images[0]
+
+    denoiser = make_denoiser(scheduler=scheduler)
+    denoiser.join(
+        make_request(
+            prompt="an axe",
+            negative="the flower",
+            seed=3,
+            num_inference_steps=6,
+            guidance_scale=guidance,
+            width_px=24,
+            height_px=16,
+        )
+    )
+    [picture] = denoiser.decode([run(denoiser)["a"]])
+
+    assert picture.size == (24, 16)
+    difference = np.asarray(picture, dtype=int) - np.asarray(expected, dtype=int)
+    assert abs(difference).max() <= 1
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.integers(0, 6),  # joins before this step
+        st.sampled_from(["a dog", "an axe", "a zebra in the photo"]),
+        st.integers(0, 5),  # seed
+        st.integers(1, 6),  # steps
+        st.sampled_from([0.0, 1.0, 2.5, 7.0]),
+        st.sampled_from([(16, 16), (16, 24)]),
+        st.one_of(st.none(), st.integers(1, 6)),  # leaves before this step
+    ),
+    min_size=2,
+    max_size=6,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    arrivals=arrivals,
+    scheduler=st.sampled_from(["DDIMScheduler", "EulerAncestralDiscreteScheduler"]),
+    max_unet_rows=st.sampled_from([2, 3, 32]),
+)
+def test_a_picture_does_not_depend_on_who_shares_its_batch(
+    tiny, make_request, arrivals, scheduler, max_unet_rows
+):
+    config = tiny.scheduler_config | {"_class_name": scheduler}
+
+    def new():
+        return Denoiser(tiny.unet, tiny.vae, config, device="cpu", max_unet_rows=max_unet_rows)
+
+    requests = [
+        make_request(
+            key,
+            prompt,
+            seed=seed,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            width_px=size[0],
+            height_px=size[1],
+        )
+        for key, (_, prompt, seed, steps, guidance, size, _) in enumerate(arrivals)
+    ]
+    shared, together, gone = new(), {}, set()
+    for now in range(20):
+        for request, arrival in zip(requests, arrivals, strict=True):
+            if arrival[0] == now:
+                shared.join(request)
+            if arrival[6] == now and shared.leave(request.key):
+                gone.add(request.key)
+        together |= {finished.key: finished.latents for finished in shared.step()}
+
+    assert not len(shared)
+    assert set(together) | gone == {request.key for request in requests}
+    for request in requests:
+        if request.key in together:
+            own = new()
+            own.join(request)
+            expected = run(own)[request.key]
+            torch.testing.assert_close(together[request.key], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_alone_the_same_request_gives_the_same_bits(alone, make_request):
+    assert torch.equal(alone(make_request()), alone(make_request()))
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 8}, {"num_inference_steps": 6}, {"guidance_scale": 2.0}], ids=str
+)
+def test_each_setting_of_a_request_matters(alone, make_request, change):
+    difference = alone(make_request()) - alone(make_request(**change))
+    assert difference.abs().max() > 1e-3
+
+
+def test_an_unguided_picture_takes_one_row_and_a_guided_one_two(tiny, make_denoiser, make_request):
+    unet = RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=unet)
+    denoiser.join(make_request("guided"))
+    denoiser.step()
+    denoiser.leave("guided")
+    denoiser.join(make_request("unguided", guidance_scale=1.0, num_inference_steps=1))
+    denoiser.step()
+
+    assert unet.rows == [2, 1]
+
+
+def test_rows_of_one_shape_share_a_pass_whatever_their_steps(tiny, make_denoiser, make_request):
+    unet = RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=unet)
+    denoiser.join(make_request("early"))
+    denoiser.step()
+    denoiser.join(make_request("late", num_inference_steps=9, guidance_scale=2.0))
+    denoiser.join(make_request("wide", width_px=32))
+    denoiser.step()
+
+    assert unet.rows == [2, 4, 2]
+    assert denoiser.steps_done("early") == 2
+    assert denoiser.steps_done("late") == 1
+
+
+def test_who_leaves_is_gone_and_costs_nothing_more(tiny, make_denoiser, make_request):
+    unet = RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=unet)
+    denoiser.join(make_request("a"))
+    denoiser.join(make_request("b"))
+
+    assert denoiser.leave("a")
+    assert not denoiser.leave("a")
+    assert set(run(denoiser)) == {"b"}
+    assert max(unet.rows) == 2
+
+
+def test_a_scheduler_may_take_more_passes_than_steps(make_denoiser, make_request):
+    denoiser = make_denoiser(scheduler="HeunDiscreteScheduler")
+    denoiser.join(make_request(num_inference_steps=5))
+
+    assert denoiser.steps_total("a") == 9
+    for _ in range(8):
+        assert denoiser.step() == []
+    assert [finished.key for finished in denoiser.step()] == ["a"]
+
+
+def test_out_of_memory_halves_the_passes_and_draws_the_same(
+    tiny, make_denoiser, make_request, alone
+):
+    denoiser = make_denoiser(unet=RecordingUNet(tiny.unet, room=3))
+    requests = [make_request(key, seed=key) for key in range(4)]
+    for request in requests:
+        denoiser.join(request)
+    latents = run(denoiser)
+
+    assert denoiser.max_unet_rows == 2
+    for request in requests:
+        torch.testing.assert_close(latents[request.key], alone(request), atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_that_does_not_fit_alone_is_an_error_and_loses_no_other(
+    tiny, make_denoiser, make_request
+):
+    unet = RecordingUNet(tiny.unet, room=1)
+    denoiser = make_denoiser(unet=unet)
+    denoiser.join(make_request("small", guidance_scale=1.0, num_inference_steps=1))
+    denoiser.join(make_request("large"))
+
+    with pytest.raises(DeviceOutOfMemory):
+        denoiser.step()
+    denoiser.leave("large")
+    assert [finished.key for finished in denoiser.step()] == ["small"]
+
+
+def test_a_size_between_the_models_pixels_is_refused(make_denoiser, make_request):
+    denoiser = make_denoiser()
+    with pytest.raises(SizeNotDrawable, match="multiples of 4"):
+        denoiser.join(make_request(width_px=18))
+    assert len(denoiser) == 0
+
+
+def test_a_scheduler_that_is_none_is_refused(tiny):
+    for name in (None, "os", "UNet2DConditionModel"):
+        with pytest.raises(ModelUnsupported, match="no scheduler"):
+            Denoiser(tiny.unet, tiny.vae, {"_class_name": name}, device="cpu")
+
+
+def test_pictures_come_in_the_order_of_their_latents(make_denoiser, make_request):
+    denoiser = make_denoiser()
+    sizes = [(16, 16), (32, 16), (16, 16), (16, 24)]
+    for key, (width, height) in enumerate(sizes):
+        denoiser.join(make_request(key, seed=key, width_px=width, height_px=height))
+    latents = run(denoiser)
+    pictures = denoiser.decode([latents[key] for key in range(len(sizes))])
+
+    assert [picture.size for picture in pictures] == sizes
+    for key, picture in enumerate(pictures):
+        [own] = denoiser.decode([latents[key]])
+        assert abs(np.asarray(picture, dtype=int) - np.asarray(own, dtype=int)).max() <= 1
+
+
+def test_nothing_to_decode_is_no_pictures(make_denoiser):
+    assert make_denoiser().decode([]) == []
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_are_no_picture_are_an_error_that_names_the_place(make_denoiser, value):
+    good = torch.zeros(4, 8, 8)
+    bad = torch.full((4, 8, 8), value)
+    with pytest.raises(PictureNotFinite, match="picture 1 of 3"):
+        make_denoiser().decode([good, bad, good])
+
+
+class CrampedVAE:
+    """The tiny VAE with room for one picture, or for none."""
+
+    def __init__(self, vae, room):
+        self._vae, self._room = vae, room
+        self.config, self.dtype = vae.config, vae.dtype
+
+    def decode(self, latents, **options):
+        if len(latents) > self._room:
+            raise torch.OutOfMemoryError("no room")
+        return self._vae.decode(latents, **options)
+
+
+def test_pictures_that_cannot_be_decoded_together_are_decoded_alone(tiny, make_denoiser):
+    latents = [torch.full((4, 8, 8), value) for value in (0.0, 0.5, 1.0)]
+    cramped = make_denoiser(vae=CrampedVAE(tiny.vae, room=1)).decode(latents)
+    roomy = make_denoiser().decode(latents)
+
+    for one, other in zip(cramped, roomy, strict=True):
+        assert abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
+    with pytest.raises(DeviceOutOfMemory):
+        make_denoiser(vae=CrampedVAE(tiny.vae, room=0)).decode(latents)
