@@ -109,7 +109,7 @@ def problem(  # noqa: PLR0913
         errors=fields or [],
         missing=missing or [],
     )
-    # ASCII: a lone surrogate that came in as a field's name must not break the answer.
+    # json.dumps writes ASCII, so no text, a lone surrogate for one, can break the answer.
     content = json.dumps(document.model_dump(exclude_defaults=True))
     return Response(content, status, headers, media_type=MEDIA_TYPE)
 
@@ -166,11 +166,7 @@ def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
             text = "may not contain the NUL character"
         case _:
             text = str(error["msg"]).removeprefix("Value error, ")
-    return FieldProblem(field=_storable(field)[:MAX_FIELD_CHARS], problem=_storable(text))
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return FieldProblem(field=field[:MAX_FIELD_CHARS], problem=text)
 
 
 def _words(name: str) -> str:

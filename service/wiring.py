@@ -8,11 +8,12 @@ import redis
 from fastapi import Depends, Request
 
 from core.errors import Misconfigured
+from core.installation import open_registry
 from core.job_store import JobStore, connect
 from core.queue import Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
-from core.signing import Signer, Verifier
+from core.signing import Signer
 from core.storage import Storage
 from core.sweeper import Sweeper
 from core.terms import terms
@@ -52,12 +53,7 @@ def wire(settings: Settings) -> Parts:
     wakes = Wakes(celery_app(settings.redis_url))
     storage = Storage(settings.images_dir)
     signer = Signer.load_or_create(settings.keys_dir)
-    registry = ModelRegistry(
-        settings.models_dir,
-        Verifier.load(settings.keys_dir),
-        serve_unerased_base=settings.serve_unerased_base,
-        default_model=settings.default_model,
-    )
+    registry = open_registry(settings)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
     return Parts(
         client=client,

@@ -56,7 +56,7 @@ class TestLife:
         sweeper = Sweeper(jobs, wakes, ["generation"], period_s=0.05)
         sweeper.start()
         broker.kill()
-        time.sleep(0.5)
+        time.sleep(2.0)  # longer than a client tries again before it gives up
         broker.start()
         eventually(lambda: client.get("/v1/generations").status_code == 200)
         jobs._redis.delete("generation")
