@@ -26,6 +26,8 @@ CELERY: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     # The child owns the device, and CUDA does not survive a fork.
     "worker_pool_start_method": "spawn",
+    # A child imports torch before it says that it is up; the default of 4 s would kill it.
+    "worker_proc_alive_timeout": 120.0,
     # On with Celery 6; with Redis it loses the running message.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry_on_startup": True,

@@ -40,7 +40,7 @@ def list_models(
             model["kind"],
             model["status"],
             "yes" if model["served"] else "no",
-            ", ".join(model.get("concepts") or []),
+            ", ".join(concept["name"] for concept in (model["erased"] or {}).get("concepts", [])),
             datetime.fromtimestamp(model["created"], UTC).strftime("%Y-%m-%d %H:%M"),
         )
     Console().print(table)

@@ -1,0 +1,65 @@
+"""Promises that no single file can keep."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import TypeAdapter
+
+from core import errors
+from core.job_store import SCRIPTS, Kind
+from core.queue import TASK_OF_KIND
+from core.settings import Settings
+from core.specs import JobSpec
+from core.terms import terms
+from worker.roles import KIND_OF_ROLE
+
+ROOT = Path(__file__).resolve().parent.parent
+LIGHT = ["core", "service.main", "worker.__main__", "worker.heartbeat", "cli.main"]
+
+
+def kinds_of_spec() -> set[str]:
+    schema = TypeAdapter(JobSpec).json_schema()
+    return set(schema["discriminator"]["mapping"])
+
+
+def test_every_kind_of_spec_has_a_task_terms_and_a_worker():
+    kinds = kinds_of_spec()
+
+    assert kinds == set(get_args(Kind))
+    assert kinds == set(TASK_OF_KIND)
+    assert kinds == set(terms(Settings(_env_file=None)))
+    assert kinds == set(KIND_OF_ROLE.values())
+
+
+def test_every_setting_is_in_the_example_file():
+    example = (ROOT / ".env.example").read_text()
+    wanted = {
+        "REDIS_URL" if name == "redis_url" else f"TRCE_{name.upper()}"
+        for name in Settings.model_fields
+    }
+    listed = {line.lstrip("#").split("=")[0] for line in example.splitlines() if "=" in line}
+
+    assert listed == wanted
+
+
+def test_every_error_is_in_the_tree_drawn_above_it():
+    drawn = errors.__doc__
+    named = [name for name, value in vars(errors).items() if isinstance(value, type)]
+
+    assert [name for name in named if name not in drawn] == []
+
+
+def test_every_script_has_a_file_and_every_file_is_used():
+    files = {path.stem for path in (ROOT / "core" / "lua").glob("*.lua")}
+
+    assert files == {*SCRIPTS, "prelude"}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_processes_without_a_model_do_not_load_torch(module):
+    """They start in a moment and stay small."""
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
