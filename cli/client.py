@@ -1,6 +1,7 @@
 """Speaks to a running service over HTTP, in its native API."""
 
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -29,10 +30,11 @@ class JobFailed(AppError):
 
 
 class Client:
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, starting_s: float = 0.0) -> None:
+        """`starting_s`: how long the service may take to answer for the first time."""
         self._http = httpx.Client(base_url=url, timeout=70)
         self._url = url
-        self._patience_s = patience_s
+        self._patience_s = starting_s
 
     def __enter__(self) -> Self:
         return self
@@ -82,18 +84,23 @@ class Client:
             time.sleep(every_s)
 
     def _call(self, method: str, path: str, body: Resource | None = None) -> httpx.Response:
-        """Raises ServiceRefused, ServiceUnreachable."""
+        """Tries again while the service is away or busy: the key makes a repeated POST harmless.
+
+        Raises:
+            ServiceRefused, ServiceUnreachable.
+        """
         deadline = time.monotonic() + self._patience_s
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else None
         while True:
             try:
-                response = self._http.request(method, path, json=body)
+                response = self._http.request(method, path, json=body, headers=headers)
             except httpx.TransportError as error:
-                # A POST may have been accepted before the line broke: only reads are repeated.
-                if method != "GET" or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise ServiceUnreachable(
                         f"no service answers at {self._url} ({error}); `trce up` starts one"
                     ) from error
             else:
+                self._patience_s = PATIENCE_S
                 if response.status_code not in {429, 503} or time.monotonic() > deadline:
                     return _checked(response)
             time.sleep(0.5)

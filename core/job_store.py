@@ -328,8 +328,13 @@ def answering() -> Iterator[None]:
     """Redis errors that waiting may cure become StoreUnavailable."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
+    except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailable("the job store does not answer; try again shortly") from error
+    except redis.ResponseError as error:
+        # A full memory, a full disk, a replica: it answers, but takes nothing now.
+        if any(code in str(error) for code in ("OOM", "MISCONF", "READONLY", "MASTERDOWN")):
+            raise StoreUnavailable("the job store takes no writes now; try again later") from error
+        raise
 
 
 _read: dict[str, Callable[[str], Any]] = {

@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.client import Client, ServiceRefused
-from cli.commands.erase import follow
 from cli.demo.drawing import draw
 from cli.demo.figures import Figures, judge_pairs, other_accuracies, table, target_rates
 from cli.demo.gallery import gallery
 from cli.demo.prompts import choose
 from cli.demo.report import write_report
+from cli.following import follow
 from cli.stack.up import free_port
 from core import presets
 from core.children import start_child, stop_child
@@ -39,7 +39,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
     """
     folder = SHIPPED_MODELS / BASE_MODEL
     prompts = choose(Vocabulary.read(folder), seed=seed)
-    with stack(out) as url, Client(url) as client:
+    with stack(out) as url, Client(url, starting_s=READY_WITHIN_S) as client:
         console.print(f"the service listens on {url}")
         _wait_until_ready(client)
         started = time.monotonic()

@@ -353,3 +353,16 @@ def test_a_broker_that_is_away_is_said_to_be(broker, jobs):
             submit(jobs)
     finally:
         broker.start()
+
+
+def test_a_broker_without_memory_refuses_new_work_and_keeps_the_old(settings, jobs):
+    job_id = submit(jobs)
+    with connect(settings.redis_url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailable, match="takes no writes"):
+                submit(jobs)
+        finally:
+            client.config_set("maxmemory", 0)
+
+    assert jobs.get(job_id).state is JobState.QUEUED

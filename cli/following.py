@@ -1,0 +1,36 @@
+"""Watching an erasure job of a running service."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from cli.client import Client, Resource
+
+
+def follow(client: Client, erasure_id: str, console: Console) -> Resource:
+    """Show the stages of an erasure job as bars until it ends.
+
+    Raises:
+        JobFailed.
+    """
+    columns = TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn()
+    with Progress(*columns, console=console) as bars:
+        stages: dict[str, Any] = {}
+
+        def show(job: Resource) -> None:
+            progress = job.get("progress")
+            if not progress:
+                return
+            stage = progress["stage"]
+            for earlier, task in stages.items():
+                if earlier != stage:
+                    bars.update(task, completed=bars.tasks[task].total)
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=progress["total"])
+            bars.update(stages[stage], completed=progress["done"], total=progress["total"])
+
+        erasure = client.wait(f"/v1/erasures/{erasure_id}", on_change=show)
+        for task in stages.values():
+            bars.update(task, completed=bars.tasks[task].total)
+        return erasure
