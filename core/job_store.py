@@ -331,8 +331,9 @@ def answering() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise StoreUnavailable("the job store does not answer; try again shortly") from error
     except redis.ResponseError as error:
-        # A full memory, a full disk, a replica: it answers, but takes nothing now.
-        if any(code in str(error) for code in ("OOM", "MISCONF", "READONLY", "MASTERDOWN")):
+        # A full memory, a replica, a full disk: it answers, but takes nothing now.
+        full = redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError
+        if isinstance(error, full) or "MISCONF" in str(error):
             raise StoreUnavailable("the job store takes no writes now; try again later") from error
         raise
 
