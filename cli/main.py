@@ -3,9 +3,12 @@
 import sys
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from cli.commands import demo, erase, generate, models, up
+from cli.explaining import explain
 from core.errors import AppError
 
 app = typer.Typer(
@@ -25,12 +28,19 @@ app.add_typer(models.app, name="models")
 
 
 def run() -> None:
-    """Errors with a name are for the user: one line, no trace."""
+    """Errors with a name are for the user: a line or two, no trace."""
     try:
         app()
     except AppError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
-        sys.exit(2)
+        _complain(str(error))
+    except ValidationError as error:
+        _complain("; ".join(explain(error)))
+
+
+def _complain(what: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(Text.assemble(("error: ", "red"), what))
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cli.client import Client
 from cli.commands.options import Url
+from cli.explaining import explain
 from cli.following import follow
 from core.errors import Invalid
 from core.specs import ErasureSpec
@@ -48,5 +49,7 @@ def read_spec(what: str, base_model: str) -> ErasureSpec:
             raise Invalid(f"{what} cannot be read: {error}") from error
     try:
         return ErasureSpec.model_validate({"base_model": base_model} | dict(fields))
-    except (ValidationError, TypeError, ValueError) as error:
-        raise Invalid(f"{what}: {error}") from error
+    except ValidationError as error:
+        raise Invalid(f"{what}: {'; '.join(explain(error))}") from error
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"{what} does not hold the fields of an erasure") from error

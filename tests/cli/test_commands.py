@@ -1,0 +1,58 @@
+import subprocess
+import sys
+
+import pytest
+
+from cli.commands.erase import read_spec
+from cli.stack.up import free_port
+from core.errors import Invalid
+
+
+def trce(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_no_service_is_an_error_that_says_how_to_start_one():
+    result = trce("generate", "a cat", "--url", f"http://127.0.0.1:{free_port('127.0.0.1')}")
+
+    assert result.returncode == 2
+    assert "trce up" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bad_option_is_refused_before_anything_is_sent():
+    result = trce("generate", "a cat", "--steps", "0")
+
+    assert result.returncode == 2
+    assert "num_inference_steps" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_word_is_a_preset(tmp_path):
+    assert read_spec("weapons", "emoji").preset == "weapons"
+
+
+def test_a_file_holds_a_spec(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("base_model: mine\nconcepts: [{name: axe, replacement: flower}]\n")
+
+    spec = read_spec(str(path), "emoji")
+    assert spec.base_model == "mine"
+    assert spec.concepts[0].name == "axe"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("concepts: [", id="not YAML"),
+        pytest.param("- a list", id="not a mapping"),
+        pytest.param("concepts: [{name: axe, replacement: axe}]", id="target is source"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_named(tmp_path, text):
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+
+    with pytest.raises(Invalid, match=r"spec\.yaml"):
+        read_spec(str(path), "emoji")

@@ -1,0 +1,79 @@
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from cli.stack.up import environment, free_port, prepare
+from core.settings import Settings
+
+
+def up(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", "up", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_port_that_is_taken_is_said_to_be(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = up("--data-dir", str(tmp_path / "data"), "--port", str(port))
+
+    assert result.returncode == 2
+    assert f"port {port}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_settings_out_of_range_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRCE_BATCH_ROWS", "0")
+    result = up("--data-dir", str(tmp_path / "data"))
+
+    assert result.returncode == 2
+    assert "TRCE_BATCH_ROWS" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_first_run_makes_a_key_and_imports_the_shipped_model(tmp_path):
+    settings = prepare(Settings(_env_file=None, data_dir=tmp_path, port=0))
+
+    assert (tmp_path / "keys" / "signing.pem").exists()
+    assert (tmp_path / "models" / "emoji" / "manifest.json").exists()
+    assert settings.port > 0
+    assert settings.redis_url.startswith("unix://")
+
+
+def test_a_second_run_changes_nothing(tmp_path):
+    prepare(Settings(_env_file=None, data_dir=tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    prepare(Settings(_env_file=None, data_dir=tmp_path))
+
+    assert {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()
+    } == before
+
+
+def test_the_environment_of_children_makes_the_same_settings(tmp_path, monkeypatch):
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        redis_url="redis://localhost:1/0",
+        port=free_port("127.0.0.1"),
+        serve_unerased_base=True,
+        lease_s=7,
+    )
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings(_env_file=None) == settings
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "generate", "erase", "models"])
+def test_every_command_teaches_its_use(command):
+    result = subprocess.run(
+        [sys.executable, "-m", "cli.main", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Usage: " in result.stdout
