@@ -7,6 +7,7 @@ weights and therefore a batch; a folder for other programs has T baked in.
 """
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +34,16 @@ class Erasure:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     """Changed UNet parameters by name, before T is folded in."""
 
-    def save(self, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write a safetensors file; `metadata` is for people and is not read back."""
+    def save(self, path: Path, metadata: dict[str, str] | None = None) -> None:
+        """Write a safetensors file; `metadata` is for people and is not read back.
+
+        It is stored under one key: safetensors writes several in an order that changes.
+        """
         stored = {f"{CHANGED}{name}": tensor for name, tensor in self.tensors.items()}
         if self.text_map is not None:
             stored[TEXT_MAP] = self.text_map.float()
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()}
-        save_file(contiguous, str(path), metadata={**(metadata or {}), "format": FORMAT})
+        save_file(contiguous, str(path), metadata={FORMAT: json.dumps(metadata or {})})
 
     @classmethod
     def load(cls, path: Path) -> "Erasure":
@@ -47,7 +51,7 @@ class Erasure:
         text_map, tensors = None, {}
         try:
             with safe_open(str(path), framework="pt") as file:
-                if (file.metadata() or {}).get("format") != FORMAT:
+                if FORMAT not in (file.metadata() or {}):
                     raise UntrustedModel(f"{path.name} is not in the format {FORMAT}")
                 for key in file.keys():  # noqa: SIM118  (not a dict)
                     tensor = file.get_tensor(key)

@@ -19,12 +19,28 @@ class KnownConcept(BaseModel):
     name: str
     group: str
     """What kind of thing it is: "weapon", "animal" ..."""
+    groups: tuple[str, ...] = ()
+    """The same and narrower or other ones: "weapon" and "blade"."""
+    article: str = ""
+    """What stands before the name: "a", "an", "the", or nothing."""
     synonyms: tuple[str, ...] = ()
+    held_out_synonyms: tuple[str, ...] = ()
+    """Names that no caption used."""
     descriptions: tuple[str, ...] = ()
+    tuning_descriptions: tuple[str, ...] = ()
+    """Captioned never; settings are chosen with these."""
+    test_descriptions: tuple[str, ...] = ()
+    """Captioned never and tuned on never; figures are reported with these."""
 
     @property
     def phrases(self) -> tuple[str, ...]:
+        """What captions called it."""
         return (self.name, *self.synonyms, *self.descriptions)
+
+    @property
+    def noun(self) -> str:
+        """The name with its article: "an axe"."""
+        return f"{self.article} {self.name}".strip()
 
 
 class ModelConcepts(BaseModel):

@@ -98,7 +98,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, erasure):
 )
 def test_an_erasure_that_cannot_be_right_is_refused(tmp_path, tensors, why):
     path = tmp_path / "erasure.safetensors"
-    save_file(tensors, path, metadata={"format": "trce-erasure-1"})
+    save_file(tensors, path, metadata={"trce-erasure-1": "{}"})
     with pytest.raises(UntrustedModel, match=why):
         Erasure.load(path)
 

@@ -63,8 +63,8 @@ def save_statistics(path: Path, concepts: Mapping[str, Statistics], kept: Tensor
         tensors[f"{number}.displacement"] = statistics.displacement.cpu().contiguous()
         tensors[f"{number}.moment"] = statistics.moment.cpu().contiguous()
         tensors[f"{number}.weight"] = torch.tensor(statistics.weight, dtype=torch.float64)
-    metadata = {"format": FORMAT, "concepts": json.dumps(list(concepts))}
-    save_file(tensors, str(path), metadata=metadata)
+    # One key: safetensors writes several in an order that changes.
+    save_file(tensors, str(path), metadata={FORMAT: json.dumps(list(concepts))})
 
 
 def load_statistics(path: Path) -> tuple[dict[str, Statistics], Tensor]:
@@ -76,7 +76,7 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if FORMAT not in metadata:
                 raise UntrustedModel(f"{path.name} is not in the format {FORMAT}")
             concepts = {
                 name: Statistics(
@@ -84,7 +84,7 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Tensor]:
                     moment=file.get_tensor(f"{number}.moment"),
                     weight=float(file.get_tensor(f"{number}.weight")),
                 )
-                for number, name in enumerate(json.loads(metadata["concepts"]))
+                for number, name in enumerate(json.loads(metadata[FORMAT]))
             }
             return concepts, file.get_tensor("kept")
     except (OSError, SafetensorError, ValueError, KeyError) as error:

@@ -1,0 +1,33 @@
+"""A tiny model, loaded once; tests that change its weights take a copy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_model import make_model
+
+from diffusion.loading import Components, load_base
+from diffusion.prompts import PromptEncoder
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("tiny") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Components:
+    return load_base(tiny_folder, None)
+
+
+@pytest.fixture
+def unet(tiny: Components):
+    return copy.deepcopy(tiny.unet)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny: Components) -> PromptEncoder:
+    return PromptEncoder(tiny.tokenizer, tiny.text_encoder)

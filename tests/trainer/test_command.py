@@ -1,0 +1,146 @@
+"""`python -m trainer` as its users run it: a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from core.manifests import Manifest
+from core.progress import Progress
+from trainer.__main__ import main
+
+CONCEPTS = [{"name": "axe", "replacement": "flower"}]
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump({"base_model": "tiny", "concepts": CONCEPTS}))
+    return path
+
+
+@pytest.fixture
+def command(spec, tiny_folder, tmp_path):
+    """The command line, without the name of the program."""
+    return [
+        *(str(spec), "--base", str(tiny_folder), "--out", str(tmp_path / "out" / "Axe-less!")),
+        *("--progress", "json", "--threads", "1"),
+    ]
+
+
+def start(command):
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )
+
+
+def test_it_prints_progress_makes_the_model_and_ends_with_zero(command, tmp_path):
+    process = start(command)
+    output, _ = process.communicate(timeout=100)
+
+    assert process.returncode == 0
+    reports = [Progress.model_validate_json(line) for line in output.splitlines()]
+    assert reports[-1] == Progress(stage="writing", done=1, total=1)
+    made = Manifest.read(tmp_path / "out" / "Axe-less!")
+    assert made.id == "axe-less"
+    made.check_files(tmp_path / "out" / "Axe-less!")
+
+
+def test_sigterm_ends_it_with_143_and_nothing_half_written(command, tmp_path):
+    process = start(command)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "reading captions" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+
+    assert process.returncode == 143
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_sigterm_while_writing_takes_back_what_was_written(command, tmp_path, monkeypatch, capfd):
+    """The signal comes when the folder is half full: every file but the UNet is there."""
+    written = []
+
+    def interrupted(*arguments, **options):
+        written.extend(path.name for path in next((tmp_path / "out").iterdir()).iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("trainer.erase.save_unet", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert ended.value.code == 143
+    assert sorted(written) == ["erasure.safetensors", "statistics.safetensors"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def failure(capfd):
+    """Run it where it must fail; the last line of stdout says how."""
+
+    def run(command):
+        assert main(command) == 2
+        return json.loads(capfd.readouterr().out.splitlines()[-1])["error"]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        pytest.param("base_model: tiny", "either `preset` or", id="nothing to erase"),
+        pytest.param("{", "cannot be read", id="no YAML"),
+        pytest.param("base_model: tiny\npreset: nope", "no preset 'nope'", id="no such preset"),
+        pytest.param(
+            "base_model: tiny\npreset: weapons\ntextual: {preserve: -1}",
+            "textual.preserve",
+            id="a number out of bounds",
+        ),
+    ],
+)
+def test_a_wrong_spec_is_told_in_the_last_line(command, spec, failure, content, detail):
+    spec.write_text(content)
+    error = failure(command)
+    assert error["type"] == "ConceptInvalid"
+    assert detail in error["detail"]
+
+
+def test_a_base_that_is_no_model_is_told_in_the_last_line(command, failure, tmp_path):
+    command[command.index("--base") + 1] = str(tmp_path)
+    assert failure(command)["type"] == "ModelUnsupported"
+
+
+def test_a_manifest_that_does_not_fit_is_told_in_the_last_line(command, failure, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    command += ["--base-manifest", str(tmp_path / "manifest.json")]
+    assert failure(command)["type"] == "UntrustedModel"
+
+
+def test_help_answers_without_loading_torch():
+    code = """
+import runpy, sys
+sys.argv = ["trainer", "--help"]
+try:
+    runpy.run_module("trainer", run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "SPEC" in answer.stdout
+    assert answer.stdout.splitlines()[-1] == "False"

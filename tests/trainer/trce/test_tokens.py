@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from diffusion.prompts import EncodedPrompts
+from trainer.trce.tokens import end_of_text_pairs
+
+LENGTH = 10
+
+
+def prompts(*eot):
+    """Embeddings that say where they stand: (prompt number, position)."""
+    number, position = torch.meshgrid(torch.arange(len(eot)), torch.arange(LENGTH), indexing="ij")
+    embeddings = torch.stack([number, position], dim=-1).float()
+    return EncodedPrompts(embeddings=embeddings, eot=torch.tensor(eot))
+
+
+def moves(unsafe, safe, which):
+    """(unsafe position, safe position) of one prompt pair."""
+    ones = torch.ones(len(unsafe.eot), dtype=torch.float64)
+    tokens = end_of_text_pairs(unsafe, safe, ones, which=which)
+    assert torch.equal(tokens.unsafe[:, 0], tokens.safe[:, 0])
+    return list(zip(tokens.unsafe[:, 1].tolist(), tokens.safe[:, 1].tolist(), strict=True))
+
+
+def test_first_moves_the_first_end_of_each_prompt_onto_that_of_its_partner():
+    assert moves(prompts(3, 5), prompts(4, 2), "first") == [(3, 4), (5, 2)]
+
+
+def test_all_moves_the_first_end_likewise_and_padding_onto_padding_at_its_place():
+    assert moves(prompts(6), prompts(6), "all") == [(6, 6), (7, 7), (8, 8), (9, 9)]
+    assert moves(prompts(6), prompts(3), "all") == [(6, 3), (7, 7), (8, 8), (9, 9)]
+
+
+def test_where_the_safe_prompt_is_longer_its_nearest_padding_is_the_target():
+    assert moves(prompts(5), prompts(7), "all") == [(5, 7), (6, 8), (7, 8), (8, 8), (9, 9)]
+
+
+def test_a_safe_prompt_that_fills_every_place_offers_its_only_end():
+    assert moves(prompts(7), prompts(9), "all") == [(7, 9), (8, 9), (9, 9)]
+
+
+@pytest.mark.parametrize("which", ["first", "all"])
+def test_a_prompt_pair_weighs_the_same_whichever_tokens_are_moved(which):
+    weights = torch.tensor([0.25, 2.0], dtype=torch.float64)
+    tokens = end_of_text_pairs(prompts(3, 8), prompts(4, 4), weights, which=which)
+    for number, weight in enumerate(weights):
+        of_prompt = tokens.weights[tokens.unsafe[:, 0] == number]
+        assert of_prompt.sum() == pytest.approx(float(weight))
+        assert len(set(of_prompt.tolist())) == 1
+
+
+def test_only_ends_are_moved(encoder):
+    """The words in front of the end keep their embeddings, whatever they are."""
+    unsafe, safe = encoder.encode_all(["a zebra", "axe"]), encoder.encode_all(["a dog", "flower"])
+    tokens = end_of_text_pairs(unsafe, safe, torch.ones(2, dtype=torch.float64), which="all")
+    assert len(tokens.unsafe) == (77 - unsafe.eot).sum()
+    assert torch.equal(tokens.unsafe[0], unsafe.embeddings[0, unsafe.eot[0]].double())
+    assert torch.equal(tokens.safe[0], safe.embeddings[0, safe.eot[0]].double())
