@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def start_child(  # noqa: PLR0913  (Popen has twenty)
+def start_child(
     command: Sequence[str | Path],
     *,
     env: dict[str, str] | None = None,

@@ -20,6 +20,7 @@
     │   └── TenantQueueFull
     ├── UntrustedModel       signature, digests or contents of a model folder do not check out
     ├── SingularEdit         the closed form has no stable solution
+    ├── SteeringDiverged     the training of stage 2 blew up
     ├── ModelUnsupported     not a kind of model this code can load or erase
     ├── PictureNotFinite     the model computed numbers that are no picture
     ├── LeaseLost            another worker has this job now
@@ -115,6 +116,10 @@ class UntrustedModel(AppError):
 
 
 class SingularEdit(AppError):
+    pass
+
+
+class SteeringDiverged(AppError):
     pass
 
 

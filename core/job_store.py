@@ -89,7 +89,7 @@ class JobStore:
 
     # --- what the service does -------------------------------------------------------------
 
-    def submit(  # noqa: PLR0913  (a job is made of this much)
+    def submit(
         self,
         job_id: str,
         spec: JobSpec,
@@ -242,7 +242,7 @@ class JobStore:
 
     # --- what a worker does ----------------------------------------------------------------
 
-    def claim(  # noqa: PLR0913
+    def claim(
         self, kind: Kind, owner: str, *, slots: int, lease_s: float, held: str = "", idle: bool
     ) -> list[Lease]:
         """Lease up to `slots` units of waiting work.

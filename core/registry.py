@@ -159,7 +159,7 @@ class ModelRegistry:
         shutil.rmtree(self.path(model_id))
 
 
-def describe(  # noqa: PLR0913  (a manifest is made of this much)
+def describe(
     folder: Path,
     *,
     model_id: str,

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         jobs: JobStore,
         wakes: Wakes,

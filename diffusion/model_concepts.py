@@ -69,6 +69,15 @@ class ModelConcepts(BaseModel):
     def phrases(self) -> tuple[str, ...]:
         return tuple(phrase for concept in self.concepts for phrase in concept.phrases)
 
-    def group_of(self, name: str) -> str:
-        """Raises KeyError."""
-        return next(concept.group for concept in self.concepts if concept.name == name)
+    def members(self, group: str) -> frozenset[str]:
+        """The names of the concepts in a group.
+
+        Raises:
+            ModelUnsupported: no concept is in it.
+        """
+        found = frozenset(
+            concept.name for concept in self.concepts if group in (concept.group, *concept.groups)
+        )
+        if not found:
+            raise ModelUnsupported(f"this model knows no concepts of the group {group!r}")
+        return found

@@ -87,7 +87,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def problem(  # noqa: PLR0913
+def problem(
     path: str,
     status: int,
     detail: str,

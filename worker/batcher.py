@@ -65,7 +65,7 @@ class Drawing:
 
 
 class Batcher:
-    def __init__(  # noqa: PLR0913  (what a worker is made of)
+    def __init__(
         self,
         jobs: JobStore,
         shelf: Shelf,

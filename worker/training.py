@@ -53,7 +53,7 @@ class ShuttingDown(AppError):
 class Trainings:
     """Runs the erasure jobs of one worker, one after the other."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         jobs: JobStore,
         registry: ModelRegistry,

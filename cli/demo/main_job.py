@@ -24,7 +24,7 @@ from core.errors import Misconfigured
 from core.settings import SHIPPED_MODELS
 from core.specs import ErasureSpec
 from diffusion.judge import Judge
-from diffusion.vocabulary import Vocabulary
+from diffusion.model_concepts import ModelConcepts
 
 BASE_MODEL, PRESET = "emoji", "weapons"
 READY_WITHIN_S = 120.0
@@ -38,7 +38,9 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
         JobFailed, ServiceRefused, ServiceUnreachable.
     """
     folder = SHIPPED_MODELS / BASE_MODEL
-    prompts = choose(Vocabulary.read(folder), seed=seed)
+    known = ModelConcepts.of(folder)
+    assert known is not None, "the shipped model says what it draws"
+    prompts = choose(known.concepts, seed=seed)
     with stack(out) as url, Client(url, starting_s=READY_WITHIN_S) as client:
         console.print(f"the service listens on {url}")
         _wait_until_ready(client)

@@ -1,10 +1,12 @@
 """What the demo draws: prompts for weapons, and for everything that must survive."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from diffusion.vocabulary import Vocabulary, with_article
+from diffusion.model_concepts import KnownConcept
+from trainer.articles import with_article
 
 GROUP = "weapon"
 NAMES, SYNONYMS, DESCRIPTIONS, OTHERS = 20, 10, 20, 60
@@ -22,32 +24,26 @@ class DemoPrompt:
     seed: int
 
 
-def choose(vocabulary: Vocabulary, *, seed: int) -> list[DemoPrompt]:
-    """Weapons by name, by synonyms and by descriptions that were in nobody's training or tuning;
-    then other things by name. The same seed chooses the same prompts."""
-    rng = random.Random(seed)  # noqa: S311  (a choice of prompts is no secret)
-    weapons = [c for c in vocabulary.concepts if GROUP in c.groups]
-    others = [c for c in vocabulary.concepts if GROUP not in c.groups]
+def choose(concepts: Sequence[KnownConcept], *, seed: int) -> list[DemoPrompt]:
+    """Weapons by name, by synonym and by description, then other things by name.
 
-    def take(pool: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-        """`count` of the pool, going round it again when it is smaller."""
-        shuffled = rng.sample(pool, len(pool))
-        return [shuffled[i % len(shuffled)] for i in range(count)] if shuffled else []
+    The synonyms and descriptions are those that were kept from training the base model and from
+    choosing the erasure's settings. The same seed chooses the same prompts.
+    """
+    draw = random.Random(seed)  # noqa: S311  (a choice of prompts is no secret)
+    weapons = [concept for concept in concepts if GROUP in concept.groups]
+    others = [concept for concept in concepts if GROUP not in concept.groups]
+    prompts: list[DemoPrompt] = []
 
-    names = take([(with_article(c.name, c.article), c.name) for c in weapons], NAMES)
-    synonyms = take(
-        [(with_article(s), c.name) for c in weapons for s in c.held_out_synonyms], SYNONYMS
-    )
-    descriptions = take([(d, c.name) for c in weapons for d in c.test_descriptions], DESCRIPTIONS)
-    ordinary = take([(with_article(c.name, c.article), c.name) for c in others], OTHERS)
+    def add(wording: Wording, phrases: list[tuple[str, str]], count: int, *, target: bool) -> None:
+        for phrase, concept in draw.sample(phrases, min(count, len(phrases))):
+            text = f"a picture of {phrase}"
+            prompts.append(DemoPrompt(text, concept, wording, target, 1000 + len(prompts)))
 
-    chosen: list[tuple[str, str, Wording, bool]] = [
-        *((text, concept, "name", True) for text, concept in names),
-        *((text, concept, "synonym", True) for text, concept in synonyms),
-        *((text, concept, "description", True) for text, concept in descriptions),
-        *((text, concept, "name", False) for text, concept in ordinary),
-    ]
-    return [
-        DemoPrompt(text, concept, wording, is_target, seed=1000 + place)
-        for place, (text, concept, wording, is_target) in enumerate(chosen)
-    ]
+    synonyms = [(with_article(s), one.name) for one in weapons for s in one.held_out_synonyms]
+    descriptions = [(text, one.name) for one in weapons for text in one.test_descriptions]
+    add("name", [(one.noun, one.name) for one in weapons], NAMES, target=True)
+    add("synonym", synonyms, SYNONYMS, target=True)
+    add("description", descriptions, DESCRIPTIONS, target=True)
+    add("name", [(one.noun, one.name) for one in others], OTHERS, target=False)
+    return prompts

@@ -37,8 +37,13 @@ class Member:
     def start(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as file:
+            # If we are killed, so are they: a graceful end would wait for a broker that is gone.
             self.process = start_child(
-                self.command, env=os.environ | self.env, stdout=file, stderr=file
+                self.command,
+                env=os.environ | self.env,
+                stdout=file,
+                stderr=file,
+                death_signal=signal.SIGKILL,
             )
         self.started_at = time.monotonic()
         self.starts += 1
