@@ -1,0 +1,44 @@
+"""TRCE stage 2, the loss: steer away from the concept, and stay put everywhere else.
+
+    L = 1/2 [ hinge(e(x_t, c_unsafe)) + hinge(e(x_t, "")) ] + lambda mean (e - e1)^2(u_t, "")
+
+    hinge(e) = max( mean (e - f_safe)^2 - mean (e - f_unsafe)^2 + margin, 0 )
+
+    e     the UNet that is trained            x_t   an early point on the way to the concept
+    e1    the same after stage 1, frozen      u_t   a point of an unconditional trajectory
+
+The difference of squares is linear in e: its gradient points from f_unsafe to f_safe wherever e
+stands, until e is nearer to f_safe by the margin; from there on it is zero. A prompt that stage
+1 has dealt with gives no gradient; one that it missed does.
+
+Source: arXiv:2503.07389, section 3.2 (stage 2).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SteeringLoss:
+    prompted: Tensor
+    """() The hinge with the unsafe prompt, averaged over the batch."""
+    unprompted: Tensor
+    """() The hinge without a prompt."""
+    anchored: Tensor
+    """() The mean squared change of unconditional predictions, before its weight."""
+
+    def total(self, *, regularisation: float) -> Tensor:
+        """`regularisation` is lambda."""
+        return (self.prompted + self.unprompted) / 2 + regularisation * self.anchored
+
+
+def hinge(prediction: Tensor, safe: Tensor, unsafe: Tensor, *, margin: float) -> Tensor:
+    """How far each prediction is from being nearer to `safe` by `margin`: (n,).
+
+    All are (n, 4, h, w); gradients flow through `prediction` alone. `margin` counts in mean
+    squares per element.
+    """
+    to_safe = (prediction - safe.detach()).square().flatten(1).mean(dim=1)
+    to_unsafe = (prediction - unsafe.detach()).square().flatten(1).mean(dim=1)
+    return (to_safe - to_unsafe + margin).clamp(min=0)
