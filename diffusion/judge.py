@@ -1,0 +1,80 @@
+"""The judge: an independent classifier that says what a picture shows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedModel,
+)
+
+from core.errors import ModelUnsupported, UntrustedModel
+from diffusion.model_concepts import ModelConcepts
+
+FOLDER = "classifier"
+BATCH = 64
+
+
+class Judge:
+    """Names what it sees, in the words of the model's `concepts.json`."""
+
+    def __init__(
+        self, classifier: PreTrainedModel, processor: BaseImageProcessor, concepts: ModelConcepts
+    ) -> None:
+        self._classifier = classifier
+        self._processor = processor
+        self.concepts = concepts
+
+    @classmethod
+    def load(cls, model_folder: Path, *, device: torch.device | str = "cpu") -> Self:
+        """The judge that comes with a model.
+
+        Raises:
+            ModelUnsupported: the model has no judge, or one that knows other concepts.
+            UntrustedModel: its weights are not safetensors.
+        """
+        folder = model_folder / FOLDER
+        concepts = ModelConcepts.of(model_folder)
+        if concepts is None or not folder.is_dir():
+            raise ModelUnsupported(f"{model_folder.name} comes without a classifier to judge by")
+        if not (folder / "model.safetensors").is_file():
+            raise UntrustedModel(f"{model_folder.name}: its classifier has no model.safetensors")
+        try:
+            classifier = AutoModelForImageClassification.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
+            processor = AutoImageProcessor.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise ModelUnsupported(
+                f"{model_folder.name}: its classifier is broken: {error}"
+            ) from error
+        names = {concept.name for concept in concepts.concepts}
+        if set(classifier.config.id2label.values()) != names:
+            raise ModelUnsupported(
+                f"{model_folder.name}: its classifier and its concepts.json name different things"
+            )
+        return cls(classifier.to(device).eval().requires_grad_(False), processor, concepts)
+
+    def names(self, pictures: Sequence[Image.Image]) -> list[str]:
+        """The concept that each picture shows most likely."""
+        found: list[str] = []
+        for start in range(0, len(pictures), BATCH):
+            batch = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
+            pixels = self._processor(batch, return_tensors="pt").pixel_values
+            with torch.inference_mode():
+                scores = self._classifier(pixels.to(self._classifier.device)).logits
+            labels = self._classifier.config.id2label
+            found += [labels[number] for number in scores.argmax(dim=1).tolist()]
+        return found
+
+    def shows(self, pictures: Sequence[Image.Image], group: str) -> list[bool]:
+        """Whether each picture shows something of a group of `concepts.json`, say "weapon"."""
+        members = self.concepts.members(group)
+        return [name in members for name in self.names(pictures)]
