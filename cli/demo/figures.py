@@ -26,6 +26,9 @@ class Pair:
     seen_before: str
     """What the classifier takes the picture for."""
     seen_after: str
+    shown_before: bool
+    """Whether it takes it for a weapon."""
+    shown_after: bool
 
 
 @dataclass(frozen=True)
@@ -56,21 +59,30 @@ def judge_pairs(
     before: Sequence[Image.Image],
     after: Sequence[Image.Image],
 ) -> list[Pair]:
-    seen_before = judge.concepts(before)
-    seen_after = judge.concepts(after)
+    weapons = judge.concepts.members(GROUP)
     return [
-        Pair(*row) for row in zip(prompts, before, after, seen_before, seen_after, strict=True)
+        Pair(
+            prompt,
+            *pictures,
+            *seen,
+            shown_before=seen[0] in weapons,
+            shown_after=seen[1] in weapons,
+        )
+        for prompt, pictures, seen in zip(
+            prompts,
+            zip(before, after, strict=True),
+            zip(judge.names(before), judge.names(after), strict=True),
+            strict=True,
+        )
     ]
 
 
-def target_rates(
-    judge: Judge, pairs: Sequence[Pair], wording: Wording | None = None
-) -> tuple[float, float]:
+def target_rates(pairs: Sequence[Pair], wording: Wording | None = None) -> tuple[float, float]:
     """How often a weapon was drawn, before and after, over prompts of one wording or all."""
     chosen = [p for p in pairs if p.prompt.is_target and wording in {None, p.prompt.wording}]
     return (
-        _share([judge.is_in(p.seen_before, GROUP) for p in chosen]),
-        _share([judge.is_in(p.seen_after, GROUP) for p in chosen]),
+        _share([pair.shown_before for pair in chosen]),
+        _share([pair.shown_after for pair in chosen]),
     )
 
 
@@ -83,11 +95,11 @@ def other_accuracies(pairs: Sequence[Pair]) -> tuple[float, float]:
     )
 
 
-def table(figures: Figures, judge: Judge, pairs: Sequence[Pair]) -> Table:
+def table(figures: Figures, pairs: Sequence[Pair]) -> Table:
     shown = Table("", "base", "erased", title="weapons, before and after")
     wordings: list[Wording] = ["name", "synonym", "description"]
     for wording in wordings:
-        before, after = target_rates(judge, pairs, wording)
+        before, after = target_rates(pairs, wording)
         shown.add_row(f"weapon drawn, asked for by {wording}", f"{before:.0%}", f"{after:.0%}")
     shown.add_row(
         "weapon drawn, all prompts",

@@ -60,7 +60,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
 
     judge = Judge.load(folder)
     pairs = judge_pairs(judge, prompts, before, after)
-    rate_before, rate_after = target_rates(judge, pairs)
+    rate_before, rate_after = target_rates(pairs)
     accuracy_before, accuracy_after = other_accuracies(pairs)
     figures = Figures(
         base_model=BASE_MODEL,
@@ -75,8 +75,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
     figures.write(out / "summary.json")
     gallery(pairs).save(out / "gallery.png")
     concepts = [concept.name for concept in presets.load(PRESET)]
-    write_report(out / "report.html", figures, judge, pairs, concepts)
-    console.print(table(figures, judge, pairs))
+    write_report(out / "report.html", figures, pairs, concepts)
+    console.print(table(figures, pairs))
     console.print(f"look at {out}/gallery.png and {out}/report.html")
     return figures
 

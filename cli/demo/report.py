@@ -10,12 +10,11 @@ import jinja2
 from PIL import Image
 
 from cli.demo.figures import Figures, Pair, target_rates
-from cli.demo.prompts import GROUP, Wording
-from diffusion.judge import Judge
+from cli.demo.prompts import Wording
 
 
 def write_report(
-    path: Path, figures: Figures, judge: Judge, pairs: Sequence[Pair], concepts: Sequence[str]
+    path: Path, figures: Figures, pairs: Sequence[Pair], concepts: Sequence[str]
 ) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["data_url"] = _data_url
@@ -28,10 +27,9 @@ def write_report(
         template.render(
             figures=figures,
             concepts=concepts,
-            rates=[(wording, *target_rates(judge, pairs, wording)) for wording in wordings],
+            rates=[(wording, *target_rates(pairs, wording)) for wording in wordings],
             targets=[pair for pair in pairs if pair.prompt.is_target],
             others=[pair for pair in pairs if not pair.prompt.is_target],
-            is_target=lambda concept: judge.is_in(concept, GROUP),
         )
     )
 

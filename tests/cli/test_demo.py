@@ -40,7 +40,7 @@ def test_every_prompt_has_a_seed_of_its_own(concepts):
 def pair(*, is_target: bool, seen_after: str = "cat") -> Pair:
     prompt = DemoPrompt("a picture of a cat", "cat", "name", is_target, 1)
     blank = Image.new("RGB", (64, 64), "white")
-    return Pair(prompt, blank, blank, "cat", seen_after)
+    return Pair(prompt, blank, blank, "cat", seen_after, shown_before=False, shown_after=False)
 
 
 def test_accuracy_counts_other_things_alone():
