@@ -57,7 +57,7 @@ class Solution:
         return Erasure(text_map=self.edit.text_map.float().cpu())
 
 
-def erase(  # noqa: PLR0913
+def erase(
     base: Path,
     manifest: Manifest | None,
     spec: ErasureSpec,
@@ -145,7 +145,7 @@ def _make_readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def solve(  # noqa: PLR0913
+def solve(
     encoder: PromptEncoder,
     concepts: Sequence[Concept],
     spec: ErasureSpec,
