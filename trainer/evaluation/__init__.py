@@ -1,0 +1,1 @@
+"""What erased models still draw, as an independent judge sees it."""
