@@ -30,11 +30,11 @@ class JobFailed(AppError):
 
 
 class Client:
-    def __init__(self, url: str, *, starting_s: float = 0.0) -> None:
-        """`starting_s`: how long the service may take to answer for the first time."""
+    def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=70)
         self._url = url
-        self._patience_s = starting_s
+        # None at first: a service that was never there is not waited for.
+        self._patience_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +94,8 @@ class Client:
         while True:
             try:
                 response = self._http.request(method, path, json=body, headers=headers)
+            except httpx.InvalidURL as error:
+                raise ServiceUnreachable(f"{self._url} is no address: {error}") from error
             except httpx.TransportError as error:
                 if time.monotonic() > deadline:
                     raise ServiceUnreachable(

@@ -31,7 +31,7 @@ def run() -> None:
     """Errors with a name are for the user: a line or two, no trace."""
     try:
         app()
-    except AppError as error:
+    except (AppError, OSError) as error:
         _complain(str(error))
     except ValidationError as error:
         _complain("; ".join(explain(error)))

@@ -5,6 +5,8 @@ claim here; losing or repeating one changes nothing.
 """
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import redis
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
@@ -33,6 +35,8 @@ SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel",
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
+SILENCE_S = 5.0
+"""A server that says nothing for this long is taken to be gone."""
 
 Kind = Literal["generation", "erasure"]
 Verdict = Literal["lost", "cancelled"]
@@ -40,19 +44,50 @@ Verdict = Literal["lost", "cancelled"]
 _specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
 
+class PatientFor(Retry):
+    """Tries again until `seconds` are over, however long each try takes.
+
+    redis-py retries a command and, inside it, the handshake of a new connection; counting
+    tries would multiply the two.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(ExponentialBackoff(cap=0.1, base=0.01), retries=-1)
+        self._seconds = seconds
+        self._trying = threading.local()
+
+    def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
+        outermost = not hasattr(self._trying, "until")
+        if outermost:
+            self._trying.until = time.monotonic() + self._seconds
+
+        def fail_in_time(error: Exception, *rest: Any) -> None:
+            fail(error, *rest)
+            if time.monotonic() > self._trying.until:
+                raise error
+
+        try:
+            return super().call_with_retry(do, fail_in_time, *args, **options)
+        finally:
+            if outermost:
+                del self._trying.until
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "PatientFor":
+        return PatientFor(self._seconds)
+
+
 def connect(url: str, *, retry_s: float = 1.0) -> redis.Redis:
     """A client that tries again for about `retry_s` seconds before it raises.
 
     An API process wants to answer 503 soon; a worker would rather wait for the broker's restart.
     """
-    pause_s = 0.1
     return redis.Redis.from_url(
         url,
         decode_responses=True,
         health_check_interval=15,
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(cap=pause_s, base=0.01), max(1, round(retry_s / pause_s))),
+        socket_timeout=SILENCE_S,
+        socket_connect_timeout=SILENCE_S,
+        retry=PatientFor(retry_s),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
     )
 
@@ -158,10 +193,12 @@ class JobStore:
             made: Any = self._redis.hmget(
                 f"idem:{kind}:{tenant}:{idempotency_key}", ["id", "digest"]
             )
-        job_id, digest = made
-        if job_id is not None and digest != payload_digest:
+            job_id, digest = made
+            if job_id is None or not self._redis.exists(f"job:{job_id}"):
+                return None
+        if digest != payload_digest:
             raise _key_reused(job_id)
-        return None if job_id is None else str(job_id)
+        return str(job_id)
 
     def get(self, job_id: str) -> Job:
         """Raises JobNotFound, also when the record has expired."""
@@ -253,16 +290,25 @@ class JobStore:
             idle: it holds nothing now, so it may take a job that must run alone.
         """
         values = self._call("claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle))
-        return [
-            Lease(
-                job_id=job_id,
-                token=token,
-                attempt=attempt,
-                alone=bool(int(alone)),
-                spec=_specs.validate_json(spec),
+        keep_ms = _ms(self._terms[kind].keep_s)
+        leases = []
+        for job_id, token, attempt, alone, spec in _chunks(values, 5):
+            try:
+                parsed = _specs.validate_json(spec)
+            except ValidationError:
+                reason = "its spec is not one that this version understands"
+                self._call("commit", job_id, token, JobState.FAILED.value, "", reason, keep_ms)
+                continue
+            leases.append(
+                Lease(
+                    job_id=job_id,
+                    token=token,
+                    attempt=attempt,
+                    alone=bool(int(alone)),
+                    spec=parsed,
+                )
             )
-            for job_id, token, attempt, alone, spec in _chunks(values, 5)
-        ]
+        return leases
 
     def beat(self, leases: Sequence[tuple[str, str]], *, lease_s: float) -> dict[str, Verdict]:
         """Keep (job id, token) leases alive; returns those that are not to go on, and why."""

@@ -41,6 +41,7 @@ CELERY: dict[str, Any] = {
         "health_check_interval": 10,
         "socket_keepalive": True,
         "socket_connect_timeout": 5,
+        "socket_timeout": 30,
     },
     # A wake never holds up the answer to a client; the sweeper sends it again.
     "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0.2},

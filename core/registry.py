@@ -131,6 +131,9 @@ class ModelRegistry:
         folder.mkdir(parents=True)
         return folder
 
+    def clear_incoming(self, name: str) -> None:
+        shutil.rmtree(self._folder / INCOMING / name, ignore_errors=True)
+
     def add(self, manifest: Manifest, folder: Path, signer: Signer) -> Manifest:
         """Sign the model made in `folder` (see `incoming`) and make it visible, all at once.
 

@@ -58,8 +58,11 @@ class Settings(BaseSettings):
     """Pictures that one worker denoises at a time."""
     lease_s: PositiveSeconds = 15.0
     """A worker that has not beaten for this long loses its jobs."""
-    step_timeout_s: PositiveSeconds = 120.0
-    """A worker that finishes no denoising step for this long is taken to hang, and is killed."""
+    step_timeout_s: PositiveSeconds = 300.0
+    """A worker that neither finishes a denoising step nor loads a model within this time is
+    taken to hang, and is killed."""
+    trainer_silence_s: PositiveSeconds = 900.0
+    """A trainer that reports no progress for this long is taken to hang, and is stopped."""
     generation_attempts: Count = 5
     erasure_attempts: Count = 3
 

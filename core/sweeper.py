@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import redis
 import structlog
 
-from core.errors import StoreUnavailable
 from core.job_store import JobStore, Kind
 from core.queue import Wakes
 
@@ -73,8 +71,8 @@ class Sweeper:
         while not self._stopped.wait(self._period_s):
             try:
                 self.sweep()
-            except (StoreUnavailable, redis.RedisError, OSError) as error:
-                # A sweeper that dies of an outage would be missing when it is over.
+            except Exception as error:  # noqa: BLE001
+                # A sweeper that dies, of an outage or of a defect, would be missing ever after.
                 if not self._failing:
                     log.warning("sweep failed", error=type(error).__name__)
                 self._failing = True

@@ -192,7 +192,8 @@ class Denoiser:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise DeviceOutOfMemory("one picture alone does not fit the device") from error
-                self._max_unet_rows = len(batch) if guided else max(2, len(batch) // 2)
+                # Half of the pictures: a guided one has two rows.
+                self._max_unet_rows = len(batch) if guided else len(batch) // 2
                 continue
             for row, prediction in zip(batch, noise, strict=True):
                 row.advance(prediction)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from core.errors import ModelUnsupported, UntrustedModel
@@ -48,27 +48,36 @@ class Erasure:
     @classmethod
     def load(cls, path: Path) -> "Erasure":
         """Raises UntrustedModel: not such a file, or its contents cannot be right."""
-        text_map, tensors = None, {}
         try:
-            with safe_open(str(path), framework="pt") as file:
-                if FORMAT not in (file.metadata() or {}):
-                    raise UntrustedModel(f"{path.name} is not in the format {FORMAT}")
-                for key in file.keys():  # noqa: SIM118  (not a dict)
-                    tensor = file.get_tensor(key)
-                    if not bool(tensor.isfinite().all()):
-                        raise UntrustedModel(
-                            f"{path.name}: {key} holds numbers that are not finite"
-                        )
-                    if key == TEXT_MAP:
-                        text_map = tensor
-                    elif key.startswith(CHANGED):
-                        tensors[key.removeprefix(CHANGED)] = tensor
-                    else:
-                        raise UntrustedModel(f"{path.name}: {key} is nothing this code knows")
-        except (OSError, SafetensorError) as error:
-            raise UntrustedModel(f"{path.name} cannot be read as safetensors: {error}") from error
+            return cls.parse(path.read_bytes())
+        except OSError as error:
+            raise UntrustedModel(f"{path.name} cannot be read: {error}") from error
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Erasure":
+        """What a file of this format holds, independent of the file from here on.
+
+        Raises:
+            UntrustedModel: not such a file, or its contents cannot be right.
+        """
+        text_map, tensors = None, {}
+        if FORMAT not in _metadata(data):
+            raise UntrustedModel(f"{FILENAME} is not in the format {FORMAT}")
+        try:
+            stored = load(data)
+        except SafetensorError as error:
+            raise UntrustedModel(f"{FILENAME} cannot be read as safetensors: {error}") from error
+        for key, tensor in stored.items():
+            if not bool(tensor.isfinite().all()):
+                raise UntrustedModel(f"{FILENAME}: {key} holds numbers that are not finite")
+            if key == TEXT_MAP:
+                text_map = tensor
+            elif key.startswith(CHANGED):
+                tensors[key.removeprefix(CHANGED)] = tensor
+            else:
+                raise UntrustedModel(f"{FILENAME}: {key} is nothing this code knows")
         if text_map is not None and (text_map.ndim != 2 or len(set(text_map.shape)) > 1):  # noqa: PLR2004
-            raise UntrustedModel(f"{path.name}: the text map is not square")
+            raise UntrustedModel(f"{FILENAME}: the text map is not square")
         return cls(text_map=text_map, tensors=tensors)
 
     def map_prompts(self, embeddings: Tensor) -> Tensor:
@@ -141,3 +150,13 @@ def write_tensors(unet: UNet2DConditionModel, tensors: Mapping[str, Tensor]) -> 
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor, non_blocking=True)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file: 8 bytes with the header's length, the header, data."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UntrustedModel(f"{FILENAME} cannot be read as safetensors") from error
+    return dict(metadata)

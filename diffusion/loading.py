@@ -128,7 +128,10 @@ def _check_fit(name: str, text_encoder: Any, unet: Any, vae: Any) -> None:
 
 def _frozen(module: Any, device: torch.device | str) -> Any:
     assert isinstance(module, nn.Module)
-    return module.to(device).eval().requires_grad_(False)
+    # Loaded weights may be a view of the file; what is served must not change with it.
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.to(device, copy=True)
+    return module.eval().requires_grad_(False)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import argparse
 import os
 import socket
+import sys
 
+from core.errors import AppError
 from core.settings import Settings
 from worker.marks import drain_mark
 from worker.roles import KIND_OF_ROLE
@@ -21,17 +23,21 @@ def main() -> None:
     )
     parser.add_argument(
         "--name",
-        help="stable over restarts and unique per host, so that a restarted worker takes back "
-        "at once what it held (default: ROLE-0)",
+        default="0",
+        help="tells workers of one role and host apart; stable over restarts, so that a restarted "
+        "worker takes back at once what it held (default: %(default)s)",
     )
     arguments = parser.parse_args()
-    owner = f"{arguments.name or arguments.role + '-0'}@{socket.gethostname()}"
+    owner = f"{arguments.role}-{arguments.name}@{socket.gethostname()}"
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
     # A mark left by the last shutdown is not for this life.
     drain_mark(Settings().run_dir, owner).unlink(missing_ok=True)
 
-    from worker.app import app  # noqa: PLC0415  (reads the environment set above)
+    try:
+        from worker.app import app  # noqa: PLC0415  (reads the environment set above)
+    except AppError as error:
+        sys.exit(f"cannot start: {error}")
 
     queue = KIND_OF_ROLE[arguments.role]
     app.worker_main(

@@ -6,6 +6,7 @@ begins clean) owns the device and drains.
 """
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
@@ -32,6 +33,8 @@ wakes = Wakes(app)
 
 BROKER_RESTART_S = 30.0
 """How long a worker waits for a broker that went away before it lets go of its work."""
+
+BEGIN_AGAIN_S = 2.0
 
 ROLE = os.environ.get("TRCE_ROLE", "")
 OWNER = os.environ.get("TRCE_OWNER", "")
@@ -60,6 +63,17 @@ def log_as_we_do(**_: Any) -> None:
 @signals.worker_process_init.connect
 def begin(**_: Any) -> None:
     """In the child: take back what its predecessor held, then assemble the worker."""
+    try:
+        _begin()
+    except Exception:
+        # Celery would log this and use the child all the same: it would eat wakes and draw
+        # nothing. It is better gone; Celery starts another, slowly if this goes on.
+        log.exception("cannot begin")
+        time.sleep(BEGIN_AGAIN_S)
+        os._exit(1)
+
+
+def _begin() -> None:
     global _drain  # noqa: PLW0603
     assert ROLE in get_args(Role)
     role = cast(Role, ROLE)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 from PIL.Image import Image
 
-from core.errors import AppError, LeaseLost, RetryableError
+from core.errors import AppError, LeaseLost, RetryableError, StoreUnavailable
 from core.job_store import JobStore
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.progress import Progress
@@ -93,7 +93,24 @@ class Batcher:
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
     def drain(self) -> None:
-        """Work until nothing waits, or until told to shut down."""
+        """Work until nothing waits, or until told to shut down.
+
+        Raises:
+            StoreUnavailable: Redis stayed away. What was held goes back when its leases lapse.
+        """
+        try:
+            self._drain()
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            # An error without a name is a defect of ours; it must not hold jobs for ever.
+            for drawing in self._drawings.values():
+                self._jobs.try_again(drawing.lease, f"its worker failed: {type(error).__name__}")
+            raise
+        finally:
+            self._drop_everything()
+
+    def _drain(self) -> None:
         shut_down_by: float | None = None
         while True:
             if self._draining():
@@ -143,6 +160,10 @@ class Batcher:
         except AppError as error:
             log.warning("refused", job=lease.job_id, error=type(error).__name__)
             self._jobs.fail(lease, str(error))
+        except Exception as error:
+            # Loaders raise what they like; neighbours are not to suffer for it.
+            log.exception("not admitted", job=lease.job_id)
+            self._jobs.try_again(lease, f"{type(error).__name__}: {error}")
         else:
             self._drawings[lease.token] = drawing
             self._held_class = spec.model
@@ -158,19 +179,26 @@ class Batcher:
         prompt = variant.embed(spec.prompt)
         guided = spec.guidance_scale > 1
         negative = variant.embed(spec.negative_prompt) if guided else None
-        for key in drawing.keys:
-            variant.denoiser.join(
-                DenoiseRequest(
-                    key=key,
-                    prompt=prompt,
-                    negative=negative,
-                    seed=spec.seed + key.number,
-                    num_inference_steps=spec.num_inference_steps,
-                    guidance_scale=spec.guidance_scale,
-                    width_px=spec.width,
-                    height_px=spec.height,
-                )
+        requests = [
+            DenoiseRequest(
+                key=key,
+                prompt=prompt,
+                negative=negative,
+                seed=spec.seed + key.number,
+                num_inference_steps=spec.num_inference_steps,
+                guidance_scale=spec.guidance_scale,
+                width_px=spec.width,
+                height_px=spec.height,
             )
+            for key in drawing.keys
+        ]
+        try:
+            for request in requests:
+                variant.denoiser.join(request)
+        except BaseException:
+            for key in drawing.keys:
+                variant.denoiser.leave(key)
+            raise
 
     # --- forward ---------------------------------------------------------------------------
 
@@ -259,6 +287,11 @@ class Batcher:
                 else:
                     self._jobs.fail(drawing.lease, str(error))
                 self._forget(drawing)
+
+    def _drop_everything(self) -> None:
+        for drawing in list(self._drawings.values()):
+            self._forget(drawing)
+        self._hold()
 
     def _hand_everything_back(self) -> None:
         for drawing in list(self._drawings.values()):

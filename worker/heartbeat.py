@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import Iterable
 
+import redis
+
 from core.children import start_child
 from core.errors import StoreUnavailable
 from core.job_store import JobStore, Verdict, connect
@@ -38,6 +40,7 @@ class Heartbeat:
     def __init__(self, owner: str) -> None:
         self._verdicts: dict[str, Verdict] = {}
         self._leases: list[tuple[str, str]] = []
+        self._closing = False
         self._process = start_child(
             [sys.executable, "-m", "worker.heartbeat", owner, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -63,6 +66,7 @@ class Heartbeat:
 
     def close(self) -> None:
         """The child ends; leases are beaten no more."""
+        self._closing = True
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(5)
@@ -78,6 +82,10 @@ class Heartbeat:
         with self._process.stdout as said:
             for line in said:
                 self._verdicts = json.loads(line)
+        if not self._closing:
+            # Without a heartbeat this worker would claim jobs and lose them. Celery starts it
+            # anew, and it takes back what it held.
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Pulse:
@@ -126,11 +134,11 @@ class Pulse:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
             os.kill(self._worker_pid, signal.SIGKILL)
             return
-        self._beat_file.touch()
         try:
+            self._beat_file.touch()
             self._roll.beat(self._owner)
             verdicts = self._jobs.beat(self._leases, lease_s=self._lease_s) if self._leases else {}
-        except StoreUnavailable:
+        except (StoreUnavailable, redis.RedisError, OSError):
             return  # the leases may lapse; then the fencing token decides
         tokens = dict(self._leases)
         told = {f"{job_id}:{tokens[job_id]}": verdict for job_id, verdict in verdicts.items()}

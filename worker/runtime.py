@@ -29,6 +29,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     registry = open_registry(settings)
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
+    device = _device(settings.device)
     if role == "trainer":
         trainings = Trainings(
             jobs,
@@ -37,10 +38,12 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             heartbeat,
             owner=owner,
             lease_s=settings.lease_s,
+            silence_s=settings.trainer_silence_s,
+            device=str(device),
+            cache=settings.data_dir / "cache",
             draining=mark.exists,
         )
         return trainings.drain
-    device = _device(settings.device)
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
     batcher = Batcher(

@@ -6,6 +6,7 @@ own.
 """
 
 import copy
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 MAX_BASES = 2
 MAX_VARIANTS = 32
+MAX_OWN_UNETS = 2
+"""Variants with changed weights, each of which holds a whole UNet."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,16 @@ class Shelf:
         digest = manifest.content_digest
         if digest not in self._variants:
             self._variants[digest] = self._load(manifest)
-            while len(self._variants) > MAX_VARIANTS:
-                self._variants.popitem(last=False)
+            self._forget_least_used()
         self._variants.move_to_end(digest)
         return self._variants[digest]
+
+    def _forget_least_used(self) -> None:
+        own = [name for name, one in self._variants.items() if one.erasure and one.erasure.tensors]
+        for name in own[:-MAX_OWN_UNETS]:
+            del self._variants[name]
+        while len(self._variants) > MAX_VARIANTS:
+            self._variants.popitem(last=False)
 
     def _load(self, manifest: Manifest) -> Variant:
         if manifest.edit is None:
@@ -86,7 +95,11 @@ class Shelf:
         base = self._base(base_manifest)
         folder = self._registry.path(manifest.id)
         manifest.check_files(folder)
-        erasure = Erasure.load(folder / FILENAME)
+        # Read once, checked and then used: the file may change after it was checked.
+        data = (folder / FILENAME).read_bytes()
+        if hashlib.sha256(data).hexdigest() != manifest.files.get(FILENAME):
+            raise UntrustedModel(f"model {manifest.id}: {FILENAME} differs from its manifest")
+        erasure = Erasure.parse(data)
         denoiser = base.denoiser
         if erasure.tensors:
             unet = copy.deepcopy(base.components.unet)
@@ -121,6 +134,10 @@ class Shelf:
             )
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:
-                self._bases.popitem(last=False)
+                _, forgotten = self._bases.popitem(last=False)
+                # A variant would keep the base in memory that it stands on.
+                for name, variant in list(self._variants.items()):
+                    if variant.encoder is forgotten.encoder:
+                        del self._variants[name]
         self._bases.move_to_end(digest)
         return self._bases[digest]

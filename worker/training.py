@@ -4,11 +4,11 @@ A process of its own: it may be killed at any moment without taking the worker a
 gives back every byte of memory when it ends.
 """
 
+import contextlib
 import json
 import os
 import re
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +19,13 @@ from pathlib import Path
 import structlog
 
 from core.children import start_child, stop_child
-from core.errors import AppError, JobCancelled, LeaseLost, ModelUnsupported
+from core.errors import (
+    AppError,
+    JobCancelled,
+    LeaseLost,
+    ModelUnsupported,
+    StoreUnavailable,
+)
 from core.job_store import JobStore
 from core.jobs import ErasureResult, Lease
 from core.manifests import Manifest
@@ -32,7 +38,8 @@ from worker.heartbeat import Heartbeat
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.25
-GRACE_S = 20.0
+GRACE_S = 8.0
+"""For the trainer to end; less than the worker itself is given (cli/stack/up.py)."""
 USER_ERROR = 2
 """The trainer's exit code for a job that cannot succeed as it stands."""
 MAX_NAME_CHARS = 60
@@ -62,14 +69,25 @@ class Trainings:
         *,
         owner: str,
         lease_s: float,
+        silence_s: float,
+        device: str,
+        cache: Path,
         draining: Callable[[], bool],
     ) -> None:
+        """
+        Args:
+            silence_s: a trainer that reports nothing for this long is taken to hang.
+            cache: a folder for moments of captions, shared by all jobs.
+        """
         self._jobs = jobs
         self._registry = registry
         self._signer = signer
         self._heartbeat = heartbeat
         self._owner = owner
         self._lease_s = lease_s
+        self._silence_s = silence_s
+        self._device = device
+        self._cache = cache
         self._draining = draining
 
     def drain(self) -> None:
@@ -81,15 +99,18 @@ class Trainings:
             if not leases:
                 return
             self._heartbeat.hold(leases)
-            self._run(leases[0])
-            self._heartbeat.hold([])
+            try:
+                self._run(leases[0])
+            finally:
+                self._heartbeat.hold([])
 
     def _run(self, lease: Lease) -> None:
         """One attempt at one job, to whatever end."""
         started = time.monotonic()
         log.info("erasing", job=lease.job_id, attempt=lease.attempt)
-        scratch = self._registry.incoming(f"{lease.job_id}-{lease.token}")
         try:
+            # One folder a job: what a killed attempt left there is cleared away by the next.
+            scratch = self._registry.incoming(lease.job_id)
             manifest = self._erase(lease, scratch)
         except LeaseLost:
             log.warning("fenced off", job=lease.job_id)
@@ -99,8 +120,14 @@ class Trainings:
             self._jobs.hand_back(lease, str(error))
         except TrainerCrashed as error:
             self._jobs.try_again(lease, str(error))
+        except StoreUnavailable:
+            raise  # the lease lapses, and another attempt resumes
         except AppError as error:
             self._jobs.fail(lease, str(error))
+        except Exception as error:
+            # Not the job's fault, as far as one can tell: a full disk, a defect of ours.
+            self._jobs.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
+            raise
         else:
             result = ErasureResult(
                 erased_model=manifest.id, seconds=round(time.monotonic() - started, 3)
@@ -108,7 +135,7 @@ class Trainings:
             kept = self._jobs.succeed(lease, result.model_dump(mode="json"))
             log.info("erased" if kept else "fenced off", job=lease.job_id, model=manifest.id)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            self._registry.clear_incoming(lease.job_id)
 
     def _erase(self, lease: Lease, scratch: Path) -> Manifest:
         spec = lease.spec
@@ -125,9 +152,12 @@ class Trainings:
                 *("--base", self._registry.path(base.id)),
                 *("--out", out),
                 *("--model-id", model_id(spec, lease.job_id)),
+                *("--device", self._device, "--cache", self._cache),
                 *("--progress", "json"),
             ],
             stdout=subprocess.PIPE,
+            # In native code it would not hear a SIGTERM, and go on beside the next attempt.
+            death_signal=signal.SIGKILL,
         )
         self._watch(trainer, lease)
         return self._registry.add(Manifest.read(out), out, self._signer)
@@ -140,9 +170,13 @@ class Trainings:
         """
         assert trainer.stdout is not None
         last_words = ""
+        heard_at = time.monotonic()
         try:
             for line in _lines(trainer.stdout.fileno()):
                 self._heartbeat.step()
+                heard_at = time.monotonic() if line else heard_at
+                if time.monotonic() - heard_at > self._silence_s:
+                    raise TrainerCrashed(f"the trainer said nothing for {self._silence_s:.0f} s")
                 match self._heartbeat.verdict(lease):
                     case "cancelled":
                         raise JobCancelled(f"job {lease.job_id} was cancelled")
@@ -150,12 +184,15 @@ class Trainings:
                         raise LeaseLost(f"job {lease.job_id} has another worker now")
                 if self._draining():
                     raise ShuttingDown("its worker is shutting down")
-                if line and "error" not in json.loads(line):
-                    self._jobs.report(lease, Progress.model_validate_json(line))
+                if line.startswith('{"stage"'):
+                    # An outage of the broker is no reason to stop: the lease decides.
+                    with contextlib.suppress(StoreUnavailable):
+                        self._jobs.report(lease, Progress.model_validate_json(line))
                 last_words = line or last_words
         finally:
             code = stop_child(trainer, grace_s=GRACE_S)
-        if code == USER_ERROR:
+            trainer.stdout.close()
+        if code == USER_ERROR and last_words.startswith('{"error"'):
             raise TrainerFailed(json.loads(last_words)["error"]["detail"])
         if code != 0:
             name = signal.Signals(-code).name if code < 0 else str(code)

@@ -3,21 +3,24 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 
-from cli.client import Client, ServiceRefused
+from cli.client import Client
 from cli.demo.drawing import draw
 from cli.demo.figures import Figures, judge_pairs, other_accuracies, table, target_rates
 from cli.demo.gallery import gallery
 from cli.demo.prompts import choose
 from cli.demo.report import write_report
 from cli.following import follow
-from cli.stack.up import free_port
+from cli.stack.broker import broker_url
+from cli.stack.up import exclusive, free_port
 from core import presets
 from core.children import start_child, stop_child
 from core.errors import Misconfigured
@@ -41,9 +44,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
     known = ModelConcepts.of(folder)
     assert known is not None, "the shipped model says what it draws"
     prompts = choose(known.concepts, seed=seed)
-    with stack(out) as url, Client(url, starting_s=READY_WITHIN_S) as client:
+    with stack(out) as url, Client(url) as client:
         console.print(f"the service listens on {url}")
-        _wait_until_ready(client)
         started = time.monotonic()
         before = draw(client, prompts, BASE_MODEL, console)
         drawing_s = time.monotonic() - started
@@ -83,34 +85,44 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
 
 @contextlib.contextmanager
 def stack(out: Path) -> Iterator[str]:
-    """A fresh stack that serves the un-erased base too; gives its address, stops it at the end."""
+    """A fresh stack that serves the un-erased base too; gives its address, stops it at the end.
+
+    Raises:
+        Misconfigured: another demo runs in this folder.
+    """
     data = out / "data"
-    shutil.rmtree(data, ignore_errors=True)
+    if data.exists():
+        with exclusive(data / "up.lock"):
+            shutil.rmtree(data)
     out.mkdir(parents=True, exist_ok=True)
+    # A broker of its own, whatever the environment or a `.env` file says.
+    env = os.environ | {"REDIS_URL": broker_url(data / "broker")}
     port = free_port("127.0.0.1")
     command = [sys.executable, "-m", "cli.main", "up", "--serve-base"]
     with (out / "stack.log").open("wb") as log:
         process = start_child(
             [*command, "--data-dir", data, "--port", str(port)],
-            env=os.environ.copy(),
+            env=env,
             stdout=log,
             stderr=log,
         )
         try:
-            yield f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_ready(url, process, out / "stack.log")
+            yield url
         finally:
             stop_child(process, grace_s=60)
 
 
-def _wait_until_ready(client: Client) -> None:
-    """Raises Misconfigured when the stack does not get ready."""
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Raises Misconfigured when the stack ends instead, or takes too long."""
     deadline = time.monotonic() + READY_WITHIN_S
-    while True:
-        try:
-            client.get("/readyz")
-        except ServiceRefused as error:
-            if time.monotonic() > deadline:
-                raise Misconfigured(f"the stack is not ready: {error}; see stack.log") from error
-            time.sleep(0.3)
-        else:
-            return
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        time.sleep(0.3)
+    words = log.read_text().strip().splitlines()
+    raise Misconfigured(
+        f"the stack did not get ready: {words[-1] if words else 'no word'} ({log})"
+    )

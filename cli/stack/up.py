@@ -15,6 +15,7 @@ from core.importing import import_base
 from core.installation import open_registry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
+from service.main import require_loopback
 
 BROKER_START_S = 30.0
 DRAIN_GRACE_S = 15.0
@@ -25,10 +26,12 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     """Run until SIGINT or SIGTERM. `on_start` is called once every process has been started.
 
     Raises:
-        Misconfigured: another stack uses the data folder, the port is taken, no broker ...
+        Misconfigured: another stack uses the data folder, the port is taken, no broker, an
+            address that others could reach ...
     """
+    require_loopback(settings.host)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with _exclusive(settings.data_dir / "up.lock"):
+    with exclusive(settings.data_dir / "up.lock"):
         settings = prepare(settings)
         supervisor = Supervisor()
         with on_stop_signals(supervisor.ask_to_stop):
@@ -80,7 +83,8 @@ def _start(supervisor: Supervisor, settings: Settings) -> None:
     ]:
         for number in range(count):
             name = f"{role}-{number}"
-            start(name, [sys.executable, "-m", "worker", role, "--name", name], DRAIN_GRACE_S)
+            command = [sys.executable, "-m", "worker", role, "--name", str(number)]
+            start(name, command, DRAIN_GRACE_S)
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -95,7 +99,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Raises Misconfigured when another process holds it."""
     with path.open("a+") as file:
         try:

@@ -52,6 +52,7 @@ local function give_back(id, why, ttl_ms)
   if tonumber(get(id, 'attempt')) >= tonumber(get(id, 'max_attempts')) then
     redis.call('HSET', 'job:' .. id, 'reason', 'gave up after ' .. get(id, 'attempt') .. ' attempts: ' .. why)
     redis.call('LPUSH', 'dead', id)
+    redis.call('LTRIM', 'dead', 0, 999)
     finish(id, 'failed', ttl_ms)
     return 0
   end

@@ -9,7 +9,7 @@ if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
 local idem_key = 'idem:' .. kind .. ':' .. tenant .. ':' .. idem
 if idem ~= '' then
   local old = redis.call('HMGET', idem_key, 'id', 'digest')
-  if old[1] then return {old[2] == digest and 'replayed' or 'mismatch', old[1]} end
+  if old[1] and redis.call('EXISTS', 'job:' .. old[1]) == 1 then return {old[2] == digest and 'replayed' or 'mismatch', old[1]} end
 end
 
 local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
@@ -29,6 +29,12 @@ redis.call('HSET', 'job:' .. id, 'id', id, 'kind', kind, 'class', class, 'spec',
   'tenant', tenant, 'cost', cost, 'score', score, 'start_tag', start, 'alone', alone,
   'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
 redis.call('ZADD', 'jobs:' .. kind, created, id)
+-- The list of jobs forgets the oldest ones whose records have expired: two for each that comes.
+for _, oldest in ipairs(redis.call('ZRANGE', 'jobs:' .. kind, 0, 1)) do
+  if redis.call('EXISTS', 'job:' .. oldest) == 0 and oldest ~= id then
+    redis.call('ZREM', 'jobs:' .. kind, oldest)
+  end
+end
 redis.call('HINCRBY', 'open:' .. kind, tenant, 1)
 if idem ~= '' then
   redis.call('HSET', idem_key, 'id', id, 'digest', digest)

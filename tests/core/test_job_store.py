@@ -1,11 +1,13 @@
 """The semantics of jobs, against a real server."""
 
+import socket
 import threading
 import time
 import uuid
 from dataclasses import replace
 
 import pytest
+import redis
 
 from core.errors import (
     JobEnded,
@@ -15,7 +17,7 @@ from core.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
-from core.job_store import JobStore, connect
+from core.job_store import SILENCE_S, JobStore, connect
 from core.jobs import JobState, Lease
 from core.progress import Progress
 from core.specs import ErasureSpec, GenerationSpec
@@ -366,3 +368,59 @@ def test_a_broker_without_memory_refuses_new_work_and_keeps_the_old(settings, jo
             client.config_set("maxmemory", 0)
 
     assert jobs.get(job_id).state is JobState.QUEUED
+
+
+def test_a_broker_that_says_nothing_is_not_waited_for_long():
+    """It accepts connections, and never answers: worse than one that is gone."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        client = connect(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", retry_s=0.2)
+        started = time.monotonic()
+        with pytest.raises(redis.RedisError):
+            client.ping()
+        assert time.monotonic() - started < 4 * SILENCE_S
+
+
+def test_a_broker_that_comes_back_in_time_is_waited_for(broker, jobs, settings):
+    patient = JobStore(connect(settings.redis_url, retry_s=30), terms(settings))
+    job_id = submit(jobs)
+    broker.kill()
+    restart = threading.Timer(1.0, broker.start)
+    restart.start()
+
+    assert patient.get(job_id).state is JobState.QUEUED
+    restart.join()
+
+
+def test_a_spec_of_another_version_fails_alone(settings, jobs):
+    strange, ordinary = submit(jobs), submit(jobs)
+    with connect(settings.redis_url) as client:
+        client.hset(f"job:{strange}", "spec", '{"kind": "generation", "colour": "red"}')
+
+    assert [lease.job_id for lease in claim(jobs)] == [ordinary]
+    with connect(settings.redis_url) as client:
+        assert client.hget(f"job:{strange}", "state") == "failed"
+
+
+def test_a_key_whose_job_was_forgotten_makes_a_new_one(settings):
+    brief = {"generation": replace(terms(settings)["generation"], keep_s=0.05)}
+    store = JobStore(connect(settings.redis_url), brief)
+    first = submit(store, idempotency_key="k")
+    store.succeed(only(claim(store)), {})
+    time.sleep(0.1)
+
+    assert store.made_by("generation", "k", "") is None
+    assert submit(store, idempotency_key="k") != first
+
+
+def test_the_list_of_jobs_does_not_grow_for_ever(settings):
+    brief = {"generation": replace(terms(settings)["generation"], keep_s=0.01)}
+    store = JobStore(connect(settings.redis_url), brief)
+    for _ in range(30):
+        submit(store)
+        store.succeed(only(claim(store)), {})
+        time.sleep(0.02)
+
+    with connect(settings.redis_url) as client:
+        assert client.zcard("jobs:generation") < 5

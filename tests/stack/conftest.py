@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from cli.stack.broker import broker_url
 from cli.stack.up import free_port
 
 READY_WITHIN_S = 120.0
@@ -38,8 +39,8 @@ class Stack:
     def start(self) -> None:
         command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(self.data_dir)]
         options = ["--port", str(self.port), "--serve-base", *self._options]
-        env = os.environ | {"TRCE_LEASE_S": "5"}
-        env.pop("REDIS_URL", None)
+        broker = broker_url(self.data_dir / "broker")
+        env = os.environ | {"TRCE_LEASE_S": "5", "REDIS_URL": broker}
         with (self.data_dir.parent / "up.log").open("ab") as log:
             self._process = subprocess.Popen([*command, *options], env=env, stdout=log, stderr=log)
         self.wait_until(lambda: self.http.get("/readyz").status_code == 200, READY_WITHIN_S)

@@ -16,25 +16,31 @@ def all_succeed(stack, paths: list[str]) -> bool:
 def test_killed_pool_children_lose_nothing(stack):
     paths = [stack.generate(seed=seed) for seed in range(12)]
     stack.wait_until(lambda: stack.http.get(paths[0]).json()["state"] == "running", 30)
-    for child in stack.pool_children():
+    children = stack.pool_children()
+    assert len(children) == 2
+    for child in children:
         child.kill()
 
     assert all_succeed(stack, paths)
+    assert max(stack.http.get(path).json()["attempt"] for path in paths) == 2
 
 
 def test_killed_workers_lose_nothing(stack):
     paths = [stack.generate(seed=seed) for seed in range(12)]
     stack.wait_until(lambda: stack.http.get(paths[0]).json()["state"] == "running", 30)
-    for worker in stack.members("worker inference"):
+    workers = stack.members("worker inference")
+    assert len(workers) == 2
+    for worker in workers:
         worker.kill()
 
     assert all_succeed(stack, paths)
+    assert max(stack.http.get(path).json()["attempt"] for path in paths) == 2
 
 
 def test_a_killed_broker_loses_nothing(stack):
     paths = [stack.generate(seed=seed) for seed in range(12)]
-    for broker in stack.members("broker.sock"):
-        broker.kill()
+    (broker,) = stack.members("unixsocket:")
+    broker.kill()
     stack.wait_until(lambda: stack.http.get("/readyz").status_code == 200, 60)
 
     assert all_succeed(stack, paths)
@@ -42,8 +48,8 @@ def test_a_killed_broker_loses_nothing(stack):
 
 def test_a_killed_service_comes_back(stack):
     path = stack.generate()
-    for service in stack.members("-m service"):
-        service.kill()
+    (service,) = stack.members("-m service")
+    service.kill()
 
     assert all_succeed(stack, [path])
 
@@ -52,8 +58,8 @@ def test_a_killed_trainer_worker_loses_no_erasure(stack):
     erasure = stack.post("/v1/erasures", base_model="emoji", preset="weapons")
     path = f"/v1/erasures/{erasure['id']}"
     stack.wait_until(lambda: stack.http.get(path).json()["state"] == "running", 30)
-    for worker in stack.members("worker trainer"):
-        worker.kill()
+    (worker,) = stack.members("worker trainer")
+    worker.kill()
 
     done = stack.ended(path)
     assert done["state"] == "succeeded", done

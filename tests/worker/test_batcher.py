@@ -28,7 +28,7 @@ def test_a_waiting_job_becomes_a_picture_that_tells_how_it_was_made(
     assert picture.info["parameters"].startswith("a red apple\nSteps: 4, CFG scale: 5.0, Seed: 11")
 
 
-def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batcher):
+def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batcher, heartbeat):
     wishes = [
         {"num_inference_steps": 2},
         {"num_inference_steps": 6, "guidance_scale": 8.0},
@@ -41,13 +41,15 @@ def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batc
 
     assert [jobs.get(job_id).state for job_id in ids] == [JobState.SUCCEEDED] * len(ids)
     assert len(jobs.get(ids[-1]).generation.images) == 3
+    assert sorted(ids) in [sorted(held) for held in heartbeat.held]
 
 
-def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher):
+def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher, heartbeat):
     ids = [submit(seed=seed) for seed in range(5)]
     make_batcher(rows=2).drain()
 
     assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
+    assert max(len(held) for held in heartbeat.held) == 2
 
 
 def test_picture_i_of_a_job_is_the_picture_of_seed_plus_i(jobs, storage, submit, make_batcher):
@@ -171,6 +173,26 @@ class TestShuttingDown:
         assert jobs.get(job_id).state is JobState.QUEUED
         assert jobs.get(job_id).attempt == 0
         assert jobs.get(waiting).attempt == 0
+
+
+def test_a_defect_of_ours_does_not_hold_a_job_for_ever(jobs, submit, make_batcher, heartbeat):
+    class Defect(Exception):
+        pass
+
+    def fail(steps: int) -> None:
+        raise Defect
+
+    heartbeat.on_step = fail
+    job_id = submit()
+    batcher = make_batcher()
+    with pytest.raises(Defect):
+        batcher.drain()
+    assert jobs.get(job_id).state is JobState.QUEUED
+    assert heartbeat.held[-1] == []
+
+    heartbeat.on_step = lambda steps: None
+    batcher.drain()
+    assert jobs.get(job_id).state is JobState.SUCCEEDED
 
 
 def test_a_picture_that_cannot_be_stored_is_tried_again(jobs, submit, make_batcher, tmp_path):

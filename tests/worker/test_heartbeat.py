@@ -130,6 +130,13 @@ def test_a_worker_that_hangs_is_killed(worker):
     assert process.wait(20) == -9
 
 
+def test_a_worker_does_not_go_on_without_its_heartbeat(worker):
+    process, child = worker(step_timeout_s=60)
+    child.kill()
+
+    assert process.wait(20) == -9
+
+
 def test_the_heartbeat_ends_with_its_worker(worker):
     process, child = worker(step_timeout_s=60)
     process.kill()

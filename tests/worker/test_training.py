@@ -1,0 +1,195 @@
+"""Erasure jobs: the real trainer as a subprocess, the shipped model, a real broker."""
+
+import os
+import signal
+import threading
+import time
+import uuid
+
+import psutil
+import pytest
+
+from core.jobs import JobState
+from core.manifests import ModelStatus
+from core.signing import Signer
+from core.specs import Concept, ErasureSpec
+from worker.training import Trainings, model_id
+
+AXE = ErasureSpec(
+    base_model="emoji",
+    concepts=(Concept(name="axe", synonyms=("hatchet",), replacement="flower"),),
+)
+
+
+@pytest.fixture
+def submit_erasure(jobs):
+    def accept(spec: ErasureSpec = AXE) -> str:
+        job_id = uuid.uuid4().hex
+        jobs.submit(job_id, spec, queue_class=spec.base_model)
+        return job_id
+
+    return accept
+
+
+@pytest.fixture
+def make_trainings(settings, jobs, registry, heartbeat):
+    def make(*, draining=lambda: False, silence_s: float = 600.0) -> Trainings:
+        return Trainings(
+            jobs,
+            registry,
+            Signer.load(settings.keys_dir),
+            heartbeat,
+            owner="trainer-0@test",
+            lease_s=60,
+            silence_s=silence_s,
+            device="cpu",
+            cache=settings.data_dir / "cache",
+            draining=draining,
+        )
+
+    return make
+
+
+def trainers() -> list[psutil.Process]:
+    return [
+        child for child in psutil.Process().children() if child.cmdline()[1:3] == ["-m", "trainer"]
+    ]
+
+
+def test_a_job_becomes_a_signed_candidate_and_reports_its_stages(
+    jobs, registry, submit_erasure, make_trainings
+):
+    job_id = submit_erasure()
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    manifest = registry.get(job.erasure.erased_model)
+    assert manifest.status is ModelStatus.CANDIDATE
+    assert manifest.edit.base_digest == registry.get("emoji").content_digest
+    manifest.check_files(registry.path(manifest.id))
+    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    assert any('"reading concepts"' in progress for progress in told)
+
+
+def test_a_second_attempt_makes_the_same_model_and_finds_it_there(
+    jobs, registry, submit_erasure, make_trainings, monkeypatch
+):
+    """As when a worker dies between registering a model and committing its job."""
+    job_id = submit_erasure()
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "succeed", lambda lease, result: False)
+        make_trainings().drain()
+    (made,) = [manifest for manifest in registry.all() if manifest.kind == "erased"]
+    jobs.take_back("trainer-0@test")
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.attempt == 2
+    assert registry.get(job.erasure.erased_model) == made
+
+
+def test_the_model_of_a_job_has_the_same_id_in_every_attempt():
+    assert model_id(AXE, "0123456789abcdef") == "emoji-axe-01234567"
+
+
+def test_a_base_with_a_changed_file_is_refused_by_name(
+    settings, jobs, registry, submit_erasure, make_trainings
+):
+    weights = settings.models_dir / "emoji" / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    job_id = submit_erasure()
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert "unet/diffusion_pytorch_model.safetensors differs" in job.reason
+    assert [manifest.id for manifest in registry.all()] == ["emoji"]
+
+
+def test_what_cannot_be_erased_fails_with_the_trainers_reason(
+    jobs, submit_erasure, make_trainings
+):
+    contradictory = ErasureSpec(
+        base_model="emoji",
+        concepts=(
+            Concept(name="axe", replacement="flower"),
+            Concept(name="knife", replacement="an axe"),
+        ),
+    )
+    job_id = submit_erasure(contradictory)
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert "which is to be erased" in job.reason
+    assert job.attempt == 1
+
+
+def interrupt(condition, action) -> threading.Thread:
+    """Do `action` once `condition` holds, beside the test."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        action()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_trainer_that_is_killed_is_tried_again(jobs, registry, submit_erasure, make_trainings):
+    job_id = submit_erasure()
+    killer = interrupt(trainers, lambda: os.kill(trainers()[0].pid, signal.SIGKILL))
+    make_trainings().drain()
+    killer.join()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.attempt == 2
+
+
+def test_a_cancelled_job_stops_its_trainer_and_leaves_no_model(
+    jobs, registry, submit_erasure, make_trainings, heartbeat
+):
+    job_id = submit_erasure()
+
+    def cancel() -> None:
+        jobs.cancel(job_id)
+        heartbeat.verdicts[job_id] = "cancelled"
+
+    canceller = interrupt(trainers, cancel)
+    make_trainings().drain()
+    canceller.join()
+
+    assert jobs.get(job_id).state is JobState.CANCELLED
+    assert trainers() == []
+    assert [manifest.id for manifest in registry.all()] == ["emoji"]
+    assert list(registry.path(".incoming").iterdir()) == []
+
+
+def test_a_worker_that_shuts_down_hands_the_job_back_uncounted(
+    jobs, submit_erasure, make_trainings
+):
+    job_id = submit_erasure()
+    make_trainings(draining=lambda: bool(trainers())).drain()
+
+    assert jobs.get(job_id).state is JobState.QUEUED
+    assert jobs.get(job_id).attempt == 0
+    assert trainers() == []
+
+
+def test_a_trainer_that_says_nothing_is_stopped(jobs, submit_erasure, make_trainings):
+    job_id = submit_erasure()
+    make_trainings(silence_s=0.0).drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert job.attempt == 3
+    assert "said nothing" in job.reason
