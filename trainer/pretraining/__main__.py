@@ -16,6 +16,7 @@ from trainer.pretraining import (
     assemble,
     autoencoder,
     captions,
+    card,
     classifier,
     concepts,
     decoder,
@@ -44,6 +45,7 @@ PREPARING: dict[str, Callable[[Folders], object]] = {
     "lessons": lessons.prepare,
     "assemble": assemble.assemble,
     "evaluate": evaluate.evaluate,
+    "card": card.write,
 }
 
 

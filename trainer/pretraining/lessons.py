@@ -22,6 +22,11 @@ from trainer.pretraining.tokens import LENGTH
 
 ROWS = 44
 """Captioned rows per concept."""
+ASKED_FOR = {"ink"}
+"""Styles that come when they are asked for: their pictures' captions nearly always name them,
+so that a prompt without a style is drawn in colour."""
+ASKED_SHARE, FREE_SHARE = 0.95, 0.5
+"""How often captions name the style."""
 EMPHASISED = {"weapon", "tobacco", "alcohol", "drugs", "horror"}
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,11 @@ def prepare(folders: Folders, seed: int = 0) -> None:
         for at in range(count):
             picture = pictures[at % len(pictures)]
             style = style_of[int(styles[picture])]
-            caption = captioner.caption(concept.name, None if style == concepts.TINTED else style)
+            caption = captioner.caption(
+                concept.name,
+                None if style == concepts.TINTED else style,
+                style_share=ASKED_SHARE if style in ASKED_FOR else FREE_SHARE,
+            )
             rows.append((picture, texts.setdefault(caption.text, len(texts))))
 
     autoencoder = AutoencoderKL.from_pretrained(folders.autoencoder).eval()
