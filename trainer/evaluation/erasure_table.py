@@ -48,13 +48,12 @@ def _print_table(options: argparse.Namespace) -> None:
     judge = Judge.load(options.base)
     studio = Studio(load_base(options.base, None), DrawingOptions(seed=options.seed))
     told = [word for concept in concepts for word in concept.words]
-    others = other_set(judge.concepts, options.group, at_most=options.others)
+    erased = erased_sets(judge.concepts, options.group, options.split, told=told)
+    others = other_set(judge.concepts, options.group)
     examiner = Examiner(
-        studio,
-        judge,
-        options.group,
-        erased=erased_sets(judge.concepts, options.group, options.split, told=told),
-        others=others,
+        *(studio, judge, options.group),
+        erased=[prompts.thinned(options.at_most) for prompts in erased],
+        others=others.thinned(options.at_most),
     )
     base = examiner.examine(Erasure())
     _print(["setting", *base, "kept", "change"])
@@ -103,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", required=True, help="the group of concepts.json to look for")
     parser.add_argument("--split", choices=("tuning", "test"), default="tuning")
     parser.add_argument("--settings", action="append", required=True, metavar="JSON")
-    parser.add_argument("--others", type=int, metavar="N", help="ask for N others, not for all")
+    parser.add_argument(
+        "--at-most", type=int, metavar="N", help="ask N prompts of each kind, evenly spread"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first picture of each set")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep moments of captions here")
     parser.add_argument("--threads", type=int, default=1)

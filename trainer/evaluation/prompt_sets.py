@@ -25,6 +25,12 @@ class PromptSet:
     name: str
     questions: tuple[Question, ...]
 
+    def thinned(self, at_most: int | None) -> "PromptSet":
+        """Every k-th question, so that at most that many are left."""
+        if at_most is None or not self.questions:
+            return self
+        return PromptSet(self.name, self.questions[:: -(-len(self.questions) // at_most)])
+
 
 def erased_sets(
     known: ModelConcepts, group: str, split: Split, *, told: Collection[str]
@@ -59,12 +65,11 @@ def erased_sets(
     )
 
 
-def other_set(known: ModelConcepts, group: str, *, at_most: int | None = None) -> PromptSet:
-    """The names of everything outside the group, or of `at_most` of them, evenly spread."""
+def other_set(known: ModelConcepts, group: str) -> PromptSet:
+    """The names of everything outside the group."""
     members = known.members(group)
     others = [concept for concept in known.concepts if concept.name not in members]
-    every = 1 if at_most is None else max(1, -(-len(others) // at_most))
-    return _prompt_set("others", others[::every], lambda c: [SENTENCE.format(c.noun)])
+    return _prompt_set("others", others, lambda concept: [SENTENCE.format(concept.noun)])
 
 
 def _prompt_set(

@@ -1,6 +1,10 @@
+from itertools import pairwise
+
+import pytest
+
 from diffusion.model_concepts import KnownConcept, ModelConcepts
 from trainer.concepts import templates
-from trainer.evaluation.prompt_sets import SENTENCE, erased_sets, other_set
+from trainer.evaluation.prompt_sets import SENTENCE, PromptSet, erased_sets, other_set
 
 KNOWN = ModelConcepts(
     concepts=(
@@ -53,6 +57,15 @@ def test_others_are_everything_else_with_their_own_articles():
     assert others.questions[1].answer == "dog 0"
 
 
-def test_fewer_others_are_spread_over_all_of_them():
-    fewer = [question.answer for question in other_set(KNOWN, "weapon", at_most=4).questions]
-    assert fewer == ["glasses", "dog 2", "dog 5", "dog 8"]
+@pytest.mark.parametrize("at_most", [1, 3, 4, 9, 10, 11])
+def test_fewer_questions_are_spread_over_all_of_them(at_most):
+    others = other_set(KNOWN, "weapon")
+    fewer = others.thinned(at_most).questions
+    assert 0 < len(fewer) <= at_most
+    places = [others.questions.index(question) for question in fewer]
+    assert len({after - before for before, after in pairwise(places)}) <= 1
+
+
+def test_no_limit_and_no_questions_are_left_as_they_are():
+    assert other_set(KNOWN, "weapon").thinned(None) == other_set(KNOWN, "weapon")
+    assert PromptSet("none", ()).thinned(3).questions == ()
