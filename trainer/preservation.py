@@ -6,6 +6,7 @@ lies under the digest of both.
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from trainer.captions import captions_of, general_captions
 from trainer.concepts import mentions
 
 GENERAL_CAPTIONS = 1000
-IN_DOMAIN_EACH = 4
+NAMES_EACH = 3
+OTHER_PHRASES = 1000
 PROTECTED_EACH = 15
 BATCH = 32
 
@@ -55,13 +57,28 @@ def caption_groups(
     # Guidance compares every prediction with that of the empty prompt.
     groups = [CaptionGroup("everyday", tuple(everyday), 1.0), CaptionGroup("empty", ("",), 1.0)]
     if known is not None:
-        kept = [phrase for phrase in known.phrases if not mentions(phrase, words)]
-        in_domain = captions_of(kept, each=IN_DOMAIN_EACH, seed=seed)
-        groups.append(CaptionGroup("in domain", tuple(in_domain), 1.0))
+        groups.append(CaptionGroup("in domain", _in_domain(known, words, seed), 1.0))
     if protect:
         neighbours = captions_of(protect, each=PROTECTED_EACH, seed=seed)
         groups.append(CaptionGroup("protected", tuple(neighbours), 1.0))
     return tuple(groups)
+
+
+def _in_domain(known: ModelConcepts, erased: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Every name the model knows a few times, and a sample of its other phrases once each."""
+    names = [concept.name for concept in known.concepts if not mentions(concept.name, erased)]
+    others = [
+        phrase
+        for concept in known.concepts
+        for phrase in concept.phrases[1:]
+        if not mentions(phrase, erased)
+    ]
+    draw = random.Random(seed)  # noqa: S311  (captions are no secret)
+    sample = draw.sample(others, min(OTHER_PHRASES, len(others)))
+    return (
+        *captions_of(names, each=NAMES_EACH, seed=seed),
+        *captions_of(sample, each=1, seed=seed),
+    )
 
 
 def kept_moment(
