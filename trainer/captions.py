@@ -7,8 +7,7 @@ from importlib import resources
 
 import yaml
 
-from trainer.articles import with_article
-from trainer.concepts import mentions, templates
+from trainer.concepts import fill, mentions, templates
 
 
 @cache
@@ -35,16 +34,17 @@ def general_captions(count: int, *, seed: int, without: Collection[str]) -> list
     return captions
 
 
-def captions_of(phrases: Sequence[str], *, each: int, seed: int) -> list[str]:
-    """`each` captions of every phrase, in the sentences that objects are put into."""
+def captions_of(
+    phrases: Sequence[str], *, each: int, seed: int, at_most: int | None = None
+) -> list[str]:
+    """`each` captions of every phrase, in the sentences that objects are put into.
+
+    When that makes more than `at_most`, a random choice of them.
+    """
     draw = random.Random(seed)  # noqa: S311
-    sentences = templates("object")
-    chosen = [
-        (phrase, sentence)
+    captions = [
+        fill(sentence, phrase)
         for phrase in phrases
-        for sentence in draw.sample(sentences, min(each, len(sentences)))
+        for sentence in draw.sample(templates("object"), each)
     ]
-    return [
-        sentence.replace("{a}", with_article(phrase)).replace("{}", phrase)
-        for phrase, sentence in chosen
-    ]
+    return captions if at_most is None else draw.sample(captions, min(at_most, len(captions)))

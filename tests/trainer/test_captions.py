@@ -28,3 +28,13 @@ def test_every_phrase_gets_as_many_captions_as_asked_for_with_its_article():
     assert len(captions) == 30
     assert "a photo of an axe" in captions
     assert "a photo of grapes" in captions
+
+
+def test_too_many_captions_are_a_choice_from_all_of_them():
+    phrases = [f"thing {number}" for number in range(100)]
+    every = captions_of(phrases, each=4, seed=0)
+    some = captions_of(phrases, each=4, seed=0, at_most=60)
+    assert len(some) == 60
+    assert set(some) < set(every)
+    assert len({caption for caption in some if "thing 9" in caption}) > 1
+    assert sorted(captions_of(phrases, each=4, seed=0, at_most=1000)) == sorted(every)
