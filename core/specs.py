@@ -78,7 +78,7 @@ class Concept(Spec):
 class TextualOptions(Spec):
     """Stage 1 of TRCE, the closed form. Defaults: see the tables in docs/trce.md."""
 
-    preserve: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.2
+    preserve: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 2.0
     """η, the weight of captions that are to keep their meaning."""
     ridge: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
     """ρ, the weight that pulls the map towards the identity."""
