@@ -1,5 +1,8 @@
 """The image encoder: a small vision transformer whose embeddings lie in the text space."""
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from trainer.pretraining.pictures import SIDE
@@ -36,3 +39,24 @@ def new_image_encoder() -> CLIPVisionModelWithProjection:
             hidden_act="quick_gelu",
         )
     )
+
+
+@torch.no_grad()
+def start_from_patches(model: CLIPVisionModelWithProjection, pictures: Tensor) -> None:
+    """Patch embedding ← whitened principal components of the patches of real pictures.
+
+    From CLIP's own start a small transformer learns nothing for hundreds of steps: nearly all
+    patches are nearly white. The mean patch is taken off in the position embeddings, as the
+    patch embedding has no bias.
+
+    Args:
+        pictures: (n, 3, 64, 64) in [-1, 1].
+    """
+    embeddings = next(m for name, m in model.named_modules() if name.endswith("embeddings"))
+    width = embeddings.patch_embedding.out_channels
+    patches = F.unfold(pictures, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    _, deviations, axes = torch.linalg.svd(torch.cov(patches.T))
+    whitening = axes[:width] / (deviations[:width].sqrt() + 0.05)[:, None]
+    embeddings.patch_embedding.weight.copy_(whitening.view_as(embeddings.patch_embedding.weight))
+    embeddings.position_embedding.weight[1:] -= whitening @ mean

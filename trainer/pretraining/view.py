@@ -18,7 +18,11 @@ from trainer.pretraining import augmentation, concepts, vocabulary
 from trainer.pretraining.captions import Articles, Caption, Captioner
 from trainer.pretraining.classifier import ROUND_TRIPS, round_trip
 from trainer.pretraining.folders import Folders
-from trainer.pretraining.image_encoder import PREPROCESSOR, new_image_encoder
+from trainer.pretraining.image_encoder import (
+    PREPROCESSOR,
+    new_image_encoder,
+    start_from_patches,
+)
 from trainer.pretraining.pictures import load_pictures, to_model
 from trainer.pretraining.rounds import batches
 from trainer.pretraining.schedule import rate, set_rate
@@ -28,7 +32,7 @@ from trainer.pretraining.text_encoder import encode
 BATCH = 48
 SCALE = 20.0
 UNTOUCHED = 0.5
-"""Share of pictures shown as they are; from changed ones alone it learns too slowly."""
+"""Share of pictures shown as they are."""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ class PictureCaptions:
         return self.captioner.caption(name, None if style == concepts.TINTED else style)
 
 
-def train(folders: Folders, *, steps: int, peak: float = 1.5e-3, seed: int = 0) -> None:
+def train(folders: Folders, *, steps: int, peak: float = 1e-3, seed: int = 0) -> None:
     """Writes `image_encoder`."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -69,6 +73,7 @@ def train(folders: Folders, *, steps: int, peak: float = 1.5e-3, seed: int = 0) 
     bank = F.normalize(load_file(folders.bank)["bank"], dim=-1)
 
     viewer = new_image_encoder()
+    start_from_patches(viewer, to_model(pixels))
     weights = list(viewer.parameters())
     optimizer = torch.optim.AdamW(
         weights, lr=peak, betas=(0.9, 0.98), weight_decay=0.05, fused=True
