@@ -83,7 +83,13 @@ class Stack:
         accepted = self.post("/v1/generations", **({"prompt": prompt, "model": "emoji"} | fields))
         return f"/v1/generations/{accepted['id']}"
 
-    def ended(self, path: str, *, within_s: float = 120.0) -> dict:
+    def erase_axes(self) -> str:
+        """The path of an accepted erasure, a small one."""
+        axe = {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"}
+        accepted = self.post("/v1/erasures", base_model="emoji", concepts=[axe])
+        return f"/v1/erasures/{accepted['id']}"
+
+    def ended(self, path: str, *, within_s: float = 300.0) -> dict:
         """The job once it has ended."""
         seen: list[dict] = []
 

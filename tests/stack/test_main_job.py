@@ -29,23 +29,22 @@ def test_the_same_request_is_the_same_picture(stack):
 
 
 def test_an_erased_model_is_served_only_after_its_promotion(stack):
-    erasure = stack.post("/v1/erasures", base_model="emoji", preset="weapons")
-    done = stack.ended(f"/v1/erasures/{erasure['id']}")
+    done = stack.ended(stack.erase_axes())
     assert done["state"] == "succeeded", done
     model = done["erased_model"]
 
-    refused = stack.http.post("/v1/generations", json={"prompt": "a pistol", "model": model})
+    refused = stack.http.post("/v1/generations", json={"prompt": "an axe", "model": model})
     assert refused.status_code == 409
     assert "promote it first" in refused.json()["detail"]
 
     stack.post(f"/v1/models/{model}/promotion")
-    drawn = stack.ended(stack.generate("a pistol", model=model, seed=3))
-    base = stack.ended(stack.generate("a pistol", seed=3))
+    drawn = stack.ended(stack.generate("an axe", model=model, seed=3))
+    base = stack.ended(stack.generate("an axe", seed=3))
     assert drawn["state"] == "succeeded", drawn
     assert picture(stack, drawn).tobytes() != picture(stack, base).tobytes()
 
     stack.post(f"/v1/models/{model}/retirement")
-    refused = stack.http.post("/v1/generations", json={"prompt": "a pistol", "model": model})
+    refused = stack.http.post("/v1/generations", json={"prompt": "an axe", "model": model})
     assert refused.status_code == 409
 
 
@@ -58,12 +57,7 @@ def test_a_running_job_can_be_cancelled(stack):
 
 
 def test_a_tampered_model_is_refused_by_name(stack):
-    erasure = stack.post(
-        "/v1/erasures",
-        base_model="emoji",
-        concepts=[{"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"}],
-    )
-    model = stack.ended(f"/v1/erasures/{erasure['id']}")["erased_model"]
+    model = stack.ended(stack.erase_axes())["erased_model"]
     stack.post(f"/v1/models/{model}/promotion")
     weights = stack.data_dir / "models" / model / "erasure.safetensors"
     data = bytearray(weights.read_bytes())

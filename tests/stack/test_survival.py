@@ -55,8 +55,7 @@ def test_a_killed_service_comes_back(stack):
 
 
 def test_a_killed_trainer_worker_loses_no_erasure(stack):
-    erasure = stack.post("/v1/erasures", base_model="emoji", preset="weapons")
-    path = f"/v1/erasures/{erasure['id']}"
+    path = stack.erase_axes()
     stack.wait_until(lambda: stack.http.get(path).json()["state"] == "running", 30)
     (worker,) = stack.members("worker trainer")
     worker.kill()

@@ -31,8 +31,14 @@ def submit_erasure(jobs):
     return accept
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The moments of captions: computed by the first test that runs a trainer."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def make_trainings(settings, jobs, registry, heartbeat):
+def make_trainings(settings, jobs, registry, heartbeat, cache):
     def make(*, draining=lambda: False, silence_s: float = 600.0) -> Trainings:
         return Trainings(
             jobs,
@@ -43,7 +49,7 @@ def make_trainings(settings, jobs, registry, heartbeat):
             lease_s=60,
             silence_s=silence_s,
             device="cpu",
-            cache=settings.data_dir / "cache",
+            cache=cache,
             draining=draining,
         )
 
