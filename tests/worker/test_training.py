@@ -184,7 +184,15 @@ def test_a_worker_that_shuts_down_hands_the_job_back_uncounted(
     jobs, submit_erasure, make_trainings
 ):
     job_id = submit_erasure()
-    make_trainings(draining=lambda: bool(trainers())).drain()
+    told = threading.Event()
+
+    def draining() -> bool:
+        """From the moment that the trainer runs, for good."""
+        if trainers():
+            told.set()
+        return told.is_set()
+
+    make_trainings(draining=draining).drain()
 
     assert jobs.get(job_id).state is JobState.QUEUED
     assert jobs.get(job_id).attempt == 0
