@@ -110,7 +110,7 @@ def train(
     rounds = batches(torch.arange(len(lessons["row_picture"])), BATCH, generator)
     for step, rows in zip(range(steps), rounds, strict=False):
         set_rate(
-            optimizer, rate(step, steps, peak=peak, rise=1 if resume else 150, descent=descent)
+            optimizer, rate(step, steps, peak=peak, rise=150, descent=descent)
         )
         told = states[lessons["row_caption"][rows]].float()
         told[torch.rand(BATCH, generator=generator) < CAPTION_DROP] = empty.float()
