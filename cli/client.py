@@ -1,5 +1,6 @@
 """Speaks to a running service over HTTP, in its native API."""
 
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -30,8 +31,14 @@ class JobFailed(AppError):
 
 
 class Client:
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=70)
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        """
+        Args:
+            api_key: where the service needs one; TRCE_API_KEY if not given.
+        """
+        key = api_key or os.environ.get("TRCE_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        self._http = httpx.Client(base_url=url, timeout=70, headers=headers)
         self._url = url
         # None at first: a service that was never there is not waited for.
         self._patience_s = 0.0
@@ -116,4 +123,6 @@ def _checked(response: httpx.Response) -> httpx.Response:
         detail = problem.get("detail") or problem.get("title")
     except ValueError:
         detail = response.text[:200]
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        detail = f"{detail} (this command takes the key from TRCE_API_KEY)"
     raise ServiceRefused(f"{response.status_code}: {detail}")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from cli.commands import demo, erase, generate, models, up
+from cli.commands import demo, erase, generate, keys, models, up
 from cli.explaining import explain
 from core.errors import AppError
 
@@ -25,6 +25,7 @@ app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def run() -> None:

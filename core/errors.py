@@ -7,14 +7,18 @@
     ├── NotFound             no such thing
     │   ├── JobNotFound
     │   ├── ModelNotFound
-    │   └── ImageNotFound
+    │   ├── ImageNotFound
+    │   └── ApiKeyNotFound
     ├── Conflict             right in itself, but not now
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
     │   ├── JobEnded         a cancel that came too late
     │   ├── ImageNotReady    its job has not ended yet
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
-    │   └── KeyReused        an idempotency key with another payload
+    │   ├── KeyReused        an idempotency key with another payload
+    │   └── ApiKeyRevoked    a revoked API key cannot be given a new secret
+    ├── ApiKeyRefused        no API key where one is needed, or one that is not valid
+    ├── ScopeMissing         the API key does not allow this
     ├── Busy                 try later
     │   ├── QueueFull
     │   └── TenantQueueFull
@@ -71,6 +75,10 @@ class ImageNotFound(NotFound):
     pass
 
 
+class ApiKeyNotFound(NotFound):
+    pass
+
+
 class Conflict(AppError):
     pass
 
@@ -96,6 +104,18 @@ class StatusUnreachable(Conflict):
 
 
 class KeyReused(Conflict):
+    pass
+
+
+class ApiKeyRevoked(Conflict):
+    pass
+
+
+class ApiKeyRefused(AppError):
+    pass
+
+
+class ScopeMissing(AppError):
     pass
 
 

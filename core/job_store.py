@@ -19,6 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from core.callers import LOCAL
 from core.errors import (
     JobEnded,
     JobNotFound,
@@ -130,7 +131,8 @@ class JobStore:
         spec: JobSpec,
         *,
         queue_class: str,
-        tenant: str = "local",
+        tenant: str = LOCAL,
+        request_id: str = "",
         priority: int = 1,
         cost: int = 1,
         alone: bool = False,
@@ -141,6 +143,7 @@ class JobStore:
 
         Args:
             queue_class: jobs of one class can share a batch; the model's id, as a rule.
+            request_id: of the request that made it: workers name it in their logs.
             priority: 0 goes before 1 goes before 2.
             cost: what fairness counts; pictures, for a generation.
             alone: must not share a batch.
@@ -166,6 +169,7 @@ class JobStore:
             idempotency_key,
             payload_digest,
             IDEMPOTENCY_KEY_LIFE_MS,
+            request_id,
         )
         match verdict:
             case "accepted":
@@ -180,7 +184,7 @@ class JobStore:
                 raise TenantQueueFull(f"you have {value} unfinished jobs; wait for some to end")
 
     def made_by(
-        self, kind: Kind, idempotency_key: str, payload_digest: str, *, tenant: str = "local"
+        self, kind: Kind, idempotency_key: str, payload_digest: str, *, tenant: str = LOCAL
     ) -> str | None:
         """The id of the job that a key made before, if it did.
 
@@ -222,9 +226,21 @@ class JobStore:
             raise JobEnded(f"job {job_id} has already {_past(state)}")
         return self.get(job_id)
 
-    def latest(self, kind: Kind, *, limit: int = 20, before: str | None = None) -> list[Job]:
-        """Jobs of a kind, newest first; `before` is the id of the last one seen."""
-        index = f"jobs:{kind}"
+    def latest(
+        self,
+        kind: Kind,
+        *,
+        limit: int = 20,
+        before: str | None = None,
+        tenant: str | None = None,
+    ) -> list[Job]:
+        """Jobs of a kind, newest first.
+
+        Args:
+            before: the id of the last one seen.
+            tenant: whose jobs; None for those of all.
+        """
+        index = f"jobs:{kind}" if tenant is None else f"jobs:{kind}:{tenant}"
         found: list[Job] = []
         with answering():
             rank: Any = self._redis.zrevrank(index, before) if before else None
@@ -292,7 +308,7 @@ class JobStore:
         values = self._call("claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle))
         keep_ms = _ms(self._terms[kind].keep_s)
         leases = []
-        for job_id, token, attempt, alone, spec in _chunks(values, 5):
+        for job_id, token, attempt, alone, spec, tenant, request_id in _chunks(values, 7):
             try:
                 parsed = _specs.validate_json(spec)
             except ValidationError:
@@ -306,6 +322,8 @@ class JobStore:
                     attempt=attempt,
                     alone=bool(int(alone)),
                     spec=parsed,
+                    tenant=tenant,
+                    request_id=request_id,
                 )
             )
         return leases

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from core.callers import LOCAL
 from core.progress import Progress
 from core.specs import ErasureSpec, GenerationSpec, JobSpec
 
@@ -61,6 +62,7 @@ class Job(BaseModel):
     spec: JobSpec
     state: JobState
     tenant: str
+    request_id: str = ""
     attempt: int
     max_attempts: int
     created_at: float
@@ -100,3 +102,6 @@ class Lease(BaseModel):
     attempt: int
     alone: bool
     spec: JobSpec
+    tenant: str = LOCAL
+    request_id: str = ""
+    """Of the request that made the job."""

@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     # The HTTP service.
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    require_keys: bool = False
+    """Demand an API key of this machine, too, even before one has been created.
+
+    Always so on an address that other machines can reach.
+    """
     max_body_bytes: Count = 256 * 1024
     max_queued_generations: Count = 2000
     max_queued_erasures: Count = 100

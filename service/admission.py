@@ -5,6 +5,7 @@ import secrets
 import uuid
 
 from core import presets
+from core.callers import Caller
 from core.errors import Invalid, SizeNotDrawable
 from core.job_store import JobStore, Kind
 from core.jobs import Job
@@ -29,14 +30,16 @@ class AdmissionDesk:
         self._wakes = wakes
         self._registry = registry
 
-    def admit_generation(self, spec: GenerationSpec, *, idempotency_key: str = "") -> Job:
+    def admit_generation(
+        self, spec: GenerationSpec, caller: Caller, *, idempotency_key: str = ""
+    ) -> Job:
         """Queue a generation, its model, size and seed fixed.
 
         Raises:
             ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable.
         """
         digest = _digest(spec)
-        if earlier := self._earlier("generation", idempotency_key, digest):
+        if earlier := self._earlier("generation", caller, idempotency_key, digest):
             return earlier
         model = self._registry.served(self._registry.resolve(spec.model))
         native = model.drawing.native_px
@@ -52,20 +55,24 @@ class AdmissionDesk:
             queue_class=model.id,
             cost=spec.n,
             alone=spec.strict,
+            tenant=caller.tenant,
+            request_id=caller.request_id,
             idempotency_key=idempotency_key,
             payload_digest=digest,
         )
         self._wakes.send("generation")
         return self._jobs.get(submission.job_id)
 
-    def admit_erasure(self, spec: ErasureSpec, *, idempotency_key: str = "") -> Job:
+    def admit_erasure(
+        self, spec: ErasureSpec, caller: Caller, *, idempotency_key: str = ""
+    ) -> Job:
         """Queue an erasure.
 
         Raises:
             ModelNotFound, UntrustedModel, ConceptInvalid, Invalid.
         """
         digest = _digest(spec)
-        if earlier := self._earlier("erasure", idempotency_key, digest):
+        if earlier := self._earlier("erasure", caller, idempotency_key, digest):
             return earlier
         base = self._registry.get(self._registry.resolve(spec.base_model))
         if base.kind != "base":
@@ -79,17 +86,21 @@ class AdmissionDesk:
             uuid.uuid4().hex,
             spec.model_copy(update={"base_model": base.id}),
             queue_class=base.id,
+            tenant=caller.tenant,
+            request_id=caller.request_id,
             idempotency_key=idempotency_key,
             payload_digest=digest,
         )
         self._wakes.send("erasure")
         return self._jobs.get(submission.job_id)
 
-    def _earlier(self, kind: Kind, idempotency_key: str, digest: str) -> Job | None:
+    def _earlier(
+        self, kind: Kind, caller: Caller, idempotency_key: str, digest: str
+    ) -> Job | None:
         """A retry gets its job back even if the same request would be refused by now."""
         if not idempotency_key:
             return None
-        job_id = self._jobs.made_by(kind, idempotency_key, digest)
+        job_id = self._jobs.made_by(kind, idempotency_key, digest, tenant=caller.tenant)
         return None if job_id is None else self._jobs.get(job_id)
 
 

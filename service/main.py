@@ -1,6 +1,5 @@
 """The service as a process: `python -m service`. Settings are read here and passed on."""
 
-import ipaddress
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from core.telemetry import configure_logs
 from core.version import CODE_VERSION
 from service.access import Access
 from service.bodies import BodyLimit
+from service.door import Door
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import erasures, generations, health, models, presets
@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.doorkeeper.look()
         parts.sweeper.start()
         yield
         parts.sweeper.stop()
@@ -51,7 +52,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     answer_with_problems(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(Access)  # added last, so it is the outermost
+    # The last one added is the outermost.
+    app.add_middleware(Door, doorkeeper=parts.doorkeeper)
+    app.add_middleware(Access)
     return app
 
 
@@ -67,24 +70,10 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def require_loopback(host: str) -> None:
-    """Raises Misconfigured: whoever reaches the service may use it, so only this machine may."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise Misconfigured(
-            f"TRCE_HOST={host} would let other machines in, and there are no API keys yet; "
-            "use 127.0.0.1, and a proxy that authenticates in front of it"
-        )
-
-
 def run() -> None:
     settings = Settings()
     configure_logs()
     try:
-        require_loopback(settings.host)
         app = create_app(settings)
     except Misconfigured as error:
         sys.exit(f"cannot start: {error}")

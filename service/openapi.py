@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.door import OPEN_TO_ALL
 from service.problems import MEDIA_TYPE, Problem, refusals
 
 DESCRIPTION = """
@@ -19,6 +20,12 @@ TAGS = [
     {"name": "presets", "description": "Concept lists that ship with the service."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The password is an API key."},
+}
+BEHIND_THE_DOOR = (401, 403, 503)
+"""What any address that needs a key may answer."""
 UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -31,9 +38,12 @@ class Api(FastAPI):
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(problem.pop("$defs"))
         schemas["Problem"] = problem
-        for methods in document["paths"].values():
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, methods in document["paths"].items():
             for operation in methods.values():
                 _replace_validation(operation["responses"])
+                if path not in OPEN_TO_ALL:
+                    _require_key(operation)
         return document
 
 
@@ -42,3 +52,9 @@ def _replace_validation(responses: dict[str, Any]) -> None:
     declared = responses.get("422")
     if declared is not None and MEDIA_TYPE not in declared["content"]:
         responses["422"] = refusals(422)[422]
+
+
+def _require_key(operation: dict[str, Any]) -> None:
+    operation["security"] = [{name: []} for name in SCHEMES]
+    for status in BEHIND_THE_DOOR:
+        operation["responses"].setdefault(str(status), refusals(status)[status])

@@ -22,6 +22,8 @@ STATUS: dict[type[AppError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.UntrustedModel: 409,
+    errors.ApiKeyRefused: 401,
+    errors.ScopeMissing: 403,
     errors.TenantQueueFull: 429,
     errors.QueueFull: 503,
     errors.StoreUnavailable: 503,
@@ -32,6 +34,9 @@ RETRY_AFTER_S: dict[type[AppError], int] = {
     errors.QueueFull: 5,
     errors.TenantQueueFull: 5,
 }
+# RFC 9110 wants a 401 to say how to authenticate. Basic is not offered: a browser would ask for
+# a password; clients of A1111 servers send it unasked.
+CHALLENGE = 'Bearer realm="trce"'
 MEDIA_TYPE = "application/problem+json"
 MAX_FIELD_PROBLEMS = 20
 MAX_FIELD_CHARS = 100
@@ -114,20 +119,22 @@ def problem(
     return Response(content, status, headers, media_type=MEDIA_TYPE)
 
 
-def _from_app_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AppError)
+def from_app_error(path: str, error: AppError) -> Response:
+    """The response to an error with a name; one without a status is raised again."""
     family = type(error).__mro__
     status = next((STATUS[kind] for kind in family if kind in STATUS), None)
     if status is None:
         raise error
     wait_s = next((RETRY_AFTER_S[kind] for kind in family if kind in RETRY_AFTER_S), None)
-    return problem(
-        request.url.path,
-        status,
-        error.detail,
-        title=_words(type(error).__name__),
-        headers=None if wait_s is None else {"Retry-After": str(wait_s)},
-    )
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
+    return problem(path, status, error.detail, title=_words(type(error).__name__), headers=headers)
+
+
+def _from_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return from_app_error(request.url.path, error)
 
 
 def _from_validation(request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
-"""Jobs of one kind, as clients may read and cancel them."""
+"""Jobs of one kind, as clients may read and cancel them: each its own, an admin all."""
 
 import re
 
+from core.callers import Caller
 from core.errors import JobNotFound
 from core.job_store import JobStore, Kind
 from core.jobs import Job, JobState
@@ -16,10 +17,12 @@ class Records:
         self._jobs = jobs
         self._kind = kind
 
-    def get(self, job_id: str) -> Job:
-        """Raises JobNotFound, also for a job of another kind."""
+    def get(self, job_id: str, caller: Caller) -> Job:
+        """Raises JobNotFound, also for a job of another kind or tenant."""
         self._check(job_id)
         job = self._jobs.get(job_id)
+        if caller.sees not in {None, job.tenant}:
+            raise JobNotFound(f"no job {job_id}; it never existed, or it ended long ago")
         if job.spec.kind != self._kind:
             raise JobNotFound(f"{job_id} is a job of another kind, no {self._kind}")
         return job
@@ -28,12 +31,12 @@ class Records:
         """How many jobs wait before a queued one; None when it is not queued."""
         return self._jobs.ahead(self._kind, job.id) if job.state is JobState.QUEUED else None
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, caller: Caller) -> Job:
         """Raises JobNotFound, JobEnded."""
-        self.get(job_id)
+        self.get(job_id, caller)
         return self._jobs.cancel(job_id)
 
-    def page(self, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
+    def page(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
         """Up to `limit` jobs, newest first, and whether there are more.
 
         Args:
@@ -44,7 +47,7 @@ class Records:
         """
         if after is not None:
             self._check(after)
-        jobs = self._jobs.latest(self._kind, limit=limit + 1, before=after)
+        jobs = self._jobs.latest(self._kind, limit=limit + 1, before=after, tenant=caller.sees)
         return jobs[:limit], len(jobs) > limit
 
     def _check(self, job_id: str) -> None:

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from core.errors import Misconfigured
 from core.installation import open_registry
 from core.job_store import JobStore, connect
+from core.keys import KeyStore
 from core.queue import Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
@@ -19,6 +20,7 @@ from core.sweeper import Sweeper
 from core.terms import terms
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
+from service.doorkeeper import Doorkeeper, is_loopback
 from service.readiness import Readiness
 from service.records import Records
 from service.tidying import Tidying
@@ -27,6 +29,7 @@ from service.tidying import Tidying
 @dataclass(frozen=True)
 class Parts:
     client: redis.Redis
+    doorkeeper: Doorkeeper
     jobs: JobStore
     storage: Storage
     desk: AdmissionDesk
@@ -55,8 +58,10 @@ def wire(settings: Settings) -> Parts:
     signer = Signer.load_or_create(settings.keys_dir)
     registry = open_registry(settings)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
+    keyless = is_loopback(settings.host) and not settings.require_keys
     return Parts(
         client=client,
+        doorkeeper=Doorkeeper(KeyStore(client), keyless=keyless),
         jobs=jobs,
         storage=storage,
         desk=AdmissionDesk(jobs, wakes, registry),

@@ -7,8 +7,11 @@ import typer
 from rich.console import Console
 
 from cli.stack.up import run_stack
+from core.job_store import connect
+from core.keys import KeyStore
 from core.settings import Settings
 from core.telemetry import configure_logs
+from service.doorkeeper import is_loopback
 
 
 def up(
@@ -44,5 +47,16 @@ def _announce(settings: Settings) -> None:
     console.print(
         f"listening on [bold]{url}[/bold]   (API: {url}/docs, ready when {url}/readyz is)"
     )
-    console.print(f"logs in {settings.logs_dir}; no API keys: only this machine is served")
+    console.print(f"logs in {settings.logs_dir}")
+    console.print(_who_is_served(settings))
     console.print("Ctrl-C stops everything")
+
+
+def _who_is_served(settings: Settings) -> str:
+    assert settings.redis_url is not None
+    with connect(settings.redis_url) as client:
+        if KeyStore(client).exist():
+            return "whoever has an API key is served: `trce keys list`"
+    if is_loopback(settings.host) and not settings.require_keys:
+        return "no API keys: only this machine is served; `trce keys create` makes one"
+    return "[yellow]no API keys: nobody is served[/yellow] until `trce keys create` makes one"

@@ -1,21 +1,17 @@
 """Bring the whole service up on this machine, and down again."""
 
-import contextlib
-import fcntl
-import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
+from cli.stack.lock import exclusive
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.errors import Misconfigured
 from core.importing import import_base
 from core.installation import open_registry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
-from service.main import require_loopback
 
 BROKER_START_S = 30.0
 DRAIN_GRACE_S = 15.0
@@ -26,10 +22,8 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     """Run until SIGINT or SIGTERM. `on_start` is called once every process has been started.
 
     Raises:
-        Misconfigured: another stack uses the data folder, the port is taken, no broker, an
-            address that others could reach ...
+        Misconfigured: another stack uses the data folder, the port is taken, no broker ...
     """
-    require_loopback(settings.host)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.data_dir / "up.lock"):
         settings = prepare(settings)
@@ -96,24 +90,6 @@ def environment(settings: Settings) -> dict[str, str]:
     # One thread each, as a rule: numerical libraries would otherwise take every core.
     env["OMP_NUM_THREADS"] = str(settings.cpu_threads)
     return env | ({"REDIS_URL": redis_url} if redis_url else {})
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Raises Misconfigured when another process holds it."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise Misconfigured(
-                f"process {file.read().strip() or '?'} runs a stack on {path.parent} already; "
-                "stop it, or choose another folder with --data-dir"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def free_port(host: str) -> int:

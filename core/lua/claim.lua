@@ -1,5 +1,5 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
--- Returns id, token, attempt, alone, spec for each.
+-- Returns id, token, attempt, alone, spec, tenant, request_id for each.
 local kind, owner, slots, lease_ms, held, bonus, idle = unpack(ARGV)
 slots = tonumber(slots)
 
@@ -44,7 +44,8 @@ while slots > 0 do
   end
   event(id, 'state', 'running', 'attempt', attempt)
 
-  for _, value in ipairs({id, tostring(token), attempt, alone and 1 or 0, get(id, 'spec')}) do
+  local job = redis.call('HMGET', 'job:' .. id, 'spec', 'tenant', 'request_id')
+  for _, value in ipairs({id, tostring(token), attempt, alone and 1 or 0, job[1], job[2], job[3] or ''}) do
     claimed[#claimed + 1] = value
   end
   slots = slots - cost

@@ -4,7 +4,8 @@
 --   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
---   jobs:<kind>         sorted set, ids by creation dead             list, ids that used up their attempts
+--   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
+--   dead                list, ids that used up their attempts
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

@@ -1,7 +1,7 @@
 -- Accept a job: one atomic write of record, queue place, counters and first event.
 -- Returns {accepted|replayed|mismatch|full|tenant_full, id or count}.
 local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
-      idem, digest, idem_ttl_ms = unpack(ARGV)
+      idem, digest, idem_ttl_ms, request_id = unpack(ARGV)
 
 -- The caller chose the id, so its own retry after a lost reply is harmless.
 if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
@@ -27,12 +27,14 @@ local score = tonumber(priority) * 1e9 + start
 local created = now()
 redis.call('HSET', 'job:' .. id, 'id', id, 'kind', kind, 'class', class, 'spec', spec,
   'tenant', tenant, 'cost', cost, 'score', score, 'start_tag', start, 'alone', alone,
-  'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
-redis.call('ZADD', 'jobs:' .. kind, created, id)
--- The list of jobs forgets the oldest ones whose records have expired: two for each that comes.
-for _, oldest in ipairs(redis.call('ZRANGE', 'jobs:' .. kind, 0, 1)) do
-  if redis.call('EXISTS', 'job:' .. oldest) == 0 and oldest ~= id then
-    redis.call('ZREM', 'jobs:' .. kind, oldest)
+  'request_id', request_id, 'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
+-- Lists of jobs forget the oldest ones whose records have expired: two for each that comes.
+for _, list in ipairs({'jobs:' .. kind, 'jobs:' .. kind .. ':' .. tenant}) do
+  redis.call('ZADD', list, created, id)
+  for _, oldest in ipairs(redis.call('ZRANGE', list, 0, 1)) do
+    if redis.call('EXISTS', 'job:' .. oldest) == 0 and oldest ~= id then
+      redis.call('ZREM', list, oldest)
+    end
   end
 end
 redis.call('HINCRBY', 'open:' .. kind, tenant, 1)

@@ -8,12 +8,13 @@ from core.jobs import Job, JobState
 from core.progress import Progress
 from core.specs import ErasureSpec
 from service.bodies import require_json
+from service.callers import InCaller, may
 from service.headers import After, IdempotencyKey, Limit
 from service.lists import Page, Resource
 from service.problems import refusals
 from service.wiring import InParts
 
-router = APIRouter(prefix="/erasures", tags=["erasures"])
+router = APIRouter(prefix="/erasures", tags=["erasures"], dependencies=[may("erase")])
 
 POLL_AFTER_S = "5"
 EXAMPLES = {
@@ -81,30 +82,33 @@ class Erasure(Resource):
 def create_erasure(
     spec: ErasureBody,
     parts: InParts,
+    caller: InCaller,
     response: Response,
     idempotency_key: IdempotencyKey = "",
 ) -> Erasure:
     """Queue an erasure. `Location` says where to poll, `Retry-After` when."""
-    job = parts.desk.admit_erasure(spec, idempotency_key=idempotency_key)
+    job = parts.desk.admit_erasure(spec, caller, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/erasures/{job.id}"
     response.headers["Retry-After"] = POLL_AFTER_S
     return Erasure.of(job)
 
 
 @router.get("", responses=refusals(404, 422, 503))
-def list_erasures(parts: InParts, limit: Limit = 20, after: After = None) -> Page[Erasure]:
+def list_erasures(
+    parts: InParts, caller: InCaller, limit: Limit = 20, after: After = None
+) -> Page[Erasure]:
     """Erasures, newest first."""
-    jobs, has_more = parts.erasures.page(limit=limit, after=after)
+    jobs, has_more = parts.erasures.page(caller, limit=limit, after=after)
     return Page.of([Erasure.of(job) for job in jobs], has_more=has_more)
 
 
 @router.get("/{erasure_id}", responses=refusals(404, 503))
-def read_erasure(erasure_id: str, parts: InParts) -> Erasure:
-    job = parts.erasures.get(erasure_id)
+def read_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
+    job = parts.erasures.get(erasure_id, caller)
     return Erasure.of(job, ahead=parts.erasures.ahead(job))
 
 
 @router.delete("/{erasure_id}", responses=refusals(404, 409, 503))
-def cancel_erasure(erasure_id: str, parts: InParts) -> Erasure:
+def cancel_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
-    return Erasure.of(parts.erasures.cancel(erasure_id))
+    return Erasure.of(parts.erasures.cancel(erasure_id, caller))

@@ -12,13 +12,14 @@ from core.jobs import Job, JobState
 from core.progress import Progress
 from core.specs import GenerationSpec
 from service.bodies import require_json
+from service.callers import InCaller, may
 from service.headers import After, IdempotencyKey, Limit, Prefer
 from service.lists import Page, Resource
 from service.problems import refusals
 from service.waiting import ended, wait_s
 from service.wiring import InParts
 
-router = APIRouter(prefix="/generations", tags=["generations"])
+router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[may("generate")])
 
 POLL_AFTER_S = "1"
 EXAMPLES = {
@@ -100,13 +101,14 @@ class Generation(Resource):
 async def create_generation(
     spec: GenerationBody,
     parts: InParts,
+    caller: InCaller,
     response: Response,
     idempotency_key: IdempotencyKey = "",
     prefer: Prefer = None,
 ) -> Generation:
     """Queue pictures of one prompt. `Location` says where to poll, `Retry-After` when."""
     job = await run_in_threadpool(
-        parts.desk.admit_generation, spec, idempotency_key=idempotency_key
+        parts.desk.admit_generation, spec, caller, idempotency_key=idempotency_key
     )
     if within_s := wait_s(prefer):
         response.headers["Preference-Applied"] = f"wait={within_s}"
@@ -120,22 +122,24 @@ async def create_generation(
 
 
 @router.get("", responses=refusals(404, 422, 503))
-def list_generations(parts: InParts, limit: Limit = 20, after: After = None) -> Page[Generation]:
+def list_generations(
+    parts: InParts, caller: InCaller, limit: Limit = 20, after: After = None
+) -> Page[Generation]:
     """Generations, newest first."""
-    jobs, has_more = parts.generations.page(limit=limit, after=after)
+    jobs, has_more = parts.generations.page(caller, limit=limit, after=after)
     return Page.of([Generation.of(job) for job in jobs], has_more=has_more)
 
 
 @router.get("/{generation_id}", responses=refusals(404, 503))
-def read_generation(generation_id: str, parts: InParts) -> Generation:
-    job = parts.generations.get(generation_id)
+def read_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
+    job = parts.generations.get(generation_id, caller)
     return Generation.of(job, ahead=parts.generations.ahead(job))
 
 
 @router.delete("/{generation_id}", responses=refusals(404, 409, 503))
-def cancel_generation(generation_id: str, parts: InParts) -> Generation:
+def cancel_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
     """Cancel: a queued one ends now, a running one at its next step (`cancelling`)."""
-    return Generation.of(parts.generations.cancel(generation_id))
+    return Generation.of(parts.generations.cancel(generation_id, caller))
 
 
 @router.get(
@@ -151,10 +155,11 @@ def read_image(
     generation_id: str,
     index: int,
     parts: InParts,
+    caller: InCaller,
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
     """One picture, a PNG. It never changes, so it may be cached for as long as you like."""
-    job = parts.generations.get(generation_id)
+    job = parts.generations.get(generation_id, caller)
     if not job.state.ended:
         raise ImageNotReady(f"generation {job.id} is {job.state}; try again when it has succeeded")
     images = job.generation.images if job.generation else ()

@@ -12,6 +12,7 @@ from core.errors import ModelNotServed
 from core.manifests import Drawing, Manifest, ModelStatus
 from core.registry import ModelRegistry
 from core.specs import Concept
+from service.callers import known, may
 from service.origins import refuse_other_sites
 from service.problems import refusals
 from service.wiring import InParts
@@ -79,14 +80,14 @@ class ModelList(BaseModel):
     """Folders that look like models but fail their checks -> why. They are never served."""
 
 
-@router.get("", responses=refusals())
+@router.get("", dependencies=[known()], responses=refusals())
 def list_models(parts: InParts) -> ModelList:
     """Every trusted model, oldest first, and the untrusted folders by name."""
     models = [Model.of(manifest, parts.registry) for manifest in parts.registry.all()]
     return ModelList(data=models, untrusted=parts.registry.untrusted())
 
 
-@router.get("/{model_id}", responses=refusals(404, 409))
+@router.get("/{model_id}", dependencies=[known()], responses=refusals(404, 409))
 def read_model(model_id: str, parts: InParts) -> Model:
     registry = parts.registry
     return Model.of(registry.get(registry.resolve(model_id)), registry)
@@ -94,7 +95,7 @@ def read_model(model_id: str, parts: InParts) -> Model:
 
 @router.post(
     "/{model_id}/promotion",
-    dependencies=[Depends(refuse_other_sites)],
+    dependencies=[may("admin"), Depends(refuse_other_sites)],
     responses=refusals(403, 404, 409),
 )
 def promote_model(model_id: str, parts: InParts) -> Model:
@@ -104,7 +105,7 @@ def promote_model(model_id: str, parts: InParts) -> Model:
 
 @router.post(
     "/{model_id}/retirement",
-    dependencies=[Depends(refuse_other_sites)],
+    dependencies=[may("admin"), Depends(refuse_other_sites)],
     responses=refusals(403, 404, 409),
 )
 def retire_model(model_id: str, parts: InParts) -> Model:

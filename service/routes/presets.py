@@ -7,9 +7,10 @@ from pydantic import BaseModel
 
 from core import presets
 from core.specs import Concept
+from service.callers import known
 from service.problems import refusals
 
-router = APIRouter(prefix="/presets", tags=["presets"])
+router = APIRouter(prefix="/presets", tags=["presets"], dependencies=[known()])
 
 
 class Preset(BaseModel):

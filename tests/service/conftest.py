@@ -47,7 +47,8 @@ def serve(installation: Installation, settings: Settings) -> Iterator[Serve]:
 
         def start(**changes: Any) -> TestClient:
             changed = settings.model_copy(update={"default_model": "safe"} | changes)
-            return running.enter_context(TestClient(create_app(changed)))
+            app = create_app(changed)
+            return running.enter_context(TestClient(app, base_url="http://localhost"))
 
         yield start
 

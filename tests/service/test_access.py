@@ -38,7 +38,7 @@ def test_each_request_is_one_line_without_query_or_prompt(client, log):
 
 
 def test_an_unexpected_error_is_told_to_the_log_and_kept_from_the_client(client, parts, log):
-    def breaks(spec, **_):
+    def breaks(spec, *_, **__):
         raise RuntimeError(f"cannot draw {spec.prompt}") from ValueError(spec.prompt)
 
     parts.desk.admit_generation = breaks
@@ -59,7 +59,7 @@ def test_an_unexpected_error_is_told_to_the_log_and_kept_from_the_client(client,
 def test_a_named_error_without_a_status_is_our_fault(client, parts, log):
     from core.errors import SingularEdit
 
-    def breaks(_spec, **_):
+    def breaks(*_, **__):
         raise SingularEdit("not a matter of HTTP")
 
     parts.desk.admit_generation = breaks

@@ -109,9 +109,7 @@ def train(
     began, running = time.monotonic(), 0.0
     rounds = batches(torch.arange(len(lessons["row_picture"])), BATCH, generator)
     for step, rows in zip(range(steps), rounds, strict=False):
-        set_rate(
-            optimizer, rate(step, steps, peak=peak, rise=150, descent=descent)
-        )
+        set_rate(optimizer, rate(step, steps, peak=peak, rise=150, descent=descent))
         told = states[lessons["row_caption"][rows]].float()
         told[torch.rand(BATCH, generator=generator) < CAPTION_DROP] = empty.float()
         loss = noising.loss(model, latents[lessons["row_picture"][rows]], told, generator)

@@ -1,0 +1,129 @@
+"""`trce keys`: who may use the service. Speaks to Redis, for whoever runs the installation."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import print_json
+from rich.console import Console
+from rich.table import Table
+
+from cli.stack.borrowed import borrowed_redis
+from core.callers import LOCAL, SCOPES
+from core.errors import Invalid
+from core.keys import KeyStore
+from core.settings import Settings
+
+app = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
+
+KeyId = Annotated[str, typer.Argument(help="A key's id, as `trce keys list` shows it.")]
+DataDir = Annotated[Path | None, typer.Option(help="The installation's data folder.")]
+UNITS_S = {"m": 60, "h": 3600, "d": 86400}
+
+
+@app.command()
+def create(
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What it allows, of {', '.join(SCOPES)}; may be repeated."),
+    ] = None,
+    tenant: Annotated[
+        str, typer.Option(help="Whose it is: jobs, policy, limits and queue share go by tenant.")
+    ] = LOCAL,
+    label: Annotated[str, typer.Option(help="A note to tell keys apart.")] = "",
+    expires: Annotated[
+        str | None, typer.Option(help="For how long it is valid, as 12h or 90d; for ever if not.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key and print it: it is shown this once.
+
+    The first one closes the service: from then on every request needs a key, on this machine too.
+    """
+    life_s = None if expires is None else duration_s(expires)
+    with _keys(data_dir) as keys:
+        key, token = keys.create(
+            scopes=scope or ["generate"], tenant=tenant, label=label, life_s=life_s
+        )
+    _tell(f"key {key.id} of tenant {key.tenant} allows {', '.join(key.scopes)}; keep it safe:")
+    typer.echo(token)
+
+
+@app.command("list")
+def list_keys(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Every key there ever was, without its secret."""
+    with _keys(data_dir) as keys:
+        found = keys.all()
+    now = datetime.now(UTC).timestamp()
+    if as_json:
+        secret = {"digest", "previous_digest"}
+        print_json(
+            data=[key.model_dump(exclude=secret) | {"state": key.state(now)} for key in found]
+        )
+        return
+    table = Table("key", "tenant", "scopes", "state", "created", "expires", "label")
+    for key in found:
+        table.add_row(
+            *(key.id, key.tenant, ", ".join(key.scopes), key.state(now)),
+            *(_date(key.created_at), _date(key.expires_at), key.label),
+        )
+    Console().print(table)
+
+
+@app.command()
+def revoke(key_id: KeyId, data_dir: DataDir = None) -> None:
+    """Refuse a key from now on."""
+    with _keys(data_dir) as keys:
+        key = keys.revoke(key_id)
+    typer.echo(f"{key.id} is revoked")
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old secret still works, as 1h; 0m: not at all.")
+    ] = "24h",
+    data_dir: DataDir = None,
+) -> None:
+    """Give a key a new secret and print it: it is shown this once."""
+    overlap_s = duration_s(overlap)
+    with _keys(data_dir) as keys:
+        key, token = keys.rotate(key_id, overlap_s=overlap_s)
+    until = f"until {_date(key.previous_until)}" if overlap_s else "no longer"
+    _tell(f"key {key.id} has a new secret; the old one works {until}:")
+    typer.echo(token)
+
+
+def duration_s(text: str) -> int:
+    """`90d`, `12h`, `30m` in seconds.
+
+    Raises:
+        Invalid.
+    """
+    match = re.fullmatch(r"(\d{1,5})([mhd])", text)
+    if match is None:
+        raise Invalid(f"{text!r} is no duration; write minutes, hours or days: 30m, 12h, 90d")
+    return int(match[1]) * UNITS_S[match[2]]
+
+
+@contextmanager
+def _keys(data_dir: Path | None) -> Iterator[KeyStore]:
+    settings = Settings(data_dir=data_dir) if data_dir else Settings()
+    with borrowed_redis(settings) as client:
+        yield KeyStore(client)
+
+
+def _tell(what: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(what)
+
+
+def _date(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

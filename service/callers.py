@@ -1,0 +1,39 @@
+"""The caller of a request, as the door identified it, and what it may do."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.params import Depends as Dependency
+
+from core.callers import Caller, Scope
+from core.errors import ScopeMissing
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+InCaller = Annotated[Caller, Depends(_caller)]
+
+
+def may(scope: Scope) -> Dependency:
+    """A dependency of every route behind the door: callers without the scope get a 403."""
+
+    def check(caller: InCaller) -> None:
+        if not caller.may(scope):
+            raise ScopeMissing(
+                f"this needs an API key with the scope `{scope}`; this one has "
+                f"{', '.join(f'`{one}`' for one in sorted(caller.scopes))}"
+            )
+
+    dependency = Depends(check)
+    assert isinstance(dependency, Dependency)
+    return dependency
+
+
+def known() -> Dependency:
+    """A dependency of routes that any caller may use, whatever its scopes."""
+    dependency = Depends(_caller)
+    assert isinstance(dependency, Dependency)
+    return dependency

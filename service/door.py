@@ -1,0 +1,41 @@
+"""The door: nothing behind it is reached before it is known who asks.
+
+Pure ASGI and before the body is read, so that a stranger's body costs nothing. What a caller may
+do is for the routes to say (`service.callers`).
+"""
+
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.errors import AppError
+from service.doorkeeper import Doorkeeper
+from service.problems import from_app_error
+
+OPEN_TO_ALL = frozenset(
+    {"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"}
+)
+"""They say nothing about anyone, and answer load balancers and people who have no key yet."""
+
+
+class Door:
+    def __init__(self, app: ASGIApp, *, doorkeeper: Doorkeeper) -> None:
+        self._app = app
+        self._doorkeeper = doorkeeper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_TO_ALL:
+            await self._app(scope, receive, send)
+            return
+        request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+        try:
+            caller = await run_in_threadpool(
+                self._doorkeeper.identify, Headers(scope=scope), request_id=request_id
+            )
+        except AppError as error:
+            await from_app_error(scope["path"], error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key_id or None)
+        await self._app(scope, receive, send)
