@@ -55,6 +55,13 @@ class Client:
     def post(self, path: str, body: Resource | None = None) -> Resource:
         return dict(self._call("POST", path, body).json())
 
+    def put(self, path: str, body: Resource) -> Resource:
+        return dict(self._call("PUT", path, body).json())
+
+    def discard(self, path: str) -> None:
+        """DELETE where nothing is answered."""
+        self._call("DELETE", path)
+
     def delete(self, path: str) -> Resource:
         return dict(self._call("DELETE", path).json())
 

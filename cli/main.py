@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from cli.commands import demo, erase, generate, keys, models, up
+from cli.commands import demo, erase, generate, keys, models, policies, up
 from cli.explaining import explain
 from core.errors import AppError
 
@@ -26,6 +26,7 @@ app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(policies.app, name="policies")
 
 
 def run() -> None:

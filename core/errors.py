@@ -3,12 +3,14 @@
     AppError
     ├── Invalid              the request cannot be right as it stands
     │   ├── ConceptInvalid   a concept that cannot be erased as described
-    │   └── SizeNotDrawable  width or height the model cannot draw
+    │   ├── SizeNotDrawable  width or height the model cannot draw
+    │   └── PromptRefused    the prompt names what the policy does not allow
     ├── NotFound             no such thing
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   ├── ImageNotFound
-    │   └── ApiKeyNotFound
+    │   ├── ApiKeyNotFound
+    │   └── PolicyNotFound
     ├── Conflict             right in itself, but not now
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
@@ -19,9 +21,13 @@
     │   └── ApiKeyRevoked    a revoked API key cannot be given a new secret
     ├── ApiKeyRefused        no API key where one is needed, or one that is not valid
     ├── ScopeMissing         the API key does not allow this
+    ├── ModelNotAllowed      the policy does not allow this tenant the model
+    ├── PolicyUnreadable     a policy from another version of this program
     ├── Busy                 try later
     │   ├── QueueFull
-    │   └── TenantQueueFull
+    │   ├── TenantQueueFull
+    │   ├── RateLimited      more requests a minute than the policy allows
+    │   └── QuotaSpent       more pictures a day than the policy allows
     ├── UntrustedModel       signature, digests or contents of a model folder do not check out
     ├── SingularEdit         the closed form has no stable solution
     ├── SteeringDiverged     the training of stage 2 blew up
@@ -37,6 +43,8 @@
 Core knows nothing of HTTP: `service/problems.py` gives each a status code. The message of an
 AppError is written for the user who caused it: what was wrong, and what would be right.
 """
+
+from core.findings import Finding
 
 
 class AppError(Exception):
@@ -59,6 +67,12 @@ class SizeNotDrawable(Invalid):
     pass
 
 
+class PromptRefused(Invalid):
+    def __init__(self, message: str, finding: Finding) -> None:
+        super().__init__(message)
+        self.finding = finding
+
+
 class NotFound(AppError):
     pass
 
@@ -76,6 +90,10 @@ class ImageNotFound(NotFound):
 
 
 class ApiKeyNotFound(NotFound):
+    pass
+
+
+class PolicyNotFound(NotFound):
     pass
 
 
@@ -119,8 +137,18 @@ class ScopeMissing(AppError):
     pass
 
 
-class Busy(AppError):
+class ModelNotAllowed(AppError):
     pass
+
+
+class PolicyUnreadable(AppError):
+    pass
+
+
+class Busy(AppError):
+    def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class QueueFull(Busy):
@@ -128,6 +156,14 @@ class QueueFull(Busy):
 
 
 class TenantQueueFull(Busy):
+    pass
+
+
+class RateLimited(Busy):
+    pass
+
+
+class QuotaSpent(Busy):
     pass
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from core.errors import (
     JobNotFound,
     KeyReused,
     QueueFull,
+    QuotaSpent,
     StoreUnavailable,
     TenantQueueFull,
 )
@@ -135,6 +137,9 @@ class JobStore:
         request_id: str = "",
         priority: int = 1,
         cost: int = 1,
+        share: float = 1.0,
+        max_open: int | None = None,
+        quota: int | None = None,
         alone: bool = False,
         idempotency_key: str = "",
         payload_digest: str = "",
@@ -146,13 +151,17 @@ class JobStore:
             request_id: of the request that made it: workers name it in their logs.
             priority: 0 goes before 1 goes before 2.
             cost: what fairness counts; pictures, for a generation.
+            share: of the workers' time, relative to other tenants'.
+            max_open: how many jobs the tenant may have that have not ended.
+            quota: how many units of cost the tenant may spend a day (UTC); None: any number.
             alone: must not share a batch.
             payload_digest: of the request, to tell a retry from a reused key.
 
         Raises:
-            QueueFull, TenantQueueFull, KeyReused.
+            QueueFull, TenantQueueFull, QuotaSpent, KeyReused.
         """
         terms = self._terms[spec.kind]
+        today = datetime.now(UTC)
         verdict, value = self._call(
             "submit",
             job_id,
@@ -165,11 +174,14 @@ class JobStore:
             int(alone),
             terms.max_attempts,
             terms.max_queued,
-            terms.max_open_per_tenant,
+            terms.max_open_per_tenant if max_open is None else max_open,
             idempotency_key,
             payload_digest,
             IDEMPOTENCY_KEY_LIFE_MS,
             request_id,
+            share,
+            f"quota:{tenant}:{today:%Y-%m-%d}",
+            "" if quota is None else quota,
         )
         match verdict:
             case "accepted":
@@ -178,6 +190,12 @@ class JobStore:
                 return Submission(value, replayed=True)
             case "mismatch":
                 raise _key_reused(value)
+            case "quota":
+                raise QuotaSpent(
+                    f"your policy allows {quota} pictures a day, {value} are made or waiting "
+                    f"already and {cost} more were asked for; the day ends at midnight UTC",
+                    retry_after_s=24 * 3600 - today.hour * 3600 - today.minute * 60,
+                )
             case "full":
                 raise QueueFull(f"{value} {spec.kind} jobs are waiting already; try again later")
             case _:

@@ -1,8 +1,15 @@
-"""What a client may ask for. Frozen, strict, and bounded on every side."""
+"""What a client may ask for. Frozen, bounded on every side, and strict: "2" is no number."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 100
@@ -35,13 +42,15 @@ class GenerationSpec(Spec):
     model: ModelId = "default"
     prompt: Prompt
     negative_prompt: Annotated[Text, StringConstraints(max_length=MAX_PROMPT_CHARS)] = ""
-    width: Annotated[int, Field(ge=8, le=MAX_SIDE_PX)] | None = None
-    height: Annotated[int, Field(ge=8, le=MAX_SIDE_PX)] | None = None
-    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
-    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)] = 5.0
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
-    strict: bool = False
+    width: Annotated[int, Field(strict=True, ge=8, le=MAX_SIDE_PX)] | None = None
+    height: Annotated[int, Field(strict=True, ge=8, le=MAX_SIDE_PX)] | None = None
+    num_inference_steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] = 20
+    guidance_scale: Annotated[
+        float, Field(strict=True, ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)
+    ] = 5.0
+    seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=MAX_IMAGES)] = 1
+    strict: StrictBool = False
     """Draw alone: the same bits every time, whatever else is being drawn."""
 
 
@@ -78,9 +87,9 @@ class Concept(Spec):
 class TextualOptions(Spec):
     """Stage 1 of TRCE, the closed form. Defaults: see the tables in docs/trce.md."""
 
-    preserve: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 2.0
+    preserve: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 2.0
     """η, the weight of captions that are to keep their meaning."""
-    ridge: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.1
+    ridge: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.1
     """ρ, the weight that pulls the map towards the identity."""
     eot_tokens: Literal["first", "all"] = "all"
     """Which [EoT] positions of a prompt are moved: the first, or the padding after it too."""
@@ -97,7 +106,7 @@ class ErasureSpec(Spec):
     concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
     method: Literal["trce"] = "trce"
     textual: TextualOptions = TextualOptions()
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="after")
     def _names_something_to_erase(self) -> Self:

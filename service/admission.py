@@ -6,12 +6,14 @@ import uuid
 
 from core import presets
 from core.callers import Caller
-from core.errors import Invalid, SizeNotDrawable
+from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
 from core.job_store import JobStore, Kind
 from core.jobs import Job
 from core.manifests import Drawing
+from core.policies import Limits, PolicyStore
 from core.queue import Wakes
 from core.registry import ModelRegistry
+from core.screening import screen
 from core.signing import canonical
 from core.specs import ErasureSpec, GenerationSpec, JobSpec
 
@@ -22,13 +24,16 @@ SEEDS = 2**32
 class AdmissionDesk:
     """Everything is checked before the one atomic write, so a refusal leaves no trace.
 
-    Both verbs raise KeyReused, QueueFull, TenantQueueFull and StoreUnavailable.
+    Both verbs raise KeyReused, QueueFull, TenantQueueFull, PolicyUnreadable and StoreUnavailable.
     """
 
-    def __init__(self, jobs: JobStore, wakes: Wakes, registry: ModelRegistry) -> None:
+    def __init__(
+        self, jobs: JobStore, wakes: Wakes, registry: ModelRegistry, policies: PolicyStore
+    ) -> None:
         self._jobs = jobs
         self._wakes = wakes
         self._registry = registry
+        self._policies = policies
 
     def admit_generation(
         self, spec: GenerationSpec, caller: Caller, *, idempotency_key: str = ""
@@ -36,7 +41,8 @@ class AdmissionDesk:
         """Queue a generation, its model, size and seed fixed.
 
         Raises:
-            ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable.
+            ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable, ModelNotAllowed,
+            PromptRefused, QuotaSpent, Invalid: the policy allows less.
         """
         digest = _digest(spec)
         if earlier := self._earlier("generation", caller, idempotency_key, digest):
@@ -47,6 +53,12 @@ class AdmissionDesk:
         _check_side("width", width, model.drawing)
         _check_side("height", height, model.drawing)
         seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
+        in_force = self._policies.of(caller.tenant)
+        policy = in_force.policy
+        if not policy.allows_model(model.id):
+            raise ModelNotAllowed(f"your policy does not allow you the model {model.id}")
+        _check_limits(spec, policy.limits, longest_px=max(width, height))
+        screen(spec.prompt, in_force)
         fixed = {"model": model.id, "width": width, "height": height, "seed": seed}
         complete = spec.model_copy(update=fixed)
         submission = self._jobs.submit(
@@ -54,6 +66,10 @@ class AdmissionDesk:
             complete,
             queue_class=model.id,
             cost=spec.n,
+            share=policy.share,
+            priority=policy.priority,
+            max_open=policy.limits.open_jobs,
+            quota=policy.limits.images_per_day,
             alone=spec.strict,
             tenant=caller.tenant,
             request_id=caller.request_id,
@@ -82,10 +98,14 @@ class AdmissionDesk:
                 f"{', '.join(bases) or 'there is none here'}"
             )
         _check_concepts(spec)
+        policy = self._policies.of(caller.tenant).policy
         submission = self._jobs.submit(
             uuid.uuid4().hex,
             spec.model_copy(update={"base_model": base.id}),
             queue_class=base.id,
+            share=policy.share,
+            priority=policy.priority,
+            max_open=policy.limits.open_jobs,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -122,6 +142,17 @@ def _check_side(name: str, side_px: int, drawing: Drawing) -> None:
         f"{name}: this model cannot draw {side_px} px; sides are multiples of {step} "
         f"up to {largest}, and the nearest is {nearest}"
     )
+
+
+def _check_limits(spec: GenerationSpec, limits: Limits, *, longest_px: int) -> None:
+    """Raises Invalid."""
+    for name, wanted, allowed in [
+        ("n", spec.n, limits.images_per_request),
+        ("num_inference_steps", spec.num_inference_steps, limits.steps),
+        ("width, height", longest_px, limits.side_px),
+    ]:
+        if wanted > allowed:
+            raise Invalid(f"{name}: your policy allows at most {allowed}")
 
 
 def _check_concepts(spec: ErasureSpec) -> None:

@@ -6,12 +6,13 @@ do is for the routes to say (`service.callers`).
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AppError
 from service.doorkeeper import Doorkeeper
 from service.problems import from_app_error
+from service.rates import Allowance
 
 OPEN_TO_ALL = frozenset(
     {"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"}
@@ -36,6 +37,14 @@ class Door:
         except AppError as error:
             await from_app_error(scope["path"], error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
         structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key_id or None)
-        await self._app(scope, receive, send)
+
+        async def send_with_allowance(message: Message) -> None:
+            allowance: Allowance | None = state.get("allowance")
+            if message["type"] == "http.response.start" and allowance is not None:
+                MutableHeaders(scope=message).update(allowance.headers)
+            await send(message)
+
+        await self._app(scope, receive, send_with_allowance)

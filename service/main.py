@@ -18,7 +18,7 @@ from service.bodies import BodyLimit
 from service.door import Door
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
-from service.routes import erasures, generations, health, models, presets
+from service.routes import erasures, generations, health, models, policies, presets
 from service.wiring import wire
 
 GRACE_S = 5
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
-    for noun in (generations, erasures, models, presets):
+    for noun in (generations, erasures, models, presets, policies):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     answer_with_problems(app)

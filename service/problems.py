@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from core import errors
 from core.errors import AppError
+from core.findings import Finding
 
 # The nearest class in an error's ancestry decides. What is not listed is our fault: 500.
 STATUS: dict[type[AppError], int] = {
@@ -24,15 +25,16 @@ STATUS: dict[type[AppError], int] = {
     errors.UntrustedModel: 409,
     errors.ApiKeyRefused: 401,
     errors.ScopeMissing: 403,
+    errors.ModelNotAllowed: 403,
     errors.TenantQueueFull: 429,
+    errors.RateLimited: 429,
+    errors.QuotaSpent: 429,
     errors.QueueFull: 503,
     errors.StoreUnavailable: 503,
 }
 RETRY_AFTER_S: dict[type[AppError], int] = {
     errors.ImageNotReady: 1,
     errors.StoreUnavailable: 2,
-    errors.QueueFull: 5,
-    errors.TenantQueueFull: 5,
 }
 # RFC 9110 wants a 401 to say how to authenticate. Basic is not offered: a browser would ask for
 # a password; clients of A1111 servers send it unasked.
@@ -71,6 +73,8 @@ class Problem(BaseModel):
     """For a 422: each field that is not acceptable."""
     missing: list[str] = []
     """For a service that is not ready: what it waits for."""
+    finding: Finding | None = None
+    """For a prompt that is refused: what the policy objects to."""
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -101,6 +105,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     fields: list[FieldProblem] | None = None,
     missing: list[str] | None = None,
+    finding: Finding | None = None,
 ) -> Response:
     """The response that tells a client what went wrong."""
     title = title or HTTPStatus(status).phrase
@@ -113,6 +118,7 @@ def problem(
         request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
         errors=fields or [],
         missing=missing or [],
+        finding=finding,
     )
     # json.dumps writes ASCII, so no text, a lone surrogate for one, can break the answer.
     content = json.dumps(document.model_dump(exclude_defaults=True))
@@ -126,10 +132,19 @@ def from_app_error(path: str, error: AppError) -> Response:
     if status is None:
         raise error
     wait_s = next((RETRY_AFTER_S[kind] for kind in family if kind in RETRY_AFTER_S), None)
+    if isinstance(error, errors.Busy):
+        wait_s = error.retry_after_s
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = CHALLENGE
-    return problem(path, status, error.detail, title=_words(type(error).__name__), headers=headers)
+    return problem(
+        path,
+        status,
+        error.detail,
+        title=_words(type(error).__name__),
+        headers=headers,
+        finding=error.finding if isinstance(error, errors.PromptRefused) else None,
+    )
 
 
 def _from_app_error(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from core.errors import Misconfigured
 from core.installation import open_registry
 from core.job_store import JobStore, connect
 from core.keys import KeyStore
+from core.policies import PolicyStore
 from core.queue import Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
@@ -21,6 +22,7 @@ from core.terms import terms
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
 from service.doorkeeper import Doorkeeper, is_loopback
+from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
 from service.tidying import Tidying
@@ -32,6 +34,8 @@ class Parts:
     doorkeeper: Doorkeeper
     jobs: JobStore
     storage: Storage
+    policies: PolicyStore
+    rates: RateLimits
     desk: AdmissionDesk
     generations: Records
     erasures: Records
@@ -57,6 +61,7 @@ def wire(settings: Settings) -> Parts:
     storage = Storage(settings.images_dir)
     signer = Signer.load_or_create(settings.keys_dir)
     registry = open_registry(settings)
+    policies = PolicyStore(client)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
     return Parts(
@@ -64,7 +69,9 @@ def wire(settings: Settings) -> Parts:
         doorkeeper=Doorkeeper(KeyStore(client), keyless=keyless),
         jobs=jobs,
         storage=storage,
-        desk=AdmissionDesk(jobs, wakes, registry),
+        policies=policies,
+        rates=RateLimits(client),
+        desk=AdmissionDesk(jobs, wakes, registry, policies),
         generations=Records(jobs, "generation"),
         erasures=Records(jobs, "erasure"),
         registry=registry,

@@ -5,7 +5,8 @@
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
 --   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
---   dead                list, ids that used up their attempts
+--   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
+--                       their attempts
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

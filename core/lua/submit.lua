@@ -1,7 +1,8 @@
 -- Accept a job: one atomic write of record, queue place, counters and first event.
--- Returns {accepted|replayed|mismatch|full|tenant_full, id or count}.
+-- Returns {accepted|replayed|mismatch|full|tenant_full|quota, id or count}.
 local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
-      idem, digest, idem_ttl_ms, request_id = unpack(ARGV)
+      idem, digest, idem_ttl_ms, request_id, share,
+      quota_key, quota = unpack(ARGV)
 
 -- The caller chose the id, so its own retry after a lost reply is harmless.
 if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
@@ -17,11 +18,20 @@ if queued >= tonumber(bound) then return {'full', tostring(queued)} end
 local open = tonumber(redis.call('HGET', 'open:' .. kind, tenant) or 0)
 if open >= tonumber(tenant_bound) then return {'tenant_full', tostring(open)} end
 
+-- A quota is counted where its job is accepted, so that nobody pays for a refusal or a replay.
+if quota ~= '' then
+  local spent = tonumber(redis.call('GET', quota_key) or 0)
+  if spent + tonumber(cost) > tonumber(quota) then return {'quota', tostring(spent)} end
+  redis.call('INCRBY', quota_key, cost)
+  redis.call('EXPIRE', quota_key, 2 * 24 * 3600)
+end
+
 -- Start-time fair queueing: a tenant's next job starts where its last one ends in virtual time,
--- or now, whichever is later. Priorities are strict and stand above it.
+-- or now, whichever is later; a larger share makes its jobs shorter in that time. Priorities are
+-- strict and stand above it.
 local clock = tonumber(redis.call('GET', 'clock:' .. kind) or 0)
 local start = math.max(clock, tonumber(redis.call('HGET', 'tags:' .. kind, tenant) or 0))
-redis.call('HSET', 'tags:' .. kind, tenant, start + tonumber(cost))
+redis.call('HSET', 'tags:' .. kind, tenant, start + tonumber(cost) / tonumber(share))
 local score = tonumber(priority) * 1e9 + start
 
 local created = now()

@@ -11,6 +11,7 @@ from service.bodies import require_json
 from service.callers import InCaller, may
 from service.headers import After, IdempotencyKey, Limit
 from service.lists import Page, Resource
+from service.metering import metered
 from service.problems import refusals
 from service.wiring import InParts
 
@@ -76,7 +77,7 @@ class Erasure(Resource):
 @router.post(
     "",
     status_code=202,
-    dependencies=[Depends(require_json)],
+    dependencies=[metered(), Depends(require_json)],
     responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
 )
 def create_erasure(

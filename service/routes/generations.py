@@ -15,6 +15,7 @@ from service.bodies import require_json
 from service.callers import InCaller, may
 from service.headers import After, IdempotencyKey, Limit, Prefer
 from service.lists import Page, Resource
+from service.metering import metered
 from service.problems import refusals
 from service.waiting import ended, wait_s
 from service.wiring import InParts
@@ -92,7 +93,7 @@ class Generation(Resource):
 @router.post(
     "",
     status_code=202,
-    dependencies=[Depends(require_json)],
+    dependencies=[metered(), Depends(require_json)],
     responses={
         200: {"model": Generation, "description": "`Prefer: wait=N`, and it ended in time"},
         **refusals(400, 404, 409, 413, 415, 422, 429, 503),

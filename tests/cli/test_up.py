@@ -68,7 +68,9 @@ def test_the_environment_of_children_makes_the_same_settings(tmp_path, monkeypat
     assert Settings(_env_file=None) == settings
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "generate", "erase", "models", "keys"])
+@pytest.mark.parametrize(
+    "command", ["up", "demo", "generate", "erase", "models", "keys", "policies"]
+)
 def test_every_command_teaches_its_use(command):
     result = subprocess.run(
         [sys.executable, "-m", "cli.main", command, "--help"],

@@ -10,7 +10,8 @@ import pytest
 from scenery import APPLE, Installation, Worker
 from starlette.testclient import TestClient
 
-from core.job_store import JobStore
+from core.job_store import JobStore, connect
+from core.keys import KeyStore
 from core.manifests import ModelStatus
 from core.settings import Settings
 from service.main import create_app
@@ -78,3 +79,20 @@ def worker(parts: Parts) -> Worker:
 def generation(client: TestClient) -> dict[str, Any]:
     """One that waits in the queue."""
     return client.post("/v1/generations", json=APPLE).json()
+
+
+@pytest.fixture
+def keys(settings, client):
+    with connect(settings.redis_url) as redis:
+        yield KeyStore(redis)
+
+
+@pytest.fixture
+def bearer(keys):
+    """The headers of a new key."""
+
+    def make(*scopes: str, tenant: str = "acme", **fields) -> dict[str, str]:
+        _, token = keys.create(scopes=scopes or ["generate"], tenant=tenant, **fields)
+        return {"Authorization": f"Bearer {token}"}
+
+    return make

@@ -6,28 +6,9 @@ import pytest
 from scenery import APPLE, WEAPONS
 from test_refusals import assert_refused
 
-from core.job_store import connect
-from core.keys import KeyStore
 from service.door import OPEN_TO_ALL
 
 URL = "/v1/generations"
-
-
-@pytest.fixture
-def keys(settings, client):
-    with connect(settings.redis_url) as redis:
-        yield KeyStore(redis)
-
-
-@pytest.fixture
-def bearer(keys):
-    """The headers of a new key."""
-
-    def make(*scopes: str, tenant: str = "acme", **fields) -> dict[str, str]:
-        _, token = keys.create(scopes=scopes or ["generate"], tenant=tenant, **fields)
-        return {"Authorization": f"Bearer {token}"}
-
-    return make
 
 
 def basic(text: str | bytes) -> dict[str, str]:
