@@ -4,11 +4,13 @@
     ├── Invalid              the request cannot be right as it stands
     │   ├── ConceptInvalid   a concept that cannot be erased as described
     │   ├── SizeNotDrawable  width or height the model cannot draw
-    │   └── PromptRefused    the prompt names what the policy does not allow
+    │   ├── PromptRefused    the prompt names what the policy does not allow
+    │   └── PictureUnreadable  bytes that are no picture
     ├── NotFound             no such thing
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   ├── ImageNotFound
+    │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
     │   ├── ApiKeyNotFound
     │   └── PolicyNotFound
     ├── Conflict             right in itself, but not now
@@ -33,6 +35,7 @@
     ├── SteeringDiverged     the training of stage 2 blew up
     ├── ModelUnsupported     not a kind of model this code can load or erase
     ├── PictureNotFinite     the model computed numbers that are no picture
+    ├── DetectorUnavailable  a picture that cannot be judged, and so is not shown
     ├── LeaseLost            another worker has this job now
     ├── JobCancelled         the work stops because its job was cancelled
     ├── Misconfigured        the process cannot start like this
@@ -73,6 +76,10 @@ class PromptRefused(Invalid):
         self.finding = finding
 
 
+class PictureUnreadable(Invalid):
+    pass
+
+
 class NotFound(AppError):
     pass
 
@@ -86,6 +93,10 @@ class ModelNotFound(NotFound):
 
 
 class ImageNotFound(NotFound):
+    pass
+
+
+class ImageWithheld(NotFound):
     pass
 
 
@@ -185,6 +196,12 @@ class ModelUnsupported(AppError):
 
 class PictureNotFinite(AppError):
     pass
+
+
+class DetectorUnavailable(AppError):
+    def __init__(self, message: str, finding: Finding) -> None:
+        super().__init__(message)
+        self.finding = finding
 
 
 class LeaseLost(AppError):

@@ -360,11 +360,12 @@ class JobStore:
         """Whether the result counts: a worker that lost its lease changes nothing."""
         return self._commit(lease, JobState.SUCCEEDED, result=json.dumps(result))
 
-    def fail(self, lease: Lease, reason: str) -> bool:
-        return self._commit(lease, JobState.FAILED, reason=reason)
+    def fail(self, lease: Lease, reason: str, result: dict[str, Any] | None = None) -> bool:
+        return self._commit(lease, JobState.FAILED, result=_json(result), reason=reason)
 
-    def acknowledge_cancel(self, lease: Lease) -> bool:
-        return self._commit(lease, JobState.CANCELLED)
+    def acknowledge_cancel(self, lease: Lease, result: dict[str, Any] | None = None) -> bool:
+        """End a cancelled job, with what was finished before."""
+        return self._commit(lease, JobState.CANCELLED, result=_json(result))
 
     def hand_back(self, lease: Lease, why: str) -> bool:
         """Return a job untouched, as a worker does that shuts down; no attempt is counted."""
@@ -433,6 +434,10 @@ _read: dict[str, Callable[[str], Any]] = {
 def _job(fields: dict[str, str]) -> Job:
     values = {name: _read.get(name, str)(text) for name, text in fields.items()}
     return Job(**values, cancelling="cancel" in fields)
+
+
+def _json(result: dict[str, Any] | None) -> str:
+    return "" if result is None else json.dumps(result)
 
 
 def _key_reused(job_id: str) -> KeyReused:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from core.callers import LOCAL
+from core.findings import Finding, FinishReason
 from core.progress import Progress
 from core.specs import ErasureSpec, GenerationSpec, JobSpec
 
@@ -32,13 +33,17 @@ class JobState(StrEnum):
 
 
 class ImageRecord(BaseModel):
-    """One finished picture: where it is stored, and what redraws it."""
+    """What became of one picture: where it is stored, or why there is none; what redraws it."""
 
     model_config = ConfigDict(frozen=True)
 
-    key: str
+    key: str | None = None
+    """None unless `finish_reason` is `stop`."""
     seed: int
-    finish_reason: str = "stop"
+    finish_reason: FinishReason = "stop"
+    finding: Finding | None = None
+    reason: str | None = None
+    """What went wrong, for `error`."""
 
 
 class GenerationResult(BaseModel):
@@ -79,6 +84,23 @@ class Job(BaseModel):
         if self.result is None or not isinstance(self.spec, GenerationSpec):
             return None
         return GenerationResult.model_validate(self.result)
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """What became of each picture, once the job has ended: one record for each asked for."""
+        if not isinstance(self.spec, GenerationSpec) or not self.state.ended:
+            return ()
+        if self.generation is not None:
+            return self.generation.images
+        cancelled = self.state is JobState.CANCELLED
+        return tuple(
+            ImageRecord(
+                seed=(self.spec.seed or 0) + index,
+                finish_reason="cancelled" if cancelled else "error",
+                reason=None if cancelled else self.reason,
+            )
+            for index in range(self.spec.n)
+        )
 
     @property
     def erasure(self) -> ErasureResult | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UntrustedModel
 from core.files import sha256, write_atomically
-from core.signing import Signature, Signer, Verifier
+from core.signing import Signature, Signer, Verifier, canonical
 from core.specs import Concept, ModelId, TextualOptions
 
 FILENAME = "manifest.json"
@@ -77,6 +77,12 @@ class Manifest(BaseModel):
         """One digest for all files, whatever the status: names the weights."""
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def certificate(self) -> str:
+        """Names what the signed manifest attests, whatever the status and whoever signed it."""
+        attested = self.model_dump(mode="json", exclude={"signature", "status"})
+        return hashlib.sha256(canonical(attested)).hexdigest()[:16]
 
     def signed(self, signer: Signer) -> "Manifest":
         return self.model_copy(update={"signature": signer.sign(self._document())})

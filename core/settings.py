@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     Always so on an address that other machines can reach.
     """
     max_body_bytes: Count = 256 * 1024
+    max_picture_bytes: Count = 20 * 1024 * 1024
+    """Of a picture that is sent to be verified."""
     max_queued_generations: Count = 2000
     max_queued_erasures: Count = 100
     max_open_jobs_per_tenant: Count = 1000
@@ -82,6 +84,11 @@ class Settings(BaseSettings):
     @property
     def keys_dir(self) -> Path:
         return self.data_dir / "keys"
+
+    @property
+    def picture_keys_dir(self) -> Path:
+        """Inference workers sign pictures with a key that cannot sign models."""
+        return self.keys_dir / "pictures"
 
     @property
     def broker_dir(self) -> Path:

@@ -50,6 +50,9 @@ class GenerationSpec(Spec):
     ] = 5.0
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=MAX_IMAGES)] = 1
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    quality: Annotated[int, Field(strict=True, ge=1, le=100)] = 90
+    """Of JPEG and WebP; PNG keeps every bit."""
     strict: StrictBool = False
     """Draw alone: the same bits every time, whatever else is being drawn."""
 

@@ -1,6 +1,7 @@
 """What a request's body may be: JSON, and not too large."""
 
 import email.message
+from collections.abc import Mapping
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -13,26 +14,34 @@ from service.problems import problem
 class BodyLimit:
     """Reads each body here, and passes it on only when all of it is within bounds.
 
-    Bodies are a few kilobytes of JSON, so holding one costs nothing; and what is too large is
-    refused whether the client announced its length or not.
+    Bodies are a few kilobytes of JSON, or one picture, so holding one costs little; and what is
+    too large is refused whether the client announced its length or not.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int] | None = None
+    ) -> None:
+        """
+        Args:
+            larger: the limits of addresses with one of their own.
+        """
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(scope["path"], self._max_bytes)
         announced = Headers(scope=scope).get("content-length", "0")
         if not (announced.isascii() and announced.isdigit()):
             response = problem(scope["path"], 400, "Content-Length must be a number")
             await response(scope, receive, send)
             return
         # Compared as text first: a number of a thousand digits is not worth parsing.
-        if len(announced) > len(str(self._max_bytes)) + 8 or int(announced) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        if len(announced) > len(str(max_bytes)) + 8 or int(announced) > max_bytes:
+            await _refuse(scope, receive, send, max_bytes)
             return
 
         messages: list[Message] = []
@@ -42,8 +51,8 @@ class BodyLimit:
             messages.append(message)
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
-            if size > self._max_bytes:
-                await self._refuse(scope, receive, send)
+            if size > max_bytes:
+                await _refuse(scope, receive, send, max_bytes)
                 return
 
         async def replay() -> Message:
@@ -51,15 +60,16 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem(
-            scope["path"],
-            413,
-            f"the body is larger than the {self._max_bytes} bytes taken here",
-            title="Body too large",
-            headers={"Connection": "close"},
-        )
-        await response(scope, receive, send)
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, max_bytes: int) -> None:
+    response = problem(
+        scope["path"],
+        413,
+        f"the body is larger than the {max_bytes} bytes taken here",
+        title="Body too large",
+        headers={"Connection": "close"},
+    )
+    await response(scope, receive, send)
 
 
 def require_json(request: Request) -> None:

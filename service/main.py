@@ -18,7 +18,7 @@ from service.bodies import BodyLimit
 from service.door import Door
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
-from service.routes import erasures, generations, health, models, policies, presets
+from service.routes import erasures, generations, health, models, policies, presets, verify
 from service.wiring import wire
 
 GRACE_S = 5
@@ -47,11 +47,12 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
-    for noun in (generations, erasures, models, presets, policies):
+    for noun in (generations, erasures, models, presets, policies, verify):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     answer_with_problems(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    limits = {verify.ADDRESS: settings.max_picture_bytes}
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=limits)
     # The last one added is the outermost.
     app.add_middleware(Door, doorkeeper=parts.doorkeeper)
     app.add_middleware(Access)

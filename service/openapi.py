@@ -18,6 +18,7 @@ TAGS = [
     {"name": "erasures", "description": "Models from which concepts are erased."},
     {"name": "models", "description": "What is installed, and what is served."},
     {"name": "presets", "description": "Concept lists that ship with the service."},
+    {"name": "verify", "description": "Where a picture comes from."},
     {"name": "policies", "description": "What tenants may do, and how pictures are judged."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]

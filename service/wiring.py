@@ -15,7 +15,7 @@ from core.policies import PolicyStore
 from core.queue import Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
-from core.signing import Signer
+from core.signing import Signer, Verifier
 from core.storage import Storage
 from core.sweeper import Sweeper
 from core.terms import terms
@@ -26,6 +26,7 @@ from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
 from service.tidying import Tidying
+from service.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Parts:
     erasures: Records
     registry: ModelRegistry
     signer: Signer
+    verification: Verification
     readiness: Readiness
     sweeper: Sweeper
     closing: threading.Event
@@ -61,6 +63,8 @@ def wire(settings: Settings) -> Parts:
     storage = Storage(settings.images_dir)
     signer = Signer.load_or_create(settings.keys_dir)
     registry = open_registry(settings)
+    # A picture may come to be verified before a worker has signed one.
+    Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
@@ -76,6 +80,7 @@ def wire(settings: Settings) -> Parts:
         erasures=Records(jobs, "erasure"),
         registry=registry,
         signer=signer,
+        verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
         readiness=Readiness(jobs, WorkerRoll(client), registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
         closing=threading.Event(),

@@ -4,24 +4,30 @@ Requests join and leave between steps, so nobody waits for a batch to form or to
 loop ends when there is nothing left to do, and Celery gets its process back.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from PIL.Image import Image
 
-from core.errors import AppError, LeaseLost, RetryableError, StoreUnavailable
+from core.errors import (
+    AppError,
+    LeaseLost,
+    PictureNotFinite,
+    RetryableError,
+    StoreUnavailable,
+)
 from core.job_store import JobStore
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.progress import Progress
 from core.specs import GenerationSpec
-from core.storage import Storage
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
+from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
-from worker.pictures import encode_png
 from worker.shelf import Shelf, Variant
 
 log = structlog.get_logger()
@@ -69,7 +75,7 @@ class Batcher:
         self,
         jobs: JobStore,
         shelf: Shelf,
-        storage: Storage,
+        finisher: Finisher,
         heartbeat: Heartbeat,
         *,
         owner: str,
@@ -80,7 +86,7 @@ class Batcher:
     ) -> None:
         self._jobs = jobs
         self._shelf = shelf
-        self._storage = storage
+        self._finisher = finisher
         self._heartbeat = heartbeat
         self._owner = owner
         self._rows = rows
@@ -168,7 +174,13 @@ class Batcher:
             self._drawings[lease.token] = drawing
             self._held_class = spec.model
             self._alone = lease.alone
-            log.info("drawing", job=lease.job_id, attempt=lease.attempt, model=spec.model)
+            log.info(
+                "drawing",
+                job=lease.job_id,
+                request=lease.request_id,
+                attempt=lease.attempt,
+                model=spec.model,
+            )
 
     def _join(self, drawing: Drawing) -> None:
         spec, variant = drawing.spec, drawing.variant
@@ -207,7 +219,7 @@ class Batcher:
         for denoiser in self._denoisers():
             try:
                 finished = denoiser.step()
-                pictures = denoiser.decode([done.latents for done in finished])
+                pictures = _decode(denoiser, finished)
             except AppError as error:
                 self._give_up(denoiser, error)
                 continue
@@ -215,7 +227,7 @@ class Batcher:
                 assert isinstance(done.key, RowKey)
                 drawing = self._drawings[done.key.token]
                 drawing.images[done.key.number] = self._encoders.submit(
-                    self._store, drawing, done.key.number, picture
+                    self._finish, drawing, done.key.number, picture
                 )
         self._heartbeat.step()
         for drawing in self._drawings.values():
@@ -226,12 +238,13 @@ class Batcher:
         waiting = [d.variant.denoiser for d in self._drawings.values() if not d.drawn]
         return list({id(denoiser): denoiser for denoiser in waiting}.values())
 
-    def _store(self, drawing: Drawing, index: int, picture: Image) -> ImageRecord:
-        """Under the attempt's token: what a worker without a lease stores, nobody sees."""
-        seed = (drawing.spec.seed or 0) + index
-        key = f"generations/{drawing.lease.job_id}/{drawing.lease.token}/{index}.png"
-        self._storage.put(key, encode_png(picture, drawing.spec, seed, drawing.variant))
-        return ImageRecord(key=key, seed=seed)
+    def _finish(
+        self, drawing: Drawing, number: int, picture: Image | PictureNotFinite
+    ) -> ImageRecord:
+        lease, spec = drawing.lease, drawing.spec
+        if isinstance(picture, PictureNotFinite):
+            return withheld(lease, (spec.seed or 0) + number, picture)
+        return self._finisher.finish(lease, spec, number, picture, drawing.variant)
 
     def _report(self, drawing: Drawing) -> None:
         now = time.monotonic()
@@ -254,15 +267,22 @@ class Batcher:
                 continue
             try:
                 images = tuple(drawing.images[i].result() for i in range(drawing.spec.n))
-            except OSError as error:
+            except (OSError, RetryableError) as error:
                 log.exception("not stored", job=drawing.lease.job_id)
                 self._jobs.try_again(drawing.lease, f"a picture could not be stored: {error}")
             else:
-                result = GenerationResult(model=drawing.variant.model_id, images=images)
-                kept = self._jobs.succeed(drawing.lease, result.model_dump(mode="json"))
-                log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
+                self._commit(drawing, images)
             self._forget(drawing)
         self._hold()
+
+    def _commit(self, drawing: Drawing, images: tuple[ImageRecord, ...]) -> None:
+        """Some pictures may have been withheld; when something went wrong with all, it failed."""
+        result = _result(drawing, images)
+        if all(image.finish_reason == "error" for image in images):
+            kept = self._jobs.fail(drawing.lease, images[0].reason or "", result)
+        else:
+            kept = self._jobs.succeed(drawing.lease, result)
+        log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
 
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, or belongs to another worker now."""
@@ -271,7 +291,8 @@ class Batcher:
                 case None:
                     continue
                 case "cancelled":
-                    self._jobs.acknowledge_cancel(drawing.lease)
+                    result = _result(drawing, _finished_by_now(drawing))
+                    self._jobs.acknowledge_cancel(drawing.lease, result)
                     log.info("cancelled", job=drawing.lease.job_id)
                 case "lost":
                     log.warning(LeaseLost.__name__, job=drawing.lease.job_id)
@@ -306,3 +327,31 @@ class Batcher:
 
     def _hold(self) -> None:
         self._heartbeat.hold([drawing.lease for drawing in self._drawings.values()])
+
+
+def _decode(denoiser: Denoiser, finished: list[Finished]) -> list[Image | PictureNotFinite]:
+    """Pictures, and the error in the place of each that is not made of numbers."""
+    try:
+        return [*denoiser.decode([done.latents for done in finished])]
+    except PictureNotFinite as error:
+        if len(finished) == 1:
+            return [error]
+        return [picture for done in finished for picture in _decode(denoiser, [done])]
+
+
+def _finished_by_now(drawing: Drawing) -> tuple[ImageRecord, ...]:
+    """Of a job that is cancelled: the pictures that were drawn, and that the others were not."""
+    records = []
+    for number in range(drawing.spec.n):
+        seed = (drawing.spec.seed or 0) + number
+        record = ImageRecord(seed=seed, finish_reason="cancelled")
+        if number in drawing.images:
+            with contextlib.suppress(OSError, RetryableError):
+                record = drawing.images[number].result()
+        records.append(record)
+    return tuple(records)
+
+
+def _result(drawing: Drawing, images: tuple[ImageRecord, ...]) -> dict[str, Any]:
+    result = GenerationResult(model=drawing.variant.model_id, images=images)
+    return result.model_dump(mode="json")

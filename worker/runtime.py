@@ -5,12 +5,15 @@ from collections.abc import Callable
 import torch
 
 from core.installation import open_registry
-from core.job_store import JobStore
+from core.job_store import JobStore, connect
+from core.policies import PolicyStore
 from core.settings import Settings
 from core.signing import Signer
 from core.storage import Storage
 from worker.batcher import Batcher
+from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
+from worker.judging import Panel, load_detector
 from worker.marks import drain_mark
 from worker.roles import Role
 from worker.shelf import Shelf
@@ -18,6 +21,10 @@ from worker.training import Trainings
 
 DRAIN_S = 5.0
 """How long a worker that is told to stop goes on with the pictures it has begun."""
+
+
+POLICY_RETRY_S = 30.0
+"""How long a finished picture waits for a broker that went away before its job is let go."""
 
 
 def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Callable[[], None]:
@@ -53,7 +60,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             device=device,
             dtype=torch.float32 if device.type == "cpu" else torch.float16,
         ),
-        Storage(settings.images_dir),
+        _finisher(settings),
         heartbeat,
         owner=owner,
         rows=settings.batch_rows,
@@ -62,6 +69,16 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         drain_s=DRAIN_S,
     )
     return batcher.drain
+
+
+def _finisher(settings: Settings) -> Finisher:
+    assert settings.redis_url is not None
+    policies = PolicyStore(connect(settings.redis_url, retry_s=POLICY_RETRY_S))
+    return Finisher(
+        Storage(settings.images_dir),
+        Signer.load_or_create(settings.picture_keys_dir),
+        Panel(policies, load_detector),
+    )
 
 
 def _device(name: str) -> torch.device:

@@ -40,11 +40,18 @@ class Base:
 class Variant:
     """A model ready to draw: whose weights, through which map of the text."""
 
-    model_id: str
-    digest: str
+    manifest: Manifest
     encoder: PromptEncoder
     denoiser: Denoiser
     erasure: Erasure | None
+
+    @property
+    def model_id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.content_digest
 
     def embed(self, prompt: str) -> torch.Tensor:
         """(tokens, d): the prompt's embedding as this model sees it."""
@@ -86,7 +93,7 @@ class Shelf:
     def _load(self, manifest: Manifest) -> Variant:
         if manifest.edit is None:
             base = self._base(manifest)
-            return Variant(manifest.id, manifest.content_digest, base.encoder, base.denoiser, None)
+            return Variant(manifest, base.encoder, base.denoiser, None)
         base_manifest = self._registry.get(manifest.edit.base_model)
         if base_manifest.content_digest != manifest.edit.base_digest:
             raise UntrustedModel(
@@ -111,7 +118,7 @@ class Shelf:
                 device=self._device,
             )
         log.info("loaded", model=manifest.id, base=base_manifest.id)
-        return Variant(manifest.id, manifest.content_digest, base.encoder, denoiser, erasure)
+        return Variant(manifest, base.encoder, denoiser, erasure)
 
     def _base(self, manifest: Manifest) -> Base:
         digest = manifest.content_digest

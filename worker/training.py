@@ -107,7 +107,7 @@ class Trainings:
     def _run(self, lease: Lease) -> None:
         """One attempt at one job, to whatever end."""
         started = time.monotonic()
-        log.info("erasing", job=lease.job_id, attempt=lease.attempt)
+        log.info("erasing", job=lease.job_id, request=lease.request_id, attempt=lease.attempt)
         try:
             # One folder a job: what a killed attempt left there is cleared away by the next.
             scratch = self._registry.incoming(lease.job_id)

@@ -1,7 +1,7 @@
 """`trce generate`: pictures from a running service."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -9,6 +9,8 @@ from rich.console import Console
 from cli.client import Client
 from cli.commands.options import Url
 from core.specs import GenerationSpec
+
+Format = Literal["png", "jpeg", "webp"]
 
 
 def generate(
@@ -20,11 +22,12 @@ def generate(
     guidance_scale: Annotated[
         float, typer.Option(help="How strictly to follow the prompt.")
     ] = 5.0,
+    output_format: Annotated[Format, typer.Option("--format", help="Of the files.")] = "png",
     negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
-    """Draw a prompt and save the pictures as PNG files."""
+    """Draw a prompt and save the pictures as files."""
     spec = GenerationSpec(
         model=model,
         prompt=prompt,
@@ -33,6 +36,7 @@ def generate(
         guidance_scale=guidance_scale,
         seed=seed,
         n=n,
+        output_format=output_format,
     )
     console = Console(stderr=True)
     with Client(url) as client, console.status("queued") as status:
@@ -43,9 +47,19 @@ def generate(
         )
         out.mkdir(parents=True, exist_ok=True)
         for index, image in enumerate(generation["images"]):
-            path = out / f"{generation['id'][:8]}-{image['seed']}.png"
+            if image["url"] is None:
+                console.print(f"picture {index}: {image['finish_reason']}{_why(image)}")
+                continue
+            path = out / f"{generation['id'][:8]}-{image['seed']}.{output_format}"
             path.write_bytes(client.image(generation, index))
             typer.echo(path)
+
+
+def _why(image: dict[str, Any]) -> str:
+    finding = image["finding"]
+    if finding and finding["category"]:
+        return f" ({finding['detector']} sees {finding['category']}, {finding['policy']})"
+    return f" ({image['reason']})" if image["reason"] else ""
 
 
 def _state(job: dict[str, object]) -> str:

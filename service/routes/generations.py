@@ -7,7 +7,8 @@ from fastapi import APIRouter, Body, Depends, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from core.errors import ImageNotFound, ImageNotReady
+from core.errors import ImageNotFound, ImageNotReady, ImageWithheld
+from core.findings import Finding, FinishReason
 from core.jobs import Job, JobState
 from core.progress import Progress
 from core.specs import GenerationSpec
@@ -23,6 +24,7 @@ from service.wiring import InParts
 router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[may("generate")])
 
 POLL_AFTER_S = "1"
+MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 EXAMPLES = {
     "smallest": {"summary": "A prompt is enough", "value": {"prompt": "a red apple"}},
     "all": {
@@ -43,10 +45,15 @@ GenerationBody = Annotated[GenerationSpec, Body(openapi_examples=EXAMPLES)]
 
 class GeneratedImage(BaseModel):
     index: int
-    url: str
+    url: str | None
+    """Null unless `finish_reason` is `stop`: there is nothing to see then."""
     seed: int
     """Ask for this seed and n = 1 to draw this picture again."""
-    finish_reason: str
+    finish_reason: FinishReason
+    finding: Finding | None
+    """What a detector objects to, or the detector that could not run."""
+    reason: str | None
+    """What went wrong, for `error`."""
 
 
 class Generation(Resource):
@@ -72,7 +79,6 @@ class Generation(Resource):
     @classmethod
     def of(cls, job: Job, *, ahead: int | None = None) -> "Generation":
         assert isinstance(job.spec, GenerationSpec)
-        records = job.generation.images if job.generation else ()
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
             ahead=ahead,
@@ -81,11 +87,10 @@ class Generation(Resource):
             images=[
                 GeneratedImage(
                     index=index,
-                    url=f"/v1/generations/{job.id}/images/{index}",
-                    seed=record.seed,
-                    finish_reason=record.finish_reason,
+                    url=record.key and f"/v1/generations/{job.id}/images/{index}",
+                    **record.model_dump(exclude={"key"}),
                 )
-                for index, record in enumerate(records)
+                for index, record in enumerate(job.images)
             ],
         )
 
@@ -147,7 +152,10 @@ def cancel_generation(generation_id: str, parts: InParts, caller: InCaller) -> G
     "/{generation_id}/images/{index}",
     response_class=Response,
     responses={
-        200: {"description": "The picture", "content": {"image/png": {}}},
+        200: {
+            "description": "The picture",
+            "content": {name: {} for name in MEDIA_TYPES.values()},
+        },
         304: {"description": "`If-None-Match` named this picture"},
         **refusals(404, 409, 422, 503),
     },
@@ -159,17 +167,23 @@ def read_image(
     caller: InCaller,
     if_none_match: Annotated[str, Header()] = "",
 ) -> Response:
-    """One picture, a PNG. It never changes, so it may be cached for as long as you like."""
+    """One picture, in the format that was asked for.
+
+    It never changes, so it may be cached for as long as you like.
+    """
     job = parts.generations.get(generation_id, caller)
     if not job.state.ended:
         raise ImageNotReady(f"generation {job.id} is {job.state}; try again when it has succeeded")
-    images = job.generation.images if job.generation else ()
-    if not 0 <= index < len(images):
-        raise ImageNotFound(
-            f"generation {job.id} has {job.state} with {len(images)} pictures, counted from 0"
+    if not 0 <= index < len(job.images):
+        raise ImageNotFound(f"generation {job.id} is of {len(job.images)} pictures, from 0")
+    record = job.images[index]
+    if record.key is None:
+        raise ImageWithheld(
+            f"picture {index} of generation {job.id} is not to be seen: {record.finish_reason}"
         )
-    png = parts.storage.get(images[index].key)
-    etag = f'"{hashlib.sha256(png).hexdigest()}"'
+    data = parts.storage.get(record.key)
+    media_type = MEDIA_TYPES[record.key.rpartition(".")[2]]
+    etag = f'"{hashlib.sha256(data).hexdigest()}"'
     headers = {
         "ETag": etag,
         "Cache-Control": "private, max-age=31536000, immutable",
@@ -177,4 +191,4 @@ def read_image(
     }
     if etag in {known.strip().removeprefix("W/") for known in if_none_match.split(",")}:
         return Response(status_code=304, headers=headers)
-    return Response(png, media_type="image/png", headers=headers)
+    return Response(data, media_type=media_type, headers=headers)

@@ -10,14 +10,17 @@ import torch
 
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import JobStore, Verdict
+from core.job_store import JobStore, Verdict, connect
 from core.jobs import Lease
+from core.policies import PolicyStore
 from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 from core.specs import GenerationSpec
 from core.storage import Storage
 from worker.batcher import Batcher
+from worker.finishing import Finisher
+from worker.judging import Panel
 from worker.shelf import Shelf
 
 
@@ -74,6 +77,13 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.fixture
+def redis_client(settings: Settings):
+    assert settings.redis_url is not None
+    with connect(settings.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
 def heartbeat() -> SteerableHeartbeat:
     return SteerableHeartbeat()
 
@@ -93,7 +103,7 @@ def submit(jobs: JobStore):
 
 
 @pytest.fixture
-def make_batcher(jobs, registry, storage, heartbeat):
+def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
     """A batcher on one thread; `draining` may be steered through its list."""
 
     def make(*, draining=lambda: False, drain_s: float = 5.0, rows: int = 8, **parts) -> Batcher:
@@ -101,12 +111,15 @@ def make_batcher(jobs, registry, storage, heartbeat):
         values = {
             "shelf": Shelf(registry, device=torch.device("cpu"), dtype=torch.float32),
             "storage": storage,
+            "detectors": {},
         }
         values |= parts
+        signer = Signer.load_or_create(settings.picture_keys_dir)
+        panel = Panel(PolicyStore(redis_client), values["detectors"].__getitem__)
         return Batcher(
             jobs,
             values["shelf"],
-            values["storage"],
+            Finisher(values["storage"], signer, panel),
             heartbeat,
             owner="inference-0@test",
             rows=rows,
