@@ -130,7 +130,8 @@ class TestDetectors:
             pytest.param(
                 {"pears": lambda _: [{"apple": 0.0}]}, "no category 'pear'", id="category"
             ),
-            pytest.param({"pears": lambda _: [{"pear": float("nan")}]}, None, id="NaN"),
+            pytest.param({"pears": lambda _: [{"pear": float("nan")}]}, "no number", id="NaN"),
+            pytest.param({"pears": lambda _: [{"pear": 1.5}]}, "no number", id="over 1"),
         ],
     )
     def test_a_detector_that_cannot_run_lets_nothing_through(
