@@ -51,6 +51,8 @@ class Edit(BaseModel):
     concepts: tuple[Concept, ...]
     textual: TextualOptions
     seed: int
+    merged: tuple[ModelId, ...] = ()
+    """The erased models whose statistics were taken over."""
     seconds: float
     figures: dict[str, float] = {}
     """What the method measured of itself: condition number, relative change ..."""
@@ -71,6 +73,11 @@ class Manifest(BaseModel):
     files: dict[str, str] = Field(min_length=1)
     """Path relative to the folder -> SHA-256, for every file but the manifest."""
     signature: Signature | None = None
+
+    @property
+    def erases(self) -> bool:
+        """Something was erased: false for a base, and when the last concept was taken out."""
+        return self.edit is not None and bool(self.edit.concepts)
 
     @property
     def content_digest(self) -> str:

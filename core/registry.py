@@ -88,7 +88,7 @@ class ModelRegistry:
         return reasons
 
     def is_served(self, manifest: Manifest) -> bool:
-        if manifest.kind == "base" and not self._serve_unerased_base:
+        if not manifest.erases and not self._serve_unerased_base:
             return False
         return manifest.status is ModelStatus.SERVING
 
@@ -97,9 +97,10 @@ class ModelRegistry:
         manifest = self.get(model_id)
         if self.is_served(manifest):
             return manifest
-        if manifest.kind == "base":
+        if not manifest.erases:
+            what = "base model" if manifest.kind == "base" else "model"
             raise ModelNotServed(
-                f"{model_id} is a base model from which nothing was erased, and this installation "
+                f"{model_id} is a {what} from which nothing was erased, and this installation "
                 "does not serve those; name an erased model, or set TRCE_SERVE_UNERASED_BASE=true"
             )
         raise ModelNotServed(

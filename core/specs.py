@@ -1,9 +1,10 @@
 """What a client may ask for. Frozen, bounded on every side, and strict: "2" is no number."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -19,6 +20,9 @@ MAX_SIDE_PX = 2048
 MAX_SEED = 2**63 - 1
 MAX_CONCEPTS = 64
 MAX_SYNONYMS = 200
+MAX_CAPTIONS = 2000
+MAX_CAPTION_CHARS = 300
+MAX_MERGED = 16
 
 # A model id is also a folder name and a part of an address.
 ModelId = Annotated[
@@ -29,6 +33,7 @@ ModelId = Annotated[
 Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
 Prompt = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_PROMPT_CHARS)]
 Words = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+Caption = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_CAPTION_CHARS)]
 
 
 class Spec(BaseModel):
@@ -87,6 +92,18 @@ class Concept(Spec):
         return (self.name, *self.synonyms, *self.descriptions)
 
 
+class Neighbour(Spec):
+    """Something near an erased concept that must survive."""
+
+    name: Words
+    weight: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
+    """1 is as much as any other neighbour; the group of them weighs the mean of their weights."""
+
+
+def _named(given: Any) -> Any:
+    return {"name": given} if isinstance(given, str) else given
+
+
 class TextualOptions(Spec):
     """Stage 1 of TRCE, the closed form. Defaults: see the tables in docs/trce.md."""
 
@@ -96,29 +113,57 @@ class TextualOptions(Spec):
     """ρ, the weight that pulls the map towards the identity."""
     eot_tokens: Literal["first", "all"] = "all"
     """Which [EoT] positions of a prompt are moved: the first, or the padding after it too."""
-    protect: tuple[Words, ...] = Field(default=(), max_length=MAX_SYNONYMS)
-    """Neighbours of the concept that must survive; their captions weigh more."""
+    protect: tuple[Annotated[Neighbour, BeforeValidator(_named)], ...] = Field(
+        default=(), max_length=MAX_SYNONYMS
+    )
+    """Neighbours of the concept that must survive: names, or names with weights."""
+    captions: tuple[Caption, ...] = Field(default=(), max_length=MAX_CAPTIONS)
+    """Captions that are to keep their meaning, in place of the everyday ones that ship."""
+    strength: Annotated[float, Field(strict=True, gt=0, le=2, allow_inf_nan=False)] = 1.0
+    """s: the model is erased by I + s (T - I). 1 is what the closed form asks for."""
+
+    @model_validator(mode="after")
+    def _protects_nothing_twice(self) -> Self:
+        names = [neighbour.name.casefold() for neighbour in self.protect]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"protected twice: {', '.join(twice)}; list each once")
+        return self
 
 
 class ErasureSpec(Spec):
-    """Erase concepts from a base model; the result is a candidate model."""
+    """Erase concepts from a base model; the result is a candidate model.
+
+    What earlier models erased can be taken over from them, exactly and without reading a prompt
+    again: `merge` names them, `remove` names concepts to leave out, `concepts` adds new ones.
+    """
 
     kind: Literal["erasure"] = "erasure"
     base_model: ModelId
     preset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")] | None = None
     concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
+    merge: tuple[ModelId, ...] = Field(default=(), max_length=MAX_MERGED)
+    """Erased models of the same base, whose concepts are erased in the new one, too."""
+    remove: tuple[Words, ...] = Field(default=(), max_length=MAX_CONCEPTS)
+    """Names of concepts of the merged models that the new one is to draw again."""
     method: Literal["trce"] = "trce"
     textual: TextualOptions = TextualOptions()
+    """In a merge, what is not given is as in the merged models."""
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="after")
     def _names_something_to_erase(self) -> Self:
-        if (self.preset is None) == (not self.concepts):
-            raise ValueError("give either `preset` or at least one of `concepts`, not both")
+        if self.preset is not None and self.concepts:
+            raise ValueError("give either `preset` or `concepts`, not both")
+        if self.preset is None and not self.concepts and not self.merge:
+            raise ValueError("give `preset`, at least one of `concepts`, or models to `merge`")
+        if self.remove and not self.merge:
+            raise ValueError("`remove` takes concepts out of the models in `merge`: name those")
+        if len(self.merge) != len(set(self.merge)):
+            raise ValueError("`merge`: each model may be listed once")
         names = [concept.name.casefold() for concept in self.concepts]
         if len(names) != len(set(names)):
             raise ValueError("each concept may be listed once; merge those with the same name")
-        kept = {word.casefold() for word in self.textual.protect}
+        kept = {neighbour.name.casefold() for neighbour in self.textual.protect}
         both = kept & {word.casefold() for concept in self.concepts for word in concept.words}
         if both:
             raise ValueError(f"both erased and protected: {', '.join(sorted(both))}")

@@ -4,12 +4,12 @@ import hashlib
 import secrets
 import uuid
 
-from core import presets
 from core.callers import Caller
 from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
 from core.job_store import JobStore, Kind
 from core.jobs import Job
 from core.manifests import Drawing
+from core.merging import completed, concepts_to_erase
 from core.policies import Limits, PolicyStore
 from core.queue import Wakes
 from core.registry import ModelRegistry
@@ -82,7 +82,7 @@ class AdmissionDesk:
     def admit_erasure(
         self, spec: ErasureSpec, caller: Caller, *, idempotency_key: str = ""
     ) -> Job:
-        """Queue an erasure.
+        """Queue an erasure; what a merge leaves open is filled in from the merged models.
 
         Raises:
             ModelNotFound, UntrustedModel, ConceptInvalid, Invalid.
@@ -97,11 +97,15 @@ class AdmissionDesk:
                 f"base_model: {base.id} is an erased model; erasure starts from a base model: "
                 f"{', '.join(bases) or 'there is none here'}"
             )
-        _check_concepts(spec)
+        merged = [self._registry.get(model_id) for model_id in spec.merge]
+        complete = spec.model_copy(update={"base_model": base.id})
+        if merged:
+            complete = completed(complete, merged)
+        concepts_to_erase(complete, merged)
         policy = self._policies.of(caller.tenant).policy
         submission = self._jobs.submit(
             uuid.uuid4().hex,
-            spec.model_copy(update={"base_model": base.id}),
+            complete,
             queue_class=base.id,
             share=policy.share,
             priority=policy.priority,
@@ -153,11 +157,3 @@ def _check_limits(spec: GenerationSpec, limits: Limits, *, longest_px: int) -> N
     ]:
         if wanted > allowed:
             raise Invalid(f"{name}: your policy allows at most {allowed}")
-
-
-def _check_concepts(spec: ErasureSpec) -> None:
-    """Raises ConceptInvalid, Invalid."""
-    concepts = spec.concepts if spec.preset is None else presets.load(spec.preset)
-    erased = {word.casefold() for concept in concepts for word in concept.words}
-    if both := sorted(erased & {word.casefold() for word in spec.textual.protect}):
-        raise Invalid(f"textual.protect: also to be erased: {', '.join(both)}; protect others")

@@ -2,21 +2,21 @@
 
 import argparse
 import os
-import re
 import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
 from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
-from core.specs import ErasureSpec, ModelId
-from trainer.reporting import bars, print_json, print_json_error
+from core.specs import ErasureSpec
+from trainer.inputs import model_id_of, with_captions
+from trainer.reporting import bars, print_json, print_json_error, quieten_libraries
 
 FAILED = 2
 TERMINATED = 128 + signal.SIGTERM
@@ -35,6 +35,15 @@ or, with concepts of your own,
       - name: axe
         synonyms: [hatchet]
         replacement: flower
+        kind: object             # or style, identity, unsafe
+    textual:
+      protect: [hammer, {name: saw, weight: 3}]
+
+or take over what earlier models erased, exactly, without reading a prompt again:
+
+    base_model: emoji
+    merge: [no-axes, no-guns]    # with --merge DIR for each
+    remove: [axe]
 """
 EPILOG = f"""\
 Exit codes: 0 made; {FAILED} the erasure cannot be made as asked (the reason is on stderr, or with
@@ -62,8 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _erase(options: argparse.Namespace) -> Manifest:
     spec = _read_spec(options.spec)
-    manifest = _read_manifest(options)
-    model_id = options.model_id or _free_id(options.out.name)
+    if options.captions is not None:
+        spec = with_captions(spec, options.captions)
+    manifest = _manifest(options)
+    model_id = options.model_id or model_id_of(options.out)
     if options.progress == "json":
         return _run(options, spec, manifest, model_id, print_json)
     with bars() as report:
@@ -79,13 +90,10 @@ def _run(
 ) -> Manifest:
     # Imported here: --help and a wrong spec answer at once, without loading torch.
     import torch  # noqa: PLC0415
-    from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 
     from trainer.erase import erase  # noqa: PLC0415
 
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
+    quieten_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
     return erase(
@@ -97,6 +105,7 @@ def _run(
         model_id=model_id,
         device=options.device,
         cache=options.cache,
+        merge=options.merge,
     )
 
 
@@ -138,6 +147,20 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the moments of captions here for other runs",
     )
     parser.add_argument(
+        "--merge",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="an erased model that SPEC names in `merge`; repeat it in the same order",
+    )
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="captions to preserve, one a line, in place of the everyday ones that ship",
+    )
+    parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"
     )
     parser.add_argument(
@@ -164,7 +187,7 @@ def _read_spec(path: Path) -> ErasureSpec:
         raise ConceptInvalid(f"{path} is wrong at {place}: {first['msg']}") from error
 
 
-def _read_manifest(options: argparse.Namespace) -> Manifest | None:
+def _manifest(options: argparse.Namespace) -> Manifest | None:
     path: Path = options.base_manifest or options.base / FILENAME
     if options.base_manifest is None and not path.exists():
         return None
@@ -172,14 +195,6 @@ def _read_manifest(options: argparse.Namespace) -> Manifest | None:
         return Manifest.read(path.parent)
     except OSError as error:
         raise ModelUnsupported(f"{path} cannot be read: {error}") from error
-
-
-def _free_id(name: str) -> str:
-    words = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
-    try:
-        return TypeAdapter(ModelId).validate_python(words)
-    except ValidationError as error:
-        raise ModelUnsupported(f"{name!r} makes no model id; give --model-id") from error
 
 
 def _terminate(*_: object) -> NoReturn:

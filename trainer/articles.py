@@ -30,11 +30,6 @@ def with_article(phrase: str) -> str:
     return f"{'an' if _starts_with_vowel_sound(phrase) else 'a'} {phrase}"
 
 
-def without_article(phrase: str) -> str:
-    """The phrase without a leading "a", "an" or "the", in lower case: what it is about."""
-    return re.sub(r"^(?:an?|the)\s+", "", phrase.casefold().strip())
-
-
 def _takes_no_article(phrase: str) -> bool:
     noun = AFTER_THE_NOUN.split(phrase, maxsplit=1)[0].split()[-1].casefold()
     plural = (

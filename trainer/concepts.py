@@ -1,17 +1,15 @@
 """Concepts to erase -> pairs of prompts: one shows the concept, one its replacement."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 import yaml
 
-from core import presets
-from core.errors import ConceptInvalid
-from core.specs import Concept, ErasureSpec
-from trainer.articles import with_article, without_article
+from core.phrases import without_article
+from core.specs import Concept
+from trainer.articles import with_article
 
 
 @dataclass(frozen=True)
@@ -35,44 +33,6 @@ def fill(template: str, words: str) -> str:
     return template.replace("{a}", with_article(words)).replace("{}", words)
 
 
-def concepts_to_erase(spec: ErasureSpec) -> tuple[Concept, ...]:
-    """The spec's own concepts or those of its preset.
-
-    Raises:
-        ConceptInvalid: no such preset, or the concepts contradict each other.
-    """
-    concepts = spec.concepts if spec.preset is None else presets.load(spec.preset)
-    check_consistent(concepts, spec.textual.protect)
-    return concepts
-
-
-def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> None:
-    """No phrase may be sent to two places, kept and erased, or replaced by what is erased.
-
-    Raises:
-        ConceptInvalid
-    """
-    replacement_of: dict[str, Concept] = {}
-    for concept in concepts:
-        for phrase in concept.words:
-            other = replacement_of.setdefault(without_article(phrase), concept)
-            if other.replacement != concept.replacement:
-                raise ConceptInvalid(
-                    f"{phrase!r} is to become both {other.replacement!r} and "
-                    f"{concept.replacement!r}; list it under one concept"
-                )
-    for concept in concepts:
-        erased = mentions(concept.replacement, replacement_of)
-        if erased is not None:
-            raise ConceptInvalid(
-                f"the replacement {concept.replacement!r} of {concept.name!r} speaks of "
-                f"{erased!r}, which is to be erased; choose something that is to stay"
-            )
-    for phrase in protected:
-        if without_article(phrase) in replacement_of:
-            raise ConceptInvalid(f"{phrase!r} is both erased and protected")
-
-
 def prompt_pairs(concepts: Sequence[Concept]) -> dict[str, tuple[PromptPair, ...]]:
     """Concept name -> its pairs: every word in every sentence of the concept's kind.
 
@@ -89,15 +49,6 @@ def prompt_pairs(concepts: Sequence[Concept]) -> dict[str, tuple[PromptPair, ...
                 fresh += _pairs_of_phrase(concept, phrase)
         pairs[concept.name] = tuple(fresh)
     return pairs
-
-
-def mentions(text: str, phrases: Iterable[str]) -> str | None:
-    """The first of the phrases that stands in the text as whole words, in singular or plural."""
-    for phrase in phrases:
-        words = re.escape(without_article(phrase))
-        if re.search(rf"(?<!\w){words}(?:s|es)?(?!\w)", text.casefold()):
-            return phrase
-    return None
 
 
 def _pairs_of_phrase(concept: Concept, phrase: str) -> list[PromptPair]:

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from core.errors import ModelExists
+from core.errors import ConceptInvalid, ModelExists, ModelUnsupported
 from core.files import sync_folder
 from core.importing import read_family
 from core.manifests import Edit, Manifest
+from core.merging import completed, concepts_to_erase, taken_over
 from core.progress import Reporter
 from core.registry import describe
-from core.specs import Concept, ErasureSpec
+from core.specs import Concept, ErasureSpec, TextualOptions
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure, save_unet
@@ -34,27 +34,47 @@ from diffusion.loading import load_base
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer import model_card
-from trainer.concepts import concepts_to_erase, prompt_pairs
+from trainer.concepts import prompt_pairs
 from trainer.memory import peak_memory_bytes
-from trainer.preservation import caption_groups, kept_moment
+from trainer.preservation import Kept, caption_groups, read_groups
 from trainer.reporting import counter
+from trainer.trce.archive import FILENAME as STATISTICS
+from trainer.trce.archive import load_statistics, save_statistics
 from trainer.trce.gathering import gather_statistics
-from trainer.trce.statistics import FILENAME as STATISTICS
-from trainer.trce.statistics import Statistics, save_statistics
+from trainer.trce.statistics import Statistics
 from trainer.trce.textual import TextualEdit, text_map
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the models to merge were solved from."""
+
+    concepts: frozenset[str]
+    """Names; one whose words all stand under another has no statistics of its own."""
+    statistics: Mapping[str, Statistics]
+    kept: Kept
 
 
 @dataclass(frozen=True)
 class Solution:
     """Stage 1, and everything it was solved from."""
 
-    edit: TextualEdit
+    edit: TextualEdit | None
+    """None when no concept is left to erase."""
+    strength: float
     statistics: Mapping[str, Statistics]
-    kept: Tensor
+    kept: Kept
 
     @property
     def erasure(self) -> Erasure:
-        return Erasure(text_map=self.edit.text_map.float().cpu())
+        if self.edit is None:
+            return Erasure()
+        return Erasure(text_map=self.edit.at_strength(self.strength).float().cpu())
+
+    @property
+    def relative_change(self) -> float:
+        """||T - I|| / ||I||, at full strength."""
+        return self.edit.relative_change if self.edit else 0.0
 
 
 def erase(
@@ -67,6 +87,7 @@ def erase(
     model_id: str,
     device: torch.device | str = "cpu",
     cache: Path | None = None,
+    merge: Sequence[Path] = (),
 ) -> Manifest:
     """Make the erased model in `out`, and return its unsigned manifest.
 
@@ -74,6 +95,7 @@ def erase(
         manifest: of the base; None for a folder that was never registered.
         out: does not exist yet, or is an empty folder.
         cache: a folder for what can be used again, see `trainer.preservation`.
+        merge: the folders of the models that `spec.merge` names, in that order.
 
     Raises:
         ConceptInvalid, SingularEdit, UntrustedModel, ModelUnsupported.
@@ -82,18 +104,24 @@ def erase(
     started = time.monotonic()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
-    concepts = concepts_to_erase(spec)
+    merged = _merged_manifests(spec, merge)
+    if merged:
+        spec = completed(spec, merged)
+    concepts = concepts_to_erase(spec, merged)
     advance = counter(report, "loading", 1)
     family, drawing = read_family(base)
     described = manifest or describe(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
+    earlier = _earlier(spec, merge, merged, described) if merged else None
     components = load_base(base, manifest, device=device)
     advance(1)
 
     encoder = PromptEncoder(components.tokenizer, components.text_encoder)
     known = ModelConcepts.of(base)
-    solution = solve(encoder, concepts, spec, known=known, report=report, cache=cache)
+    solution = solve(
+        encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
+    )
 
     advance = counter(report, "writing", 1)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +130,11 @@ def erase(
         source = {"base": described.content_digest, "method": spec.method}
         solution.erasure.save(folder / ERASURE, source)
         save_statistics(folder / STATISTICS, solution.statistics, solution.kept)
-        save_unet(components.unet, solution.erasure, folder / "unet")
+        if concepts:
+            save_unet(components.unet, solution.erasure, folder / "unet")
+        else:
+            # Nothing is left to erase, so the base's own files are the result, bit for bit.
+            shutil.copytree(base / "unet", folder / "unet")
         record = Edit(
             base_model=described.id,
             base_digest=described.content_digest,
@@ -110,11 +142,10 @@ def erase(
             concepts=concepts,
             textual=spec.textual,
             seed=spec.seed,
+            merged=spec.merge,
             seconds=round(time.monotonic() - started, 3),
             figures={
-                "condition_number": solution.edit.condition,
-                "relative_change": solution.edit.relative_change,
-                "words": Statistics.total(solution.statistics.values()).weight,
+                **_figures(solution),
                 "peak_memory_bytes": peak_memory_bytes(device),
                 "artifact_bytes": (folder / ERASURE).stat().st_size,
             },
@@ -153,28 +184,113 @@ def solve(
     known: ModelConcepts | None,
     report: Reporter,
     cache: Path | None,
+    earlier: Earlier | None = None,
 ) -> Solution:
     """Stage 1 in memory.
 
     Args:
         known: what the base says it can draw; what is not erased of it is preserved.
+        earlier: what is known already of some of the concepts, and of what is preserved.
 
     Raises:
         SingularEdit
     """
     options = spec.textual
-    groups = caption_groups(concepts, known=known, protect=options.protect, seed=spec.seed)
-    captions = sum(len(group.captions) for group in groups)
-    advance = counter(report, "reading captions", captions)
-    kept = kept_moment(encoder, groups, cache=cache, advance=advance)
-
-    pairs = prompt_pairs(concepts)
+    groups = caption_groups(
+        known=known, protect=options.protect, seed=spec.seed, own=options.captions
+    )
+    advance = counter(report, "reading captions", sum(len(group.captions) for group in groups))
+    kept = read_groups(
+        encoder,
+        groups,
+        erased=words_of(concepts),
+        cache=cache,
+        advance=advance,
+        known=earlier.kept if earlier else None,
+    )
+    taken = earlier or Earlier(frozenset(), {}, kept)
+    pairs = prompt_pairs([one for one in concepts if one.name not in taken.concepts])
     advance = counter(report, "reading concepts", sum(map(len, pairs.values())))
-    statistics = gather_statistics(encoder, pairs, which=options.eot_tokens, advance=advance)
+    fresh = gather_statistics(encoder, pairs, which=options.eot_tokens, advance=advance)
 
     advance = counter(report, "solving", 1)
-    edit = text_map(
-        Statistics.total(statistics.values()), kept, preserve=options.preserve, ridge=options.ridge
-    )
+    solution = solve_again({**taken.statistics, **fresh}, kept, concepts, options)
     advance(1)
-    return Solution(edit=edit, statistics=statistics, kept=kept)
+    return solution
+
+
+def solve_again(
+    statistics: Mapping[str, Statistics],
+    kept: Kept,
+    concepts: Sequence[Concept],
+    options: TextualOptions,
+) -> Solution:
+    """Stage 1 from what was summed up before: no prompt is read, so it takes milliseconds.
+
+    Raises:
+        SingularEdit
+    """
+    if not statistics:
+        return Solution(None, options.strength, statistics, kept)
+    edit = text_map(
+        # In one order, so that the order of merging makes no bit of a difference.
+        Statistics.total(statistics[name] for name in sorted(statistics)),
+        kept.moment(words_of(concepts)),
+        preserve=options.preserve,
+        ridge=options.ridge,
+    )
+    return Solution(edit, options.strength, statistics, kept)
+
+
+def words_of(concepts: Sequence[Concept]) -> list[str]:
+    return [word for concept in concepts for word in concept.words]
+
+
+def _merged_manifests(spec: ErasureSpec, folders: Sequence[Path]) -> list[Manifest]:
+    """Raises ConceptInvalid, UntrustedModel."""
+    try:
+        manifests = [Manifest.read(folder) for folder in folders]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConceptInvalid(f"merge: {error.filename} is not there") from error
+    if [manifest.id for manifest in manifests] != list(spec.merge):
+        raise ConceptInvalid(
+            f"merge: the spec names {', '.join(spec.merge) or 'no models'}, and the folders given "
+            f"hold {', '.join(manifest.id for manifest in manifests) or 'none'}"
+        )
+    return manifests
+
+
+def _earlier(
+    spec: ErasureSpec, folders: Sequence[Path], merged: Sequence[Manifest], base: Manifest
+) -> Earlier:
+    """Raises ConceptInvalid, UntrustedModel, ModelUnsupported."""
+    statistics: dict[str, Statistics] = {}
+    kept: Kept | None = None
+    concepts, _ = taken_over(spec, merged)
+    for folder, manifest in zip(folders, merged, strict=True):
+        manifest.check_files(folder)
+        assert manifest.edit is not None  # `completed` refuses others
+        if manifest.edit.base_digest != base.content_digest:
+            raise ConceptInvalid(
+                f"merge: {manifest.id} was made from another {base.id} than the one here"
+            )
+        if changed := len(Erasure.load(folder / ERASURE).tensors):
+            raise ModelUnsupported(
+                f"merge: stage 2 changed {changed} tensors of {manifest.id}, trained for exactly "
+                "its concepts; they cannot be merged. Erase anew with the concepts of all"
+            )
+        of_model, kept_there = load_statistics(folder / STATISTICS)
+        statistics |= {name: one for name, one in of_model.items() if name in concepts}
+        kept = kept_there if kept is None else kept | kept_there
+    assert kept is not None
+    return Earlier(frozenset(concepts), statistics, kept)
+
+
+def _figures(solution: Solution) -> dict[str, float]:
+    if solution.edit is None:
+        return {}
+    return {
+        "condition_number": solution.edit.condition,
+        "relative_change": solution.edit.relative_change,
+        "words": Statistics.total(solution.statistics.values()).weight,
+    }

@@ -21,10 +21,11 @@ def text(model_id: str, edit: Edit) -> str:
     erased = "\n".join(
         f"- **{concept.name}**, becomes *{concept.replacement}*" for concept in edit.concepts
     )
-    options = "\n".join(
-        f"| {name} | {value} |" for name, value in edit.textual.model_dump(mode="json").items()
+    erased = erased or "Nothing: its last concept was taken out, and it is its base, bit for bit."
+    options = "\n".join(f"| {name} | {value} |" for name, value in _options(edit).items())
+    figures = "\n".join(
+        f"| {name} | {edit.figures[name]:.4g} |" for name in FIGURES if name in edit.figures
     )
-    figures = "\n".join(f"| {name} | {edit.figures[name]:.4g} |" for name in FIGURES)
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
@@ -53,3 +54,13 @@ the weights can train a concept back in.
 |---|---|
 {figures}
 """
+
+
+def _options(edit: Edit) -> dict[str, object]:
+    options = edit.textual
+    return {
+        **options.model_dump(mode="json", exclude={"protect", "captions"}),
+        "protect": ", ".join(f"{one.name} ({one.weight:g})" for one in options.protect) or "none",
+        "captions": f"{len(options.captions)} of the user's" if options.captions else "shipped",
+        "merged from": ", ".join(edit.merged) or "none",
+    }

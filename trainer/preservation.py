@@ -1,14 +1,16 @@
-"""K: the second moment of the token embeddings of captions that are to keep their meaning.
+"""What must keep its meaning: captions, and K, the second moment of their token embeddings.
 
-It is computed once per text encoder and set of captions, and shared by all concepts; on disk it
-lies under the digest of both.
+The captions do not depend on what is erased. So the sum over all of them is computed once per
+text encoder, lies on disk under the digest of both, and serves every erasure and every method.
+Captions that speak of an erased concept are taken out of the sum again; their embeddings are
+kept, so that an erased model can be merged with others, or a concept taken out of it, exactly.
 """
 
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,18 +18,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from core.errors import ConceptInvalid
 from core.files import write_atomically
-from core.specs import Concept
+from core.phrases import mentions
+from core.specs import Neighbour
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer.captions import captions_of, general_captions
-from trainer.concepts import mentions
 
 GENERAL_CAPTIONS = 1000
 NAMES_EACH = 3
 OTHER_PHRASES = 1000
-PROTECTED_EACH = 15
+NEIGHBOURS_EACH = 15
 BATCH = 32
+NEIGHBOUR = "neighbour: "
 
 
 @dataclass(frozen=True)
@@ -39,99 +43,240 @@ class CaptionGroup:
     weight: float
 
 
+@dataclass(frozen=True)
+class KeptGroup:
+    """A group of captions as the text encoder reads it."""
+
+    name: str
+    weight: float
+    digest: str
+    """Names encoder and captions."""
+    count: int
+    """How many captions there are, those withheld included."""
+    total: Tensor
+    """(d, d) float64: the sum over all captions of the mean of e e^T over their tokens."""
+    withheld: Mapping[str, Tensor]
+    """Caption -> (length, d): those that speak of a concept erased so far."""
+
+    @property
+    def is_neighbour(self) -> bool:
+        return self.name.startswith(NEIGHBOUR)
+
+    def moment(self, erased: Sequence[str]) -> Tensor | None:
+        """(d, d), the mean over the captions that mention nothing of `erased`; None: all do."""
+        out = [caption for caption in sorted(self.withheld) if self._withholds(caption, erased)]
+        if len(out) == self.count:
+            return None
+        total = self.total.clone()
+        for caption in out:
+            total -= _token_moment(self.withheld[caption][None])
+        return total / (self.count - len(out))
+
+    def _withholds(self, caption: str, erased: Sequence[str]) -> bool:
+        return not self.is_neighbour and mentions(caption, erased) is not None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Everything that is preserved, whatever is erased."""
+
+    encoder: str
+    """Digest of the text encoder."""
+    groups: tuple[KeptGroup, ...]
+
+    def moment(self, erased: Sequence[str]) -> Tensor:
+        """K, (d, d) float64, for an erasure of these words: the weighted mean over groups."""
+        neighbours = sum(group.is_neighbour for group in self.groups)
+        parts = []
+        for group in sorted(self.groups, key=lambda group: group.name):
+            if (moment := group.moment(erased)) is not None:
+                weight = group.weight / neighbours if group.is_neighbour else group.weight
+                parts.append((weight, moment))
+        whole = sum(weight for weight, _ in parts)
+        return torch.stack([moment * (weight / whole) for weight, moment in parts]).sum(dim=0)
+
+    def __or__(self, other: "Kept") -> "Kept":
+        """What both preserve together.
+
+        Raises:
+            ConceptInvalid: they were read by different text encoders or from different captions.
+        """
+        if self.encoder != other.encoder:
+            raise ConceptInvalid("the models to merge were made with different text encoders")
+        mine = {group.name: group for group in self.groups}
+        for group in other.groups:
+            same = mine.get(group.name)
+            if same is None and not group.is_neighbour:
+                raise ConceptInvalid(f"only one of the models to merge preserves {group.name}")
+            mine[group.name] = group if same is None else _united(same, group)
+        return Kept(self.encoder, tuple(mine.values()))
+
+
 def caption_groups(
-    erased: Iterable[Concept],
     *,
     known: ModelConcepts | None,
-    protect: Sequence[str],
+    protect: Sequence[Neighbour],
     seed: int,
+    own: Sequence[str] = (),
     general: int = GENERAL_CAPTIONS,
 ) -> tuple[CaptionGroup, ...]:
     """What to preserve: everyday captions, the empty prompt, the model's own concepts, neighbours.
 
-    The groups weigh the same, whatever their sizes: a protected neighbour among five counts as
-    much as two hundred everyday captions. Nothing that speaks of an erased concept is kept.
+    The groups weigh the same, whatever their sizes; the neighbours together weigh the mean of
+    their weights. So one protected among five counts as much as two hundred everyday captions.
+
+    Args:
+        own: captions in place of the everyday ones.
     """
-    words = [word for concept in erased for word in concept.words]
-    everyday = general_captions(general, seed=seed, without=words)
-    # Guidance compares every prediction with that of the empty prompt.
-    groups = [CaptionGroup("everyday", tuple(everyday), 1.0), CaptionGroup("empty", ("",), 1.0)]
-    if known is not None:
-        groups.append(CaptionGroup("in domain", _in_domain(known, words, seed), 1.0))
-    if protect:
-        neighbours = captions_of(protect, each=PROTECTED_EACH, seed=seed)
-        groups.append(CaptionGroup("protected", tuple(neighbours), 1.0))
-    return tuple(groups)
-
-
-def _in_domain(known: ModelConcepts, erased: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Every name the model knows a few times, and a sample of its other phrases once each."""
-    names = [concept.name for concept in known.concepts if not mentions(concept.name, erased)]
-    others = [
-        phrase
-        for concept in known.concepts
-        for phrase in concept.phrases[1:]
-        if not mentions(phrase, erased)
+    everyday = own or general_captions(general, seed=seed)
+    groups = [
+        CaptionGroup("everyday", tuple(dict.fromkeys(everyday)), 1.0),
+        # Guidance compares every prediction with that of the empty prompt.
+        CaptionGroup("empty", ("",), 1.0),
     ]
+    if known is not None:
+        groups.append(CaptionGroup("in domain", _in_domain(known, seed), 1.0))
+    return (*groups, *neighbour_groups(protect, seed=seed))
+
+
+def _in_domain(known: ModelConcepts, seed: int) -> tuple[str, ...]:
+    """Every name the model knows a few times, and a sample of its other phrases once each."""
+    names = [concept.name for concept in known.concepts]
+    others = [phrase for concept in known.concepts for phrase in concept.phrases[1:]]
     draw = random.Random(seed)  # noqa: S311  (captions are no secret)
     sample = draw.sample(others, min(OTHER_PHRASES, len(others)))
-    return (
+    captions = (
         *captions_of(names, each=NAMES_EACH, seed=seed),
         *captions_of(sample, each=1, seed=seed),
     )
+    return tuple(dict.fromkeys(captions))
 
 
-def kept_moment(
+def neighbour_groups(protect: Iterable[Neighbour], *, seed: int) -> list[CaptionGroup]:
+    return [
+        CaptionGroup(
+            f"{NEIGHBOUR}{neighbour.name}",
+            tuple(captions_of([neighbour.name], each=NEIGHBOURS_EACH, seed=seed)),
+            neighbour.weight,
+        )
+        for neighbour in protect
+    ]
+
+
+def read_groups(
     encoder: PromptEncoder,
     groups: Sequence[CaptionGroup],
     *,
+    erased: Sequence[str],
     cache: Path | None,
     advance: Callable[[int], None],
-) -> Tensor:
-    """K, (d, d) float64: the weighted mean over groups of the mean of e e^T over all tokens.
+    known: Kept | None = None,
+) -> Kept:
+    """Encode what is to be preserved when these words are erased.
 
     All 77 positions count, padding included: cross-attention reads them all.
 
     Args:
-        cache: a folder for moments of groups, or None.
+        cache: a folder for the sums over groups, or None.
         advance: told the number of captions that were encoded since it was last called.
+        known: groups and captions that were encoded before.
+
+    Raises:
+        ConceptInvalid: `known` was read by another text encoder.
     """
     encoder_digest = encoder.digest()
-    total = sum(group.weight for group in groups)
-    moments = []
+    if known is not None and known.encoder != encoder_digest:
+        raise ConceptInvalid(
+            "the text encoder of the base is not the one that the models to merge were made with"
+        )
+    before = {group.digest: group for group in known.groups} if known else {}
+    kept = []
     for group in groups:
-        moment = _moment_of(encoder, encoder_digest, group.captions, cache=cache, advance=advance)
-        moments.append(moment * (group.weight / total))
-    return torch.stack(moments).sum(dim=0)
+        document = json.dumps([encoder_digest, *group.captions]).encode()
+        digest = hashlib.sha256(document).hexdigest()
+        if digest in before:
+            total, withheld = before[digest].total, before[digest].withheld
+            advance(len(group.captions))
+        else:
+            total = _total(encoder, group.captions, digest, cache=cache, advance=advance)
+            withheld = {}
+        kept.append(
+            KeptGroup(
+                name=group.name,
+                weight=group.weight,
+                digest=digest,
+                count=len(group.captions),
+                total=total,
+                withheld=_withheld(encoder, group, erased, withheld),
+            )
+        )
+    return Kept(encoder_digest, tuple(kept))
 
 
-def _moment_of(
+def _withheld(
     encoder: PromptEncoder,
-    encoder_digest: str,
+    group: CaptionGroup,
+    erased: Sequence[str],
+    known: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    if group.name.startswith(NEIGHBOUR):
+        return {}
+    fresh = [
+        caption
+        for caption in group.captions
+        if caption not in known and mentions(caption, erased) is not None
+    ]
+    withheld = dict(known)
+    for start in range(0, len(fresh), BATCH):
+        batch = fresh[start : start + BATCH]
+        withheld |= zip(batch, encoder.encode_all(batch).embeddings.cpu(), strict=True)
+    return withheld
+
+
+def _united(one: KeptGroup, other: KeptGroup) -> KeptGroup:
+    """Raises ConceptInvalid."""
+    if one.digest != other.digest:
+        raise ConceptInvalid(
+            f"the models to merge preserve different captions ({one.name}); erase them with the "
+            "same seed and captions"
+        )
+    return replace(
+        one,
+        weight=max(one.weight, other.weight),
+        withheld={**one.withheld, **other.withheld},
+    )
+
+
+def _token_moment(embeddings: Tensor) -> Tensor:
+    """(n, length, d) -> (d, d) float64: the sum over captions of the mean of e e^T."""
+    tokens = embeddings.flatten(0, 1).double().cpu()
+    return tokens.T @ tokens / embeddings.shape[1]
+
+
+def _total(
+    encoder: PromptEncoder,
     captions: Sequence[str],
+    digest: str,
     *,
     cache: Path | None,
     advance: Callable[[int], None],
 ) -> Tensor:
-    document = json.dumps([encoder_digest, *captions]).encode()
-    path = cache / f"{hashlib.sha256(document).hexdigest()}.safetensors" if cache else None
+    path = cache / f"{digest}.safetensors" if cache else None
     if path is not None and (known := _read(path)) is not None:
         advance(len(captions))
         return known
-    moment = torch.zeros(encoder.width, encoder.width, dtype=torch.float64)
+    total = torch.zeros(encoder.width, encoder.width, dtype=torch.float64)
     for batch in encoder.batches(captions, size=BATCH):
-        tokens = batch.embeddings.flatten(0, 1).double().cpu()
-        moment += tokens.T @ tokens
+        total += _token_moment(batch.embeddings)
         advance(len(batch.embeddings))
-    moment /= len(captions) * encoder.length
     if path is not None:
-        write_atomically(path, save({"moment": moment}))
-    return moment
+        write_atomically(path, save({"total": total}))
+    return total
 
 
 def _read(path: Path) -> Tensor | None:
-    """A cached moment; a file that cannot be read is no reason to fail, it is made again."""
+    """A cached sum; a file that cannot be read is no reason to fail, it is made again."""
     try:
-        return load_file(str(path))["moment"]
+        return load_file(str(path))["total"]
     except (OSError, SafetensorError, KeyError):
         return None

@@ -26,6 +26,15 @@ def counter(report: Reporter, stage: str, total: int) -> Callable[[int], None]:
     return advance
 
 
+def quieten_libraries() -> None:
+    """No progress bars beside ours."""
+    from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+
+
 def print_json(progress: Progress) -> None:
     """One line on stdout, at once."""
     _print_line(progress.model_dump_json())

@@ -144,6 +144,7 @@ class Trainings:
         if base.kind != "base":
             raise ModelUnsupported(f"{base.id} is an erased model; erase from its base instead")
         base.check_files(self._registry.path(base.id))
+        merged = [self._registry.path(self._registry.get(one).id) for one in spec.merge]
         (scratch / "spec.json").write_text(spec.model_dump_json())
         out = scratch / "model"
         trainer = start_child(
@@ -154,6 +155,7 @@ class Trainings:
                 *("--model-id", model_id(spec, lease.job_id)),
                 *("--device", self._device, "--cache", self._cache),
                 *("--progress", "json"),
+                *(word for folder in merged for word in ("--merge", folder)),
             ],
             stdout=subprocess.PIPE,
             # In native code it would not hear a SIGTERM, and go on beside the next attempt.
@@ -202,6 +204,8 @@ class Trainings:
 def model_id(spec: ErasureSpec, job_id: str) -> str:
     """The same for every attempt at a job, so that a second one finds the first one's model."""
     what = spec.preset or "-".join(concept.name for concept in spec.concepts)
+    if spec.merge:
+        what = "-".join(["merged", what, *(f"without {name}" for name in spec.remove)])
     words = re.sub(r"[^a-z0-9]+", "-", f"{spec.base_model}-{what}".lower()).strip("-")
     return f"{words[:MAX_NAME_CHARS].rstrip('-')}-{job_id[:8]}"
 

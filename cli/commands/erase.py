@@ -1,19 +1,18 @@
-"""`trce erase`: submit an erasure job and watch it."""
+"""`trce erase`: submit an erasure job and watch it, or erase in this process."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 
 from cli.client import Client
-from cli.commands.options import Url
-from cli.explaining import explain
+from cli.commands.options import DataDir, Url
 from cli.following import follow
+from cli.offline import erase_here, erase_into
+from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
-from core.specs import ErasureSpec
+from core.settings import SHIPPED_MODELS, Settings
 
 
 def erase(
@@ -21,15 +20,49 @@ def erase(
         str,
         typer.Argument(help="A preset, such as `weapons`, or a YAML or JSON file with a spec."),
     ],
-    base_model: Annotated[str, typer.Option(help="The model to erase it from.")] = "emoji",
+    base_model: Annotated[
+        str | None,
+        typer.Option(help="The model to erase it from; `emoji`, if the spec names none."),
+    ] = None,
     promote: Annotated[bool, typer.Option(help="Serve the result at once.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Work in this process, and write the erased model to this folder."),
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="With --out: the base model's folder or file.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="With --out: captions to preserve, one a line.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --out: cpu, cuda, cuda:1 ...")] = "cpu",
+    data_dir: DataDir = None,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Erase concepts from a base model; the result is a candidate model.
 
-    A spec file holds the fields of POST /v1/erasures; see /docs of a running service.
+    A spec file holds the fields of POST /v1/erasures; docs/trce.md shows one. Three ways:
+
+    trce erase weapons            through a running service, watched
+
+    trce erase spec.yaml --out D  in this process, into the folder D; no service, no broker
+
+    trce erase spec.yaml --data-dir data   in this process, signed and registered as a candidate
     """
-    spec = read_spec(what, base_model)
+    fields = read_fields(what)
+    if base_model is not None:
+        fields["base_model"] = base_model
+    name = fields.get("base_model", "emoji")
+    spec = parse_spec(fields, name, source=what)
+    if out is not None:
+        base = base or SHIPPED_MODELS / spec.base_model
+        typer.echo(erase_into(out, spec, base, device=device, captions=captions).id)
+        return
+    if base is not None or captions is not None:
+        raise Invalid("--base and --captions belong to --out")
+    if data_dir is not None:
+        typer.echo(erase_here(spec, Settings(data_dir=data_dir)).id)
+        return
     with Client(url) as client:
         accepted = client.erase(spec)
         erasure = follow(client, accepted["id"], Console(stderr=True))
@@ -37,19 +70,3 @@ def erase(
         if promote:
             client.post(f"/v1/models/{model_id}/promotion")
     typer.echo(model_id)
-
-
-def read_spec(what: str, base_model: str) -> ErasureSpec:
-    """Raises Invalid."""
-    fields: Any = {"preset": what}
-    if Path(what).suffix in {".yaml", ".yml", ".json"}:
-        try:
-            fields = yaml.safe_load(Path(what).read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise Invalid(f"{what} cannot be read: {error}") from error
-    try:
-        return ErasureSpec.model_validate({"base_model": base_model} | dict(fields))
-    except ValidationError as error:
-        raise Invalid(f"{what}: {'; '.join(explain(error))}") from error
-    except (TypeError, ValueError) as error:
-        raise Invalid(f"{what} does not hold the fields of an erasure") from error

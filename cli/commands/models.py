@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import print_json
@@ -10,15 +10,27 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.client import Client
-from cli.commands.options import Url
+from cli.commands.options import DataDir, Url
+from cli.following import follow
+from cli.offline import base_of, erase_here
+from cli.specs import parse_spec, read_fields
+from core.errors import Invalid
 from core.importing import import_base
 from core.installation import open_registry
 from core.settings import Settings
 from core.signing import Signer
 
-app = typer.Typer(help="List, inspect, promote, retire and import models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, inspect, promote, retire, import, merge and change models.", no_args_is_help=True
+)
 
 Id = Annotated[str, typer.Argument(help="A model's id.")]
+NewId = Annotated[
+    str | None, typer.Option("--new-id", help="What to call the result; with --data-dir.")
+]
+Preserve = Annotated[float | None, typer.Option(help="η, see docs/trce.md.")]
+Ridge = Annotated[float | None, typer.Option(help="ρ, see docs/trce.md.")]
+Strength = Annotated[float | None, typer.Option(help="1 erases fully, 0.5 half, up to 2.")]
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -69,11 +81,59 @@ def retire(model_id: Id, url: Url = LOCAL) -> None:
     typer.echo(f"{model_id} is retired")
 
 
+@app.command()
+def merge(
+    models: Annotated[list[str], typer.Argument(help="Ids of erased models of one base.")],
+    model_id: NewId = None,
+    preserve: Preserve = None,
+    ridge: Ridge = None,
+    strength: Strength = None,
+    data_dir: DataDir = None,
+    url: Url = LOCAL,
+) -> None:
+    """Make a candidate that erases what all of these models erase.
+
+    It is solved anew from the statistics kept with them: exactly what erasing everything at once
+    gives, without reading a prompt again. One model and another --strength, --preserve or --ridge
+    makes the same erasure weaker or stronger. Weights trained by stage 2 cannot be merged.
+    """
+    options = _textual(preserve, ridge, strength)
+    _derive({"merge": models, **options}, model_id, data_dir, url)
+
+
+@app.command()
+def add(
+    model_id: Id,
+    what: Annotated[str, typer.Argument(help="A preset, or a YAML or JSON file with `concepts`.")],
+    new_id: NewId = None,
+    data_dir: DataDir = None,
+    url: Url = LOCAL,
+) -> None:
+    """Make a candidate that erases more concepts than this model; only those are read."""
+    _derive({"merge": [model_id], **read_fields(what)}, new_id, data_dir, url)
+
+
+@app.command()
+def remove(
+    model_id: Id,
+    concepts: Annotated[list[str], typer.Argument(help="Names of concepts to draw again.")],
+    new_id: NewId = None,
+    data_dir: DataDir = None,
+    url: Url = LOCAL,
+) -> None:
+    """Make a candidate that erases fewer concepts than this model, as if they had never been in.
+
+    Without its last concept a model is its base again, bit for bit, and served only where bases
+    are.
+    """
+    _derive({"merge": [model_id], "remove": concepts}, new_id, data_dir, url)
+
+
 @app.command("import")
 def import_model(
     folder: Annotated[Path, typer.Argument(help="A diffusers folder.", exists=True)],
     model_id: Annotated[str, typer.Option("--id", help="What to call it.")],
-    data_dir: Annotated[Path | None, typer.Option(help="The installation's data folder.")] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Copy a base model into the installation and sign its files."""
     settings = Settings(data_dir=data_dir) if data_dir else Settings()
@@ -81,3 +141,28 @@ def import_model(
     registry = open_registry(settings)
     manifest = import_base(folder, model_id, registry, signer)
     typer.echo(f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}")
+
+
+def _textual(
+    preserve: float | None, ridge: float | None, strength: float | None
+) -> dict[str, Any]:
+    given = {"preserve": preserve, "ridge": ridge, "strength": strength}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {"textual": given} if given else {}
+
+
+def _derive(fields: dict[str, Any], new_id: str | None, data_dir: Path | None, url: str) -> None:
+    """Over HTTP, or with `data_dir` in this process, without service or broker."""
+    first = fields["merge"][0]
+    if data_dir is not None:
+        settings = Settings(data_dir=data_dir)
+        base = base_of(open_registry(settings).get(first))
+        typer.echo(erase_here(parse_spec(fields, base), settings, model_id=new_id).id)
+        return
+    if new_id is not None:
+        raise Invalid("--new-id is for --data-dir; the service chooses ids itself")
+    with Client(url) as client:
+        model = client.get(f"/v1/models/{first}")
+        base = (model["erased"] or {"base_model": first})["base_model"]
+        accepted = client.erase(parse_spec(fields, base))
+        typer.echo(follow(client, accepted["id"], Console(stderr=True))["erased_model"])

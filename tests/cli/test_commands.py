@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from cli.commands.erase import read_spec
+from cli.specs import parse_spec, read_fields
 from cli.stack.up import free_port
 from core.errors import Invalid
 
@@ -29,15 +29,19 @@ def test_a_bad_option_is_refused_before_anything_is_sent():
     assert "Traceback" not in result.stderr
 
 
+def read_spec(what):
+    return parse_spec(read_fields(what), "emoji", source=what)
+
+
 def test_a_word_is_a_preset(tmp_path):
-    assert read_spec("weapons", "emoji").preset == "weapons"
+    assert read_spec("weapons").preset == "weapons"
 
 
 def test_a_file_holds_a_spec(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("base_model: mine\nconcepts: [{name: axe, replacement: flower}]\n")
 
-    spec = read_spec(str(path), "emoji")
+    spec = read_spec(str(path))
     assert spec.base_model == "mine"
     assert spec.concepts[0].name == "axe"
 
@@ -55,4 +59,4 @@ def test_a_file_that_is_no_spec_is_named(tmp_path, text):
     path.write_text(text)
 
     with pytest.raises(Invalid, match=r"spec\.yaml"):
-        read_spec(str(path), "emoji")
+        read_spec(str(path))

@@ -6,9 +6,9 @@ from PIL import Image
 from cli.demo.figures import Figures, Pair, other_accuracies
 from cli.demo.gallery import COLUMNS, gallery
 from cli.demo.prompts import DemoPrompt, choose
+from core.phrases import without_article
 from core.settings import SHIPPED_MODELS
 from diffusion.model_concepts import ModelConcepts
-from trainer.articles import without_article
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,14 @@ class TestServing:
         with pytest.raises(StatusUnreachable):
             registry.set_status("erased", ModelStatus.RETIRED, signer)
 
+    def test_a_model_without_its_last_concept_counts_as_its_base(self, registry, signer):
+        """Otherwise taking concepts out would be a way round the setting."""
+        bare = add(registry, signer, edit=EDIT.model_copy(update={"concepts": ()}))
+        registry.set_status(bare.id, ModelStatus.SERVING, signer)
+
+        with pytest.raises(ModelNotServed, match="nothing was erased"):
+            registry.served(bare.id)
+
     def test_an_unerased_base_is_served_only_when_settings_say_so(
         self, registry, signer, tmp_path
     ):

@@ -33,7 +33,17 @@ PISTOL = {"name": "pistol", "synonyms": ["gun"], "replacement": "flower"}
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        pytest.param({}, "either `preset`", id="nothing to erase"),
+        pytest.param({}, "give `preset`", id="nothing to erase"),
+        pytest.param({"remove": ["axe"]}, "merge", id="nothing to remove it from"),
+        pytest.param({"merge": ["a", "a"]}, "listed once", id="a model twice"),
+        pytest.param(
+            {"preset": "weapons", "textual": {"protect": ["saw", {"name": "Saw"}]}},
+            "protected twice",
+            id="a neighbour twice",
+        ),
+        pytest.param(
+            {"preset": "weapons", "textual": {"strength": 0}}, "greater than 0", id="no strength"
+        ),
         pytest.param({"preset": "weapons", "concepts": [PISTOL]}, "not both", id="both"),
         pytest.param({"concepts": [PISTOL, PISTOL]}, "listed once", id="a concept twice"),
         pytest.param(

@@ -66,9 +66,27 @@ def test_the_list_holds_erasures_only(client, generation):
     assert client.get(f"{URL}/{generation['id']}").status_code == 404
 
 
+def test_a_merge_is_queued_with_everything_that_it_takes_over_filled_in(client):
+    """`safe` erases pistols."""
+    body = {"base_model": "raw", "merge": ["safe"], "concepts": [DAGGER]}
+    request = client.post(URL, json=body).json()["request"]
+
+    assert request["merge"] == ["safe"]
+    assert request["textual"]["eot_tokens"] == "all"
+
+
 @pytest.mark.parametrize(
     ("change", "status", "says"),
     [
+        pytest.param({"merge": ["none"]}, 404, "none", id="merged with nothing"),
+        pytest.param({"merge": ["raw"]}, 422, "base model", id="merged with a base"),
+        pytest.param({"merge": ["forged"]}, 409, "forged", id="merged with the untrusted"),
+        pytest.param(
+            {"preset": None, "merge": ["safe"], "remove": ["bow"]},
+            422,
+            "no concept 'bow'",
+            id="nothing to remove",
+        ),
         pytest.param({"preset": "wepons"}, 422, "weapons", id="unknown preset"),
         pytest.param({"base_model": "none"}, 404, "none", id="unknown base"),
         pytest.param({"base_model": "safe"}, 422, "raw", id="an erased model as base"),
@@ -77,8 +95,8 @@ def test_the_list_holds_erasures_only(client, generation):
         pytest.param({"base_model": "../raw"}, 422, "base_model", id="a path"),
         pytest.param({"concepts": [DAGGER]}, 422, "preset", id="both"),
         pytest.param({"preset": None}, 422, "concepts", id="neither"),
-        pytest.param({"textual": {"protect": ["Rifle"]}}, 422, "rifle", id="erased and protected"),
-        pytest.param({"textual": {"ridge": "NaN"}}, 422, "finite", id="NaN"),
+        pytest.param({"textual": {"protect": ["Rifle"]}}, 422, "Rifle", id="erased and protected"),
+        pytest.param({"textual": {"ridge": "NaN"}}, 422, "number", id="NaN"),
         pytest.param({"seed": -1}, 422, "seed", id="negative seed"),
         pytest.param({"method": "magic"}, 422, "trce", id="unknown method"),
         pytest.param(

@@ -1,6 +1,7 @@
 import pytest
 
-from trainer.articles import with_article, without_article
+from core.phrases import without_article
+from trainer.articles import with_article
 
 
 @pytest.mark.parametrize(

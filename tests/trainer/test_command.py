@@ -102,7 +102,7 @@ def failure(capfd):
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        pytest.param("base_model: tiny", "either `preset` or", id="nothing to erase"),
+        pytest.param("base_model: tiny", "give `preset`, at least", id="nothing to erase"),
         pytest.param("{", "cannot be read", id="no YAML"),
         pytest.param("base_model: tiny\npreset: nope", "no preset 'nope'", id="no such preset"),
         pytest.param(

@@ -2,15 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.consistency import check_consistent
 from core.errors import ConceptInvalid
+from core.merging import concepts_to_erase
+from core.phrases import mentions
 from core.specs import Concept, ErasureSpec
-from trainer.concepts import (
-    check_consistent,
-    concepts_to_erase,
-    mentions,
-    prompt_pairs,
-    templates,
-)
+from trainer.concepts import prompt_pairs, templates
 
 KINDS = ["object", "style", "identity", "unsafe"]
 
@@ -76,7 +73,7 @@ def test_a_list_of_more_than_twenty_concepts_is_used_to_its_end():
 def test_whatever_the_words_their_weights_add_up_to_how_many_there_are(words):
     words = list({word.strip(): None for word in words})
     pairs = pairs_of(*(concept(word, replacement="flower pot") for word in words))
-    from trainer.articles import without_article
+    from core.phrases import without_article
 
     distinct = {without_article(word) for word in words}
     assert sum(pair.weight for pair in pairs) == pytest.approx(len(distinct))

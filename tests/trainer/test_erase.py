@@ -12,9 +12,8 @@ from core.signing import Signer, Verifier
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
-from trainer.erase import erase
-from trainer.trce.statistics import Statistics, load_statistics
-from trainer.trce.textual import text_map
+from trainer.erase import erase, solve_again
+from trainer.trce.archive import load_statistics
 
 SPEC = ErasureSpec.model_validate(
     {
@@ -125,12 +124,12 @@ def test_the_baked_unet_draws_what_the_mapped_prompt_draws(run, tmp_path, tiny, 
 def test_the_saved_statistics_solve_to_the_saved_map(run, tmp_path):
     run()
     concepts, kept = load_statistics(tmp_path / "out/statistics.safetensors")
-    solved = text_map(
-        Statistics.total(concepts.values()), kept, preserve=0.002, ridge=1e-4
-    ).text_map
+    solved = solve_again(concepts, kept, SPEC.concepts, SPEC.textual).erasure
 
     assert list(concepts) == ["axe", "pistol"]
-    assert torch.equal(Erasure.load(tmp_path / "out/erasure.safetensors").text_map, solved.float())
+    assert torch.equal(
+        Erasure.load(tmp_path / "out/erasure.safetensors").text_map, solved.text_map
+    )
 
 
 def test_the_same_job_makes_the_same_folder_byte_for_byte(run, tmp_path):

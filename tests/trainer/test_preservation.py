@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from core.specs import Concept
+from core.errors import ConceptInvalid
+from core.phrases import mentions
+from core.specs import Neighbour
 from diffusion.model_concepts import KnownConcept, ModelConcepts
-from trainer.concepts import mentions
-from trainer.preservation import CaptionGroup, caption_groups, kept_moment
+from trainer.preservation import CaptionGroup, caption_groups, read_groups
 
-AXE = Concept(name="axe", synonyms=("hatchet",), replacement="flower")
+SAW = (Neighbour(name="saw"),)
 KNOWN = ModelConcepts(
     concepts=(
         KnownConcept(name="axe", group="weapon"),
@@ -17,6 +18,10 @@ KNOWN = ModelConcepts(
 
 def ignore(_):
     pass
+
+
+def kept_moment(encoder, groups, *, cache=None, advance=ignore, erased=()):
+    return read_groups(encoder, groups, erased=erased, cache=cache, advance=advance).moment(erased)
 
 
 def groups_of(*captions, weight=1.0):
@@ -47,20 +52,81 @@ def test_groups_weigh_what_they_are_given_whatever_their_size(encoder):
     torch.testing.assert_close(together, 0.75 * dog + 0.25 * zebra)
 
 
-def test_what_is_erased_is_in_no_group(encoder):
-    groups = caption_groups([AXE], known=KNOWN, protect=["saw"], seed=0, general=500)
-    captions = [caption for group in groups for caption in group.captions]
-
-    assert not any(mentions(caption, AXE.words) for caption in captions)
-    assert any(mentions(caption, ["hound"]) for caption in captions)
-    assert any(mentions(caption, ["saw"]) for caption in captions)
-    assert "" in captions
+def test_what_speaks_of_the_erased_is_left_out_as_if_it_had_never_been_in(encoder):
+    captions = ("a dog", "the photo of an axe", "zebra", "two Axes in the snow")
+    moment = kept_moment(encoder, groups_of(*captions), erased=["an axe"])
+    torch.testing.assert_close(moment, kept_moment(encoder, groups_of("a dog", "zebra")))
 
 
-def test_a_protected_neighbour_weighs_more_than_an_everyday_caption(encoder):
-    groups = caption_groups([AXE], known=None, protect=["saw"], seed=0, general=500)
+def test_a_group_of_which_nothing_is_left_counts_no_more(encoder):
+    axes = CaptionGroup("axes", ("an axe",), 1.0)
+    moment = kept_moment(encoder, [*groups_of("a dog"), axes], erased=["axe"])
+    torch.testing.assert_close(moment, kept_moment(encoder, groups_of("a dog")))
+
+
+def test_captions_cover_everyday_things_the_empty_prompt_what_the_model_knows_and_neighbours():
+    groups = caption_groups(known=KNOWN, protect=SAW, seed=0, general=500)
+    assert [group.name for group in groups] == ["everyday", "empty", "in domain", "neighbour: saw"]
+    captions = {group.name: group.captions for group in groups}
+    assert captions["empty"] == ("",)
+    for name, word in (("in domain", "hound"), ("in domain", "axe"), ("neighbour: saw", "saw")):
+        assert any(mentions(caption, [word]) for caption in captions[name])
+
+
+def test_captions_of_the_user_stand_in_for_the_everyday_ones():
+    own = ("a kiln", "a potter at work", "a kiln")
+    groups = caption_groups(known=None, protect=(), seed=0, own=own)
+    assert [group.captions for group in groups] == [("a kiln", "a potter at work"), ("",)]
+
+
+def test_the_captions_are_the_same_whatever_is_erased(encoder, tmp_path):
+    """So the sum over them is computed once per text encoder."""
+    groups = groups_of("a dog", "an axe", "zebra")
+    for erased in (["axe"], ["dog"], []):
+        kept_moment(encoder, groups, erased=erased, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_protected_neighbour_weighs_more_than_an_everyday_caption():
+    groups = caption_groups(known=None, protect=SAW, seed=0, general=500)
     each = {group.name: group.weight / len(group.captions) for group in groups}
-    assert each["protected"] > 10 * each["everyday"]
+    assert each["neighbour: saw"] > 10 * each["everyday"]
+
+
+def test_neighbours_together_weigh_the_mean_of_their_weights(encoder):
+    def moment(*protect):
+        everyday, *rest = (
+            group
+            for group in caption_groups(known=None, protect=protect, seed=0, own=["a dog"])
+            if group.name != "empty"
+        )
+        return kept_moment(encoder, [everyday, *rest])
+
+    dog, saw, file = (
+        kept_moment(encoder, caption_groups(known=None, protect=p, seed=0, own=["a dog"])[i:])
+        for p, i in (((), 0), (SAW, 2), ((Neighbour(name="file"),), 2))
+    )
+    dog = kept_moment(encoder, groups_of("a dog"))
+    together = moment(Neighbour(name="saw", weight=3), Neighbour(name="file"))
+    torch.testing.assert_close(together, (dog + (3 * saw + file) / 2) / 3)
+
+
+def test_another_text_encoder_is_refused(encoder):
+    groups = groups_of("a dog")
+    known = read_groups(encoder, groups, erased=[], cache=None, advance=ignore)
+    other = Refusing(encoder)
+    other.digest = lambda: "another"
+    with pytest.raises(ConceptInvalid, match="text encoder"):
+        read_groups(other, groups, erased=[], cache=None, advance=ignore, known=known)
+
+
+def test_what_was_read_before_is_not_read_again(encoder):
+    groups = groups_of("a dog", "an axe")
+    known = read_groups(encoder, groups, erased=["axe"], cache=None, advance=ignore)
+    again = read_groups(
+        Refusing(encoder), groups, erased=["axe"], cache=None, advance=ignore, known=known
+    )
+    assert torch.equal(again.moment(["axe"]), known.moment(["axe"]))
 
 
 class Refusing:
@@ -70,6 +136,9 @@ class Refusing:
         self.digest, self.width, self.length = encoder.digest, encoder.width, encoder.length
 
     def batches(self, captions, *, size):
+        pytest.fail("encoded again")
+
+    def encode_all(self, prompts):
         pytest.fail("encoded again")
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from core import presets
+from core.merging import concepts_to_erase
+from core.phrases import without_article
 from core.specs import ErasureSpec
 from diffusion.model_concepts import ModelConcepts
-from trainer.articles import without_article
-from trainer.concepts import concepts_to_erase, prompt_pairs
+from trainer.concepts import prompt_pairs
 
 
 @pytest.mark.parametrize("name", presets.names())

@@ -78,6 +78,22 @@ def test_a_job_becomes_a_signed_candidate_and_reports_its_stages(
     assert any('"reading concepts"' in progress for progress in told)
 
 
+def test_models_are_merged_by_a_job_like_any_other(jobs, registry, submit_erasure, make_trainings):
+    first = submit_erasure()
+    make_trainings().drain()
+    made = jobs.get(first).erasure.erased_model
+    merge = ErasureSpec.model_validate({"base_model": "emoji", "merge": [made], "remove": ["axe"]})
+    second = submit_erasure(merge)
+    make_trainings().drain()
+
+    job = jobs.get(second)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    bare = registry.get(job.erasure.erased_model)
+    assert bare.edit.merged == (made,)
+    assert not bare.erases
+    assert model_id(merge, second) == bare.id == f"emoji-merged-without-axe-{second[:8]}"
+
+
 def test_a_second_attempt_makes_the_same_model_and_finds_it_there(
     jobs, registry, submit_erasure, make_trainings, monkeypatch
 ):

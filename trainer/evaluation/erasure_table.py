@@ -10,11 +10,11 @@ import torch
 from pydantic import ValidationError
 
 from core.errors import AppError, ConceptInvalid
+from core.merging import concepts_to_erase
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
 from diffusion.loading import load_base
-from trainer.concepts import concepts_to_erase
 from trainer.erase import solve
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
@@ -67,7 +67,7 @@ def _print_table(options: argparse.Namespace) -> None:
             cache=options.cache,
         )
         rates = examiner.examine(solution.erasure)
-        _print_row(settings, rates, base[others.name], solution.edit.relative_change)
+        _print_row(settings, rates, base[others.name], solution.relative_change)
 
 
 def _spec(options: argparse.Namespace, settings: str) -> ErasureSpec:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from core.phrases import without_article
 from diffusion.model_concepts import KnownConcept, ModelConcepts
-from trainer.articles import with_article, without_article
+from trainer.articles import with_article
 
 Split = Literal["tuning", "test"]
 

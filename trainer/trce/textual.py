@@ -53,6 +53,12 @@ class TextualEdit:
         identity = torch.eye(len(self.text_map), dtype=torch.float64, device=self.text_map.device)
         return float((self.text_map - identity).norm() / identity.norm())
 
+    def at_strength(self, strength: float) -> Tensor:
+        """I + s (T - I), (d, d) float64: 0 is the base, 1 the solution, more goes beyond it."""
+        identity = torch.eye(len(self.text_map), dtype=torch.float64, device=self.text_map.device)
+        # lerp is exact at both ends.
+        return torch.lerp(identity, self.text_map, strength)
+
 
 def text_map(
     statistics: Statistics, kept: Tensor, *, preserve: float, ridge: float

@@ -1,0 +1,86 @@
+"""Erasure in this process, on an installation's data folder: no service, no broker."""
+
+import re
+import secrets
+from pathlib import Path
+
+from core.errors import Invalid
+from core.installation import open_registry
+from core.manifests import FILENAME, Manifest
+from core.settings import Settings
+from core.signing import Signer
+from core.specs import ErasureSpec
+
+MAX_NAME_CHARS = 60
+
+
+def erase_here(spec: ErasureSpec, settings: Settings, *, model_id: str | None = None) -> Manifest:
+    """Make the model, sign it and register it as a candidate.
+
+    Raises:
+        AppError: and the registry is as it was.
+    """
+    # Not before: it imports torch, which every other subcommand does without.
+    from trainer.erase import erase  # noqa: PLC0415
+    from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
+
+    signer = Signer.load(settings.keys_dir)
+    registry = open_registry(settings)
+    base = registry.get(registry.resolve(spec.base_model))
+    merge = [registry.path(registry.get(one).id) for one in spec.merge]
+    model_id = model_id or _free_id(spec)
+    if registry.path(model_id).exists():
+        raise Invalid(f"there is a model {model_id} already; choose another id")
+    scratch = registry.incoming(f"offline-{secrets.token_hex(8)}")
+    quieten_libraries()
+    try:
+        with bars() as report:
+            made = erase(
+                registry.path(base.id),
+                base,
+                spec.model_copy(update={"base_model": base.id}),
+                scratch / "model",
+                report,
+                model_id=model_id,
+                cache=settings.data_dir / "cache",
+                merge=merge,
+            )
+        return registry.add(made, scratch / "model", signer)
+    finally:
+        registry.clear_incoming(scratch.name)
+
+
+def erase_into(
+    out: Path, spec: ErasureSpec, base: Path, *, device: str, captions: Path | None
+) -> Manifest:
+    """Make an unsigned model in the folder `out` from the base model in `base`.
+
+    Raises:
+        AppError: and `out` is not there.
+    """
+    from trainer.erase import erase  # noqa: PLC0415
+    from trainer.inputs import model_id_of, with_captions  # noqa: PLC0415
+    from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
+
+    if captions is not None:
+        spec = with_captions(spec, captions)
+    if spec.merge:
+        raise Invalid("models are merged in an installation: `trce models merge --data-dir`")
+    manifest = Manifest.read(base) if (base / FILENAME).exists() else None
+    quieten_libraries()
+    with bars() as report:
+        return erase(base, manifest, spec, out, report, model_id=model_id_of(out), device=device)
+
+
+def base_of(manifest: Manifest) -> str:
+    """Raises Invalid: nothing was erased from it."""
+    if manifest.edit is None:
+        raise Invalid(f"{manifest.id} is a base model; name a model erased from it")
+    return manifest.edit.base_model
+
+
+def _free_id(spec: ErasureSpec) -> str:
+    what = spec.preset or "-".join(concept.name for concept in spec.concepts)
+    parts = [spec.base_model, *(["merged"] if spec.merge else []), what, *spec.remove]
+    words = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    return f"{words[:MAX_NAME_CHARS].rstrip('-')}-{secrets.token_hex(4)}"

@@ -1,0 +1,36 @@
+"""What a user asks to erase: a preset's name, or a file with the fields of POST /v1/erasures."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cli.explaining import explain
+from core.errors import Invalid
+from core.specs import ErasureSpec
+
+SUFFIXES = {".yaml", ".yml", ".json"}
+
+
+def read_fields(what: str) -> dict[str, Any]:
+    """Raises Invalid."""
+    if Path(what).suffix not in SUFFIXES:
+        return {"preset": what}
+    try:
+        # YAML contains JSON, so one parser reads both.
+        fields = yaml.safe_load(Path(what).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(f"{what} cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise Invalid(f"{what} does not hold the fields of an erasure")
+    return fields
+
+
+def parse_spec(fields: dict[str, Any], base_model: str, *, source: str = "") -> ErasureSpec:
+    """Raises Invalid; `source` says where the fields were read."""
+    try:
+        return ErasureSpec.model_validate({"base_model": base_model} | fields)
+    except ValidationError as error:
+        where = f"{source}: " if source else ""
+        raise Invalid(where + "; ".join(explain(error))) from error

@@ -1,0 +1,34 @@
+"""What a set of concepts to erase may not contain: contradictions."""
+
+from collections.abc import Iterable, Sequence
+
+from core.errors import ConceptInvalid
+from core.phrases import mentions, without_article
+from core.specs import Concept
+
+
+def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> None:
+    """No phrase may be sent to two places, kept and erased, or replaced by what is erased.
+
+    Raises:
+        ConceptInvalid
+    """
+    replacement_of: dict[str, Concept] = {}
+    for concept in concepts:
+        for phrase in concept.words:
+            other = replacement_of.setdefault(without_article(phrase), concept)
+            if other.replacement != concept.replacement:
+                raise ConceptInvalid(
+                    f"{phrase!r} is to become both {other.replacement!r} and "
+                    f"{concept.replacement!r}; list it under one concept"
+                )
+    for concept in concepts:
+        erased = mentions(concept.replacement, replacement_of)
+        if erased is not None:
+            raise ConceptInvalid(
+                f"the replacement {concept.replacement!r} of {concept.name!r} speaks of "
+                f"{erased!r}, which is to be erased; choose something that is to stay"
+            )
+    for phrase in protected:
+        if without_article(phrase) in replacement_of:
+            raise ConceptInvalid(f"{phrase!r} is both erased and protected; choose one")

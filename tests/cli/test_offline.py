@@ -1,0 +1,102 @@
+"""`trce erase` and `trce models merge` in one process: no service, no broker."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_model import make_model
+from typer.testing import CliRunner
+
+from cli.main import app
+from core.importing import import_base
+from core.installation import open_registry
+from core.manifests import Manifest, ModelStatus
+from core.settings import Settings
+from core.signing import Signer
+
+SPEC = {
+    "base_model": "tiny",
+    "concepts": [{"name": "axe", "replacement": "flower"}],
+    "textual": {"preserve": 0.02},
+}
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory) -> Settings:
+    settings = Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("data"))
+    signer = Signer.load_or_create(settings.keys_dir)
+    source = make_model(tmp_path_factory.mktemp("source") / "tiny")
+    import_base(source, "tiny", open_registry(settings), signer)
+    return settings
+
+
+def trce(*words, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.stdout.strip() if code == 0 else str(result.exception)
+
+
+@pytest.fixture
+def spec(tmp_path) -> Path:
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(SPEC))
+    return path
+
+
+def erased(installation, model_id: str) -> list[str]:
+    manifest = open_registry(installation).get(model_id)
+    assert manifest.status is ModelStatus.CANDIDATE
+    manifest.check_files(installation.models_dir / model_id)
+    return [concept.name for concept in manifest.edit.concepts]
+
+
+def test_models_are_erased_merged_added_to_and_taken_from_on_a_data_folder(
+    installation, spec, tmp_path
+):
+    data = ("--data-dir", installation.data_dir)
+    first = trce("erase", spec, *data)
+    assert erased(installation, first) == ["axe"]
+
+    pistol = SPEC | {"concepts": [{"name": "pistol", "replacement": "dog"}]}
+    other = tmp_path / "pistol.json"
+    other.write_text(yaml.safe_dump(pistol))
+    second = trce("erase", other, *data)
+    both = trce("models", "merge", first, second, *data, "--new-id", "both", "--strength", "0.7")
+    assert erased(installation, both) == ["axe", "pistol"]
+
+    del pistol["textual"]
+    other.write_text(yaml.safe_dump(pistol))
+    added = trce("models", "add", first, other, *data)
+    assert erased(installation, added) == ["axe", "pistol"]
+    assert erased(installation, trce("models", "remove", added, "axe", *data)) == ["pistol"]
+
+
+def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):
+    before = open_registry(installation).all()
+    data = ("--data-dir", installation.data_dir)
+    assert "base model" in trce("models", "merge", "tiny", *data, code=1)
+    assert "no model" in trce("models", "remove", "nothing", "axe", *data, code=1)
+    assert open_registry(installation).all() == before
+    assert not list((installation.models_dir / ".incoming").iterdir())
+
+
+def test_a_folder_is_made_without_any_installation(installation, spec, tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a kiln\n\na potter at work\n")
+    words = ("--base", installation.models_dir / "tiny", "--captions", captions)
+    assert trce("erase", spec, "--out", tmp_path / "no-axes", *words) == "no-axes"
+
+    manifest = Manifest.read(tmp_path / "no-axes")
+    manifest.check_files(tmp_path / "no-axes")
+    assert manifest.edit.textual.captions == ("a kiln", "a potter at work")
+
+
+def test_captions_that_cannot_be_read_are_named(installation, spec, tmp_path):
+    words = ("--base", installation.models_dir / "tiny", "--captions")
+    for content in (None, "", "x" * 301):
+        captions = tmp_path / "captions.txt"
+        if content is not None:
+            captions.write_text(content)
+        message = trce("erase", spec, "--out", tmp_path / "out", *words, captions, code=1)
+        assert "captions" in message
+        assert not (tmp_path / "out").exists()
