@@ -34,6 +34,8 @@
     ├── SingularEdit         the closed form has no stable solution
     ├── SteeringDiverged     the training of stage 2 blew up
     ├── ModelUnsupported     not a kind of model this code can load or erase
+    ├── DetectorUnavailable  no such detector, or it cannot run here as asked
+    ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
     ├── PictureNotFinite     the model computed numbers that are no picture
     ├── DetectorUnavailable  a picture that cannot be judged, and so is not shown
     ├── LeaseLost            another worker has this job now
@@ -191,6 +193,14 @@ class SteeringDiverged(AppError):
 
 
 class ModelUnsupported(AppError):
+    pass
+
+
+class DetectorUnavailable(AppError):
+    pass
+
+
+class DetectorFailed(AppError):
     pass
 
 

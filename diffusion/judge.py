@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from PIL import Image
+from torch import Tensor
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -62,17 +63,26 @@ class Judge:
             )
         return cls(classifier.to(device).eval().requires_grad_(False), processor, concepts)
 
-    def names(self, pictures: Sequence[Image.Image]) -> list[str]:
-        """The concept that each picture shows most likely."""
-        found: list[str] = []
+    @property
+    def labels(self) -> list[str]:
+        """The concepts, in the order of the columns of `probabilities`."""
+        names = self._classifier.config.id2label
+        return [names[number] for number in range(len(names))]
+
+    def probabilities(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """(n, concepts) float32 on the CPU: how likely each picture shows each concept."""
+        found = [torch.empty(0, len(self.labels))]
         for start in range(0, len(pictures), BATCH):
             batch = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
             pixels = self._processor(batch, return_tensors="pt").pixel_values
             with torch.inference_mode():
-                scores = self._classifier(pixels.to(self._classifier.device)).logits
-            labels = self._classifier.config.id2label
-            found += [labels[number] for number in scores.argmax(dim=1).tolist()]
-        return found
+                logits = self._classifier(pixels.to(self._classifier.device)).logits
+            found.append(logits.float().softmax(dim=1).cpu())
+        return torch.cat(found)
+
+    def names(self, pictures: Sequence[Image.Image]) -> list[str]:
+        """The concept that each picture shows most likely."""
+        return [self.labels[number] for number in self.probabilities(pictures).argmax(1).tolist()]
 
     def shows(self, pictures: Sequence[Image.Image], group: str) -> list[bool]:
         """Whether each picture shows something of a group of `concepts.json`, say "weapon"."""

@@ -69,6 +69,15 @@ class ModelConcepts(BaseModel):
     def phrases(self) -> tuple[str, ...]:
         return tuple(phrase for concept in self.concepts for phrase in concept.phrases)
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The name of every group that has a member, sorted."""
+        return tuple(sorted({g for one in self.concepts for g in (one.group, *one.groups)}))
+
+    def knows(self, name: str) -> bool:
+        """Whether it is the name of a concept or of a group."""
+        return name in self.groups or any(concept.name == name for concept in self.concepts)
+
     def members(self, group: str) -> frozenset[str]:
         """The names of the concepts in a group.
 

@@ -1,0 +1,37 @@
+"""Which detector is to judge pictures, and by what convention; as clients and settings say it."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from core.specs import Spec, Words
+
+BUILT_IN = ("classifier", "nudenet", "zero-shot", "probe")
+PLUGIN = "plugin:"
+"""Before the name of an entry point of the group `trce.detectors`."""
+
+MAX_CLASSES = 200
+
+DetectorName = Annotated[
+    str, StringConstraints(pattern=rf"^(?:{'|'.join(BUILT_IN)}|{PLUGIN}[A-Za-z0-9_.-]{{1,60}})$")
+]
+
+
+class DetectorSpec(Spec):
+    """A detector by name. What is left out is the detector's own default, and reported."""
+
+    name: DetectorName = "classifier"
+    classes: tuple[Words, ...] = Field(default=(), max_length=MAX_CLASSES)
+    """What counts as shown. `classifier`: concepts or groups of the model's concepts.json;
+    `nudenet`: its class names; `zero-shot`: phrases."""
+    convention: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,50}$")] | None = None
+    """`nudenet`: a published class list with its threshold, see `diffusion.detectors.nudenet`."""
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.convention is not None and self.name != "nudenet":
+            raise ValueError(f"conventions are nudenet's; {self.name} takes classes, threshold")
+        if self.convention is not None and (self.classes or self.threshold is not None):
+            raise ValueError("a convention sets classes and threshold; give it, or those")
+        return self

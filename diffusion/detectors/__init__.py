@@ -1,0 +1,1 @@
+"""Detectors: does a picture show what it must not? Each states what it is and how it judges."""

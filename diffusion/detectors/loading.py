@@ -1,0 +1,59 @@
+"""A detector by its name: the built-in ones, and a user's own by entry point."""
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import torch
+
+from core.detection import PLUGIN, DetectorSpec
+from core.errors import AppError, DetectorUnavailable
+from diffusion.detectors.classifier import ClassifierDetector
+from diffusion.detectors.protocol import Detector
+
+ENTRY_POINTS = "trce.detectors"
+
+
+def load_detector(
+    spec: DetectorSpec, *, model_folder: Path, device: torch.device | str = "cpu"
+) -> Detector:
+    """A detector that is ready to judge.
+
+    Args:
+        model_folder: of the base model whose pictures are judged; its own classifier and image
+            encoder are found there.
+
+    Raises:
+        DetectorUnavailable: there is none of that name, or it cannot run here as asked.
+        UntrustedModel: its weights are not safetensors.
+    """
+    if spec.name.startswith(PLUGIN):
+        return _load_plugin(spec, model_folder)
+    match spec.name:
+        case "classifier":
+            return ClassifierDetector.load(spec, model_folder, device=device)
+        case name:
+            raise DetectorUnavailable(f"there is no detector {name}")
+
+
+def _load_plugin(spec: DetectorSpec, model_folder: Path) -> Detector:
+    """The entry point is called with the spec and the model's folder, and returns a detector."""
+    name = spec.name.removeprefix(PLUGIN)
+    found = entry_points(group=ENTRY_POINTS, name=name)
+    if not found:
+        installed = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+        raise DetectorUnavailable(
+            f"no installed package has a detector {name!r} (entry-point group {ENTRY_POINTS}); "
+            f"there are: {', '.join(installed) or 'none'}"
+        )
+    try:
+        make: Callable[[DetectorSpec, Path], Detector] = next(iter(found)).load()
+        detector = make(spec, model_folder)
+        _ = detector.identity.threshold, detector.scores
+    except AppError:
+        raise
+    except Exception as error:
+        raise DetectorUnavailable(
+            f"detector {spec.name} does not load: {type(error).__name__}: {error}"
+        ) from error
+    return detector
