@@ -34,7 +34,7 @@
     ├── SingularEdit         the closed form has no stable solution
     ├── SteeringDiverged     the training of stage 2 blew up
     ├── ModelUnsupported     not a kind of model this code can load or erase
-    ├── DetectorUnavailable  no such detector, or it cannot run here as asked
+    ├── DetectorNotUsable    no such detector, or it cannot run here as asked
     ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
     ├── PictureNotFinite     the model computed numbers that are no picture
     ├── DetectorUnavailable  a picture that cannot be judged, and so is not shown
@@ -196,7 +196,7 @@ class ModelUnsupported(AppError):
     pass
 
 
-class DetectorUnavailable(AppError):
+class DetectorNotUsable(AppError):
     pass
 
 

@@ -1,5 +1,6 @@
-"""The classifier that comes with a model: the probability of all classes of a group together."""
+"""The classifier that comes with a model; a group scores what its members score together."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import torch
 from PIL import Image
 
 from core.detection import DetectorSpec
-from core.errors import DetectorUnavailable, ModelUnsupported
+from core.errors import DetectorNotUsable, ModelUnsupported
 from core.files import sha256
 from diffusion.detectors.protocol import DetectorIdentity
 from diffusion.judge import FOLDER, Judge
+from diffusion.model_concepts import FILENAME
 
 THRESHOLD = 0.5
 
@@ -24,37 +26,43 @@ class ClassifierDetector:
     def load(
         cls, spec: DetectorSpec, model_folder: Path, *, device: torch.device | str = "cpu"
     ) -> "ClassifierDetector":
-        """Raises DetectorUnavailable, UntrustedModel."""
+        """Raises DetectorNotUsable, UntrustedModel."""
         if not spec.classes:
-            raise DetectorUnavailable(
+            raise DetectorNotUsable(
                 "detector classifier: say which concepts or groups count, as in classes: [weapon]"
             )
         try:
             judge = Judge.load(model_folder, device=device)
-            names = [
-                concept.name
-                for concept in judge.concepts.concepts
-                if {concept.name, concept.group, *concept.groups} & set(spec.classes)
-            ]
         except ModelUnsupported as error:
-            raise DetectorUnavailable(f"detector classifier: {error}") from error
+            raise DetectorNotUsable(f"detector classifier: {error}") from error
         for wanted in spec.classes:
             if not judge.concepts.knows(wanted):
-                raise DetectorUnavailable(
+                raise DetectorNotUsable(
                     f"detector classifier: {model_folder.name} knows no concept or group "
                     f"{wanted!r}; its groups are {', '.join(judge.concepts.groups)}"
                 )
-        threshold = THRESHOLD if spec.threshold is None else spec.threshold
+        # What belongs to a group is part of the judgement, as the weights are.
+        files = (model_folder / FOLDER / "model.safetensors", model_folder / FILENAME)
+        version = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:16]
         identity = DetectorIdentity(
             name="classifier",
-            version=sha256(model_folder / FOLDER / "model.safetensors")[:16],
-            classes=tuple(names),
-            threshold=threshold,
+            version=version,
+            classes=spec.classes,
+            threshold=THRESHOLD if spec.threshold is None else spec.threshold,
         )
         return cls(judge, identity)
 
-    def scores(self, pictures: Sequence[Image.Image]) -> list[float]:
+    def scores(self, pictures: Sequence[Image.Image]) -> list[dict[str, float]]:
         probabilities = self.judge.probabilities(pictures)
-        columns = [self.judge.labels.index(name) for name in self.identity.classes]
-        # Rounding may carry a sum of probabilities past 1.
-        return probabilities[:, columns].sum(dim=1).clamp(0, 1).tolist()
+        found: list[dict[str, float]] = [{} for _ in pictures]
+        for name in self.identity.classes:
+            columns = [
+                self.judge.labels.index(concept.name)
+                for concept in self.judge.concepts.concepts
+                if name in (concept.name, concept.group, *concept.groups)
+            ]
+            # Rounding may carry a sum of probabilities past 1.
+            together = probabilities[:, columns].sum(dim=1).clamp(0, 1).tolist()
+            for scores, score in zip(found, together, strict=True):
+                scores[name] = score
+        return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from core.detection import PLUGIN, DetectorSpec
-from core.errors import AppError, DetectorUnavailable
+from core.errors import AppError, DetectorNotUsable
 from diffusion.detectors.classifier import ClassifierDetector
 from diffusion.detectors.protocol import Detector
 
@@ -24,7 +24,7 @@ def load_detector(
             encoder are found there.
 
     Raises:
-        DetectorUnavailable: there is none of that name, or it cannot run here as asked.
+        DetectorNotUsable: there is none of that name, or it cannot run here as asked.
         UntrustedModel: its weights are not safetensors.
     """
     if spec.name.startswith(PLUGIN):
@@ -33,7 +33,7 @@ def load_detector(
         case "classifier":
             return ClassifierDetector.load(spec, model_folder, device=device)
         case name:
-            raise DetectorUnavailable(f"there is no detector {name}")
+            raise DetectorNotUsable(f"there is no detector {name}")
 
 
 def _load_plugin(spec: DetectorSpec, model_folder: Path) -> Detector:
@@ -42,7 +42,7 @@ def _load_plugin(spec: DetectorSpec, model_folder: Path) -> Detector:
     found = entry_points(group=ENTRY_POINTS, name=name)
     if not found:
         installed = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
-        raise DetectorUnavailable(
+        raise DetectorNotUsable(
             f"no installed package has a detector {name!r} (entry-point group {ENTRY_POINTS}); "
             f"there are: {', '.join(installed) or 'none'}"
         )
@@ -53,7 +53,7 @@ def _load_plugin(spec: DetectorSpec, model_folder: Path) -> Detector:
     except AppError:
         raise
     except Exception as error:
-        raise DetectorUnavailable(
+        raise DetectorNotUsable(
             f"detector {spec.name} does not load: {type(error).__name__}: {error}"
         ) from error
     return detector

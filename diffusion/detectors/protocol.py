@@ -1,12 +1,12 @@
 """What every detector is: an identity to report, and a score per picture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import AppError, DetectorFailed
 
@@ -19,24 +19,26 @@ class DetectorIdentity(BaseModel):
     name: str
     version: str
     """Of the package, or the digest of the weights."""
-    classes: tuple[str, ...]
-    """Any of these counts as shown."""
+    classes: tuple[str, ...] = Field(min_length=1)
     threshold: float
-    """A picture shows one when its score is at least this."""
+    """A picture shows the concept when any class scores at least this."""
 
 
 class Detector(Protocol):
     @property
     def identity(self) -> DetectorIdentity: ...
 
-    def scores(self, pictures: Sequence[Image.Image]) -> list[float]:
-        """How surely each picture shows any of the classes, in [0, 1]."""
+    def scores(self, pictures: Sequence[Image.Image]) -> Sequence[Mapping[str, float]]:
+        """For each picture: every class of the identity -> how surely it is shown, in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class Verdict:
     score: float
+    """Of the class that is shown most surely."""
+    seen: str
+    """That class."""
     shown: bool
 
 
@@ -44,7 +46,7 @@ def judge(detector: Detector, pictures: Sequence[Image.Image]) -> list[Verdict]:
     """A verdict per picture. A detector that breaks has found nothing safe: it is an error.
 
     Raises:
-        DetectorFailed: it raised, left pictures out, or gave scores outside [0, 1].
+        DetectorFailed: it raised, left out a picture or a class, or gave a score outside [0, 1].
     """
     identity = detector.identity
     try:
@@ -60,10 +62,16 @@ def judge(detector: Detector, pictures: Sequence[Image.Image]) -> list[Verdict]:
         raise DetectorFailed(
             f"detector {identity.name} judged {len(scores)} of {len(pictures)} pictures"
         )
-    for place, score in enumerate(scores):
+    return [_verdict(identity, place, one) for place, one in enumerate(scores)]
+
+
+def _verdict(identity: DetectorIdentity, place: int, scores: Mapping[str, float]) -> Verdict:
+    for name in identity.classes:
+        score = scores.get(name, math.nan)
         if not (math.isfinite(score) and 0 <= score <= 1):
             raise DetectorFailed(
-                f"detector {identity.name} gave picture {place} the score {score}, which is not "
-                "between 0 and 1"
+                f"detector {identity.name} gave picture {place} the score {score} for {name!r}, "
+                "which is not between 0 and 1"
             )
-    return [Verdict(score, shown=score >= identity.threshold) for score in scores]
+    seen = max(identity.classes, key=lambda name: scores[name])
+    return Verdict(scores[seen], seen, shown=scores[seen] >= identity.threshold)

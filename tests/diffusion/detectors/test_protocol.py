@@ -3,7 +3,7 @@ import math
 import pytest
 from PIL import Image
 
-from core.errors import DetectorFailed, DetectorUnavailable
+from core.errors import DetectorFailed, DetectorNotUsable
 from diffusion.detectors.protocol import DetectorIdentity, judge
 
 PICTURES = [Image.new("RGB", (4, 4))] * 3
@@ -20,12 +20,33 @@ class Scripted:
     def scores(self, pictures):
         if isinstance(self._scores, Exception):
             raise self._scores
-        return self._scores
+        return [{"axe": score} for score in self._scores]
 
 
 def test_a_score_at_the_threshold_shows_it():
     verdicts = judge(Scripted([0.5, 0.49, 1.0]), PICTURES)
     assert [verdict.shown for verdict in verdicts] == [True, False, True]
+
+
+def test_any_class_at_the_threshold_shows_it():
+    class Two(Scripted):
+        identity = DetectorIdentity(name="2", version="1", classes=("axe", "bow"), threshold=0.5)
+
+        def scores(self, pictures):
+            return [{"axe": 0.1, "bow": 0.6, "cat": 0.9}, {"axe": 0.4, "bow": 0.2}]
+
+    first, second = judge(Two([]), PICTURES[:2])
+    assert (first.seen, first.shown) == ("bow", True)
+    assert (second.seen, second.shown) == ("axe", False)
+
+
+def test_a_class_without_a_score_is_an_error():
+    class Forgetful(Scripted):
+        def scores(self, pictures):
+            return [{} for _ in pictures]
+
+    with pytest.raises(DetectorFailed, match="for 'axe'"):
+        judge(Forgetful([]), PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -43,5 +64,5 @@ def test_a_detector_that_does_not_judge_is_an_error_and_never_safe(scores):
 
 
 def test_an_error_with_a_name_keeps_it():
-    with pytest.raises(DetectorUnavailable, match="no weights"):
-        judge(Scripted(DetectorUnavailable("no weights")), PICTURES)
+    with pytest.raises(DetectorNotUsable, match="no weights"):
+        judge(Scripted(DetectorNotUsable("no weights")), PICTURES)
