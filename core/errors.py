@@ -12,7 +12,8 @@
     │   ├── ImageNotFound
     │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
     │   ├── ApiKeyNotFound
-    │   └── PolicyNotFound
+    │   ├── PolicyNotFound
+    │   └── AuditEntryNotFound
     ├── Conflict             right in itself, but not now
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
@@ -107,6 +108,10 @@ class ApiKeyNotFound(NotFound):
 
 
 class PolicyNotFound(NotFound):
+    pass
+
+
+class AuditEntryNotFound(NotFound):
     pass
 
 

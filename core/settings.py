@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     Always so on an address that other machines can reach.
     """
     max_body_bytes: Count = 256 * 1024
+    body_timeout_s: PositiveSeconds = 30.0
+    """For a client to send all of its body."""
+    cors_origins: str = ""
+    """Web sites whose pages may call the service, as `https://a.example https://b.example`."""
     max_picture_bytes: Count = 20 * 1024 * 1024
     """Of a picture that is sent to be verified."""
     max_queued_generations: Count = 2000

@@ -1,5 +1,6 @@
 """What a request's body may be: JSON, and not too large."""
 
+import asyncio
 import email.message
 from collections.abc import Mapping
 
@@ -19,14 +20,21 @@ class BodyLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int] | None = None
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        within_s: float,
+        larger: Mapping[str, int] | None = None,
     ) -> None:
         """
         Args:
+            within_s: how long a client may take to send its body.
             larger: the limits of addresses with one of their own.
         """
         self._app = app
         self._max_bytes = max_bytes
+        self._within_s = within_s
         self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,14 +54,19 @@ class BodyLimit:
 
         messages: list[Message] = []
         size, more = 0, True
-        while more:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-            more = message.get("more_body", False)
-            if size > max_bytes:
-                await _refuse(scope, receive, send, max_bytes)
-                return
+        try:
+            async with asyncio.timeout(self._within_s):
+                while more and size <= max_bytes:
+                    message = await receive()
+                    messages.append(message)
+                    size += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            await _refuse_slow(scope, receive, send, self._within_s)
+            return
+        if size > max_bytes:
+            await _refuse(scope, receive, send, max_bytes)
+            return
 
         async def replay() -> Message:
             return messages.pop(0) if messages else await receive()
@@ -67,6 +80,16 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, max_bytes: int) ->
         413,
         f"the body is larger than the {max_bytes} bytes taken here",
         title="Body too large",
+        headers={"Connection": "close"},
+    )
+    await response(scope, receive, send)
+
+
+async def _refuse_slow(scope: Scope, receive: Receive, send: Send, within_s: float) -> None:
+    response = problem(
+        scope["path"],
+        408,
+        f"the body did not arrive within {within_s:g} s",
         headers={"Connection": "close"},
     )
     await response(scope, receive, send)

@@ -8,6 +8,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from core.errors import Misconfigured
 from core.settings import Settings
@@ -16,13 +17,24 @@ from core.version import CODE_VERSION
 from service.access import Access
 from service.bodies import BodyLimit
 from service.door import Door
+from service.hardening import Hardening
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
-from service.routes import erasures, generations, health, models, policies, presets, verify
+from service.routes import audit, erasures, generations, health, models, policies, presets, verify
 from service.wiring import wire
 
 GRACE_S = 5
 """How long requests may go on after the process was told to stop."""
+
+READABLE_REQUEST_HEADERS = [
+    *("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match"),
+    *("Last-Event-ID", "X-Request-Id"),
+]
+READABLE_ANSWER_HEADERS = [
+    *("Location", "Retry-After", "ETag", "X-Request-Id", "Preference-Applied"),
+    *("RateLimit", "RateLimit-Policy"),
+]
+"""Of requests that pages of other sites make, where TRCE_CORS_ORIGINS lets them."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -47,14 +59,28 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
-    for noun in (generations, erasures, models, presets, policies, verify):
+    for noun in (generations, erasures, models, presets, policies, verify, audit):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
     answer_with_problems(app)
     limits = {verify.ADDRESS: settings.max_picture_bytes}
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, larger=limits)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        within_s=settings.body_timeout_s,
+        larger=limits,
+    )
     # The last one added is the outermost.
     app.add_middleware(Door, doorkeeper=parts.doorkeeper)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins.split(),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=READABLE_REQUEST_HEADERS,
+            expose_headers=READABLE_ANSWER_HEADERS,
+        )
+    app.add_middleware(Hardening)
     app.add_middleware(Access)
     return app
 

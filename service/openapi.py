@@ -20,6 +20,7 @@ TAGS = [
     {"name": "presets", "description": "Concept lists that ship with the service."},
     {"name": "verify", "description": "Where a picture comes from."},
     {"name": "policies", "description": "What tenants may do, and how pictures are judged."},
+    {"name": "audit", "description": "What operators did, and why."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]
 SCHEMES = {

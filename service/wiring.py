@@ -7,6 +7,7 @@ from typing import Annotated
 import redis
 from fastapi import Depends, Request
 
+from core.audit import AuditTrail
 from core.errors import Misconfigured
 from core.installation import open_registry
 from core.job_store import JobStore, connect
@@ -41,6 +42,7 @@ class Parts:
     generations: Records
     erasures: Records
     registry: ModelRegistry
+    audit: AuditTrail
     signer: Signer
     verification: Verification
     readiness: Readiness
@@ -79,6 +81,7 @@ def wire(settings: Settings) -> Parts:
         generations=Records(jobs, "generation"),
         erasures=Records(jobs, "erasure"),
         registry=registry,
+        audit=AuditTrail(client, signer, Verifier.load(settings.keys_dir)),
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
         readiness=Readiness(jobs, WorkerRoll(client), registry, within_s=settings.lease_s),

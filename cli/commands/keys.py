@@ -1,6 +1,8 @@
 """`trce keys`: who may use the service. Speaks to Redis, for whoever runs the installation."""
 
+import getpass
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.stack.borrowed import borrowed_redis
+from core.audit import AuditTrail
 from core.callers import LOCAL, SCOPES
 from core.errors import Invalid
 from core.keys import KeyStore
 from core.settings import Settings
+from core.signing import Signer, Verifier
 
 app = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
 
@@ -45,7 +49,8 @@ def create(
     The first one closes the service: from then on every request needs a key, on this machine too.
     """
     life_s = None if expires is None else duration_s(expires)
-    with _keys(data_dir) as keys:
+    scopes = ", ".join(scope or ["generate"])
+    with _keys(data_dir, "key.created", tenant, scopes=scopes, label=label) as keys:
         key, token = keys.create(
             scopes=scope or ["generate"], tenant=tenant, label=label, life_s=life_s
         )
@@ -80,7 +85,7 @@ def list_keys(
 @app.command()
 def revoke(key_id: KeyId, data_dir: DataDir = None) -> None:
     """Refuse a key from now on."""
-    with _keys(data_dir) as keys:
+    with _keys(data_dir, "key.revoked", key_id) as keys:
         key = keys.revoke(key_id)
     typer.echo(f"{key.id} is revoked")
 
@@ -95,7 +100,7 @@ def rotate(
 ) -> None:
     """Give a key a new secret and print it: it is shown this once."""
     overlap_s = duration_s(overlap)
-    with _keys(data_dir) as keys:
+    with _keys(data_dir, "key.rotated", key_id, overlap=overlap) as keys:
         key, token = keys.rotate(key_id, overlap_s=overlap_s)
     until = f"until {_date(key.previous_until)}" if overlap_s else "no longer"
     _tell(f"key {key.id} has a new secret; the old one works {until}:")
@@ -115,10 +120,20 @@ def duration_s(text: str) -> int:
 
 
 @contextmanager
-def _keys(data_dir: Path | None) -> Iterator[KeyStore]:
+def _keys(
+    data_dir: Path | None, action: str = "", subject: str = "", **detail: str
+) -> Iterator[KeyStore]:
+    """The keys of an installation; what is done to them is written down first."""
     settings = Settings(data_dir=data_dir) if data_dir else Settings()
     with borrowed_redis(settings) as client:
-        yield KeyStore(client)
+        if not action:
+            yield KeyStore(client)
+            return
+        signer = Signer.load_or_create(settings.keys_dir)
+        trail = AuditTrail(client, signer, Verifier.load(settings.keys_dir))
+        who = f"{getpass.getuser()} at {socket.gethostname()}"
+        with trail.recording(action, subject, actor=who, tenant=LOCAL, detail=detail):
+            yield KeyStore(client)
 
 
 def _tell(what: str) -> None:

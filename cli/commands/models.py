@@ -65,19 +65,22 @@ def show(model_id: Id, url: Url = LOCAL) -> None:
         print_json(data=client.get(f"/v1/models/{model_id}"))
 
 
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit trail.")]
+
+
 @app.command()
-def promote(model_id: Id, url: Url = LOCAL) -> None:
+def promote(model_id: Id, reason: Reason = "", url: Url = LOCAL) -> None:
     """Serve a candidate, or a retired model again."""
     with Client(url) as client:
-        client.post(f"/v1/models/{model_id}/promotion")
+        client.post(f"/v1/models/{model_id}/promotion", {"reason": reason})
     typer.echo(f"{model_id} is serving")
 
 
 @app.command()
-def retire(model_id: Id, url: Url = LOCAL) -> None:
+def retire(model_id: Id, reason: Reason = "", url: Url = LOCAL) -> None:
     """Serve a model no longer; it can be promoted again."""
     with Client(url) as client:
-        client.post(f"/v1/models/{model_id}/retirement")
+        client.post(f"/v1/models/{model_id}/retirement", {"reason": reason})
     typer.echo(f"{model_id} is retired")
 
 

@@ -12,7 +12,8 @@ from core.errors import ModelNotServed
 from core.manifests import Drawing, Manifest, ModelStatus
 from core.registry import ModelRegistry
 from core.specs import Concept
-from service.callers import known, may
+from service.callers import InCaller, known, may
+from service.orders import OrderBody, recorded
 from service.origins import refuse_other_sites
 from service.problems import refusals
 from service.wiring import InParts
@@ -96,27 +97,39 @@ def read_model(model_id: str, parts: InParts) -> Model:
 @router.post(
     "/{model_id}/promotion",
     dependencies=[may("admin"), Depends(refuse_other_sites)],
-    responses=refusals(403, 404, 409),
+    responses=refusals(400, 403, 404, 409, 413, 422),
 )
-def promote_model(model_id: str, parts: InParts) -> Model:
+def promote_model(
+    model_id: str, parts: InParts, caller: InCaller, order: OrderBody = None
+) -> Model:
     """Serve a candidate or retired model, after checking the digest of every file."""
-    return _move(model_id, ModelStatus.SERVING, parts)
+    resolved = _existing(model_id, parts)
+    with recorded(parts.audit, caller, "model.promotion", resolved, order=order):
+        return _move(resolved, ModelStatus.SERVING, parts)
 
 
 @router.post(
     "/{model_id}/retirement",
     dependencies=[may("admin"), Depends(refuse_other_sites)],
-    responses=refusals(403, 404, 409),
+    responses=refusals(400, 403, 404, 409, 413, 422),
 )
-def retire_model(model_id: str, parts: InParts) -> Model:
+def retire_model(
+    model_id: str, parts: InParts, caller: InCaller, order: OrderBody = None
+) -> Model:
     """Stop serving a model; its files stay."""
-    return _move(model_id, ModelStatus.RETIRED, parts)
+    resolved = _existing(model_id, parts)
+    with recorded(parts.audit, caller, "model.retirement", resolved, order=order):
+        return _move(resolved, ModelStatus.RETIRED, parts)
+
+
+def _existing(model_id: str, parts: InParts) -> str:
+    """The id behind a name. Raises ModelNotFound, UntrustedModel."""
+    return parts.registry.get(parts.registry.resolve(model_id)).id
 
 
 def _move(model_id: str, status: ModelStatus, parts: InParts) -> Model:
-    registry = parts.registry
-    manifest = registry.set_status(registry.resolve(model_id), status, parts.signer)
-    return Model.of(manifest, registry)
+    manifest = parts.registry.set_status(model_id, status, parts.signer)
+    return Model.of(manifest, parts.registry)
 
 
 def _why_not_served(manifest: Manifest, registry: ModelRegistry) -> str | None:

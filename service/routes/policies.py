@@ -9,6 +9,7 @@ from core.callers import Tenant
 from core.policies import DEFAULT, Policy, PolicyInForce
 from service.bodies import require_json
 from service.callers import InCaller, known, may
+from service.orders import recorded
 from service.problems import refusals
 from service.wiring import InParts
 
@@ -67,9 +68,13 @@ def read_policy(tenant: TenantName, parts: InParts) -> TenantPolicy:
     dependencies=[may("admin"), Depends(require_json)],
     responses=refusals(400, 413, 415, 422),
 )
-def write_policy(tenant: TenantName, policy: PolicyBody, parts: InParts) -> TenantPolicy:
+def write_policy(
+    tenant: TenantName, policy: PolicyBody, parts: InParts, caller: InCaller
+) -> TenantPolicy:
     """Write or replace a policy. Every process goes by it within a second."""
-    return TenantPolicy.of(parts.policies.put(tenant, policy))
+    detail = {"policy": PolicyInForce(tenant, policy).id}
+    with recorded(parts.audit, caller, "policy.written", tenant, detail=detail):
+        return TenantPolicy.of(parts.policies.put(tenant, policy))
 
 
 @router.delete(
@@ -78,7 +83,8 @@ def write_policy(tenant: TenantName, policy: PolicyBody, parts: InParts) -> Tena
     dependencies=[may("admin")],
     responses=refusals(404, 422),
 )
-def remove_policy(tenant: TenantName, parts: InParts) -> Response:
+def remove_policy(tenant: TenantName, parts: InParts, caller: InCaller) -> Response:
     """From now on the tenant goes by `default`; without that, by what the installation allows."""
-    parts.policies.remove(tenant)
+    with recorded(parts.audit, caller, "policy.removed", tenant):
+        parts.policies.remove(tenant)
     return Response(status_code=204)

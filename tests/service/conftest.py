@@ -1,13 +1,18 @@
 """The real service over a real Redis-protocol server; tests play the worker themselves."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from scenery import APPLE, Installation, Worker
+from scenery import APPLE, Installation, Worker, eventually
 from starlette.testclient import TestClient
 
 from core.job_store import JobStore, connect
@@ -96,3 +101,43 @@ def bearer(keys):
         return {"Authorization": f"Bearer {token}"}
 
     return make
+
+
+@pytest.fixture
+def start(installation, settings):
+    """Start the process, with some settings of its own; returns its address and itself."""
+    started = []
+
+    def start(**environment: str) -> tuple[str, "subprocess.Popen[bytes]"]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            env=os.environ
+            | {
+                "REDIS_URL": settings.redis_url,
+                "TRCE_DATA_DIR": str(settings.data_dir),
+                "TRCE_DEFAULT_MODEL": "safe",
+                "TRCE_MAX_BODY_BYTES": "1000",
+                "TRCE_PORT": str(port),
+            }
+            | environment,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        address = f"http://127.0.0.1:{port}"
+        eventually(lambda: _answers(address), within_s=30)
+        return address, process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _answers(address):
+    try:
+        return httpx.get(f"{address}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False

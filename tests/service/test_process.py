@@ -2,56 +2,16 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
 import httpx
 import pytest
-from scenery import APPLE, eventually
+from scenery import APPLE
 
 from core.errors import Misconfigured
 from core.settings import Settings
 from service.main import create_app
-
-
-@pytest.fixture
-def start(installation, settings):
-    """Start the process; returns its address and itself."""
-    started = []
-
-    def start():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            env=os.environ
-            | {
-                "REDIS_URL": settings.redis_url,
-                "TRCE_DATA_DIR": str(settings.data_dir),
-                "TRCE_DEFAULT_MODEL": "safe",
-                "TRCE_MAX_BODY_BYTES": "1000",
-                "TRCE_PORT": str(port),
-            },
-            stderr=subprocess.PIPE,
-        )
-        started.append(process)
-        address = f"http://127.0.0.1:{port}"
-        eventually(lambda: _answers(address), within_s=30)
-        return address, process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def _answers(address):
-    try:
-        return httpx.get(f"{address}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_a_process_serves_bounds_bodies_and_stops_cleanly(start):

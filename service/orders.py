@@ -1,0 +1,41 @@
+"""Orders of operators: what they may give as a reason, and that each is written down first."""
+
+from contextlib import AbstractContextManager
+from typing import Annotated
+
+from fastapi import Body
+from pydantic import StringConstraints
+
+from core.audit import AuditTrail
+from core.callers import Caller
+from core.specs import Spec, Text
+
+
+class Order(Spec):
+    reason: Annotated[Text, StringConstraints(max_length=500)] = ""
+    """Goes into the audit trail."""
+
+
+OrderBody = Annotated[
+    Order | None, Body(openapi_examples={"why": {"value": {"reason": "passed all suites"}}})
+]
+
+
+def recorded(
+    audit: AuditTrail,
+    caller: Caller,
+    action: str,
+    subject: str,
+    *,
+    order: Order | None = None,
+    detail: dict[str, str] | None = None,
+) -> AbstractContextManager[None]:
+    return audit.recording(
+        action,
+        subject,
+        actor=caller.name,
+        tenant=caller.tenant,
+        reason=order.reason if order else "",
+        detail=detail,
+        request_id=caller.request_id,
+    )
