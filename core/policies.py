@@ -14,6 +14,7 @@ import redis
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from core import presets
+from core.detection import DetectorName
 from core.errors import ConceptInvalid, PolicyNotFound, PolicyUnreadable
 from core.job_store import answering
 from core.specs import MAX_IMAGES, MAX_SIDE_PX, MAX_STEPS, Spec, Words
@@ -32,9 +33,10 @@ Score = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 class DetectorRule(Spec):
     """One detector that judges every picture, and what it may not find."""
 
-    detector: Name
+    detector: DetectorName
     thresholds: Annotated[dict[Category, Score], Field(min_length=1, max_length=200)]
-    """Category -> the least score at which a picture is withheld."""
+    """Category -> the least score at which a picture is withheld. What the categories are is for
+    the detector to say: `classifier` knows the concepts and groups of the base model."""
 
 
 class PromptScreen(Spec):

@@ -13,6 +13,7 @@ from core.findings import Finding
 from core.jobs import ImageRecord, Lease
 from core.picture_files import as_decoded, digest_of, encode
 from core.provenance import Provenance, text_digest
+from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import GenerationSpec
 from core.storage import Storage
@@ -24,11 +25,14 @@ log = structlog.get_logger()
 
 
 class Finisher:
-    def __init__(self, storage: Storage, signer: Signer, panel: Panel) -> None:
+    def __init__(
+        self, registry: ModelRegistry, storage: Storage, signer: Signer, panel: Panel
+    ) -> None:
         """
         Args:
             signer: holds the key for pictures.
         """
+        self._registry = registry
         self._storage = storage
         self._signer = signer
         self._panel = panel
@@ -44,8 +48,10 @@ class Finisher:
             RetryableError, OSError: it could be neither judged nor stored now.
         """
         seed = (spec.seed or 0) + index
+        edit = variant.manifest.edit
+        base_folder = self._registry.path(edit.base_model if edit else variant.model_id)
         try:
-            finding = self._panel.finding(picture, lease.tenant)
+            finding = self._panel.finding(picture, lease.tenant, base_folder)
         except RetryableError:
             raise
         except AppError as error:

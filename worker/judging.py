@@ -5,39 +5,40 @@ that the policy names, lets no picture through, and the picture's record says so
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import structlog
 from PIL.Image import Image
 
-from core.errors import AppError, DetectorUnavailable, ModelUnsupported
+from core.detection import DetectorSpec
+from core.errors import AppError, DetectorUnavailable
 from core.findings import Finding
 from core.policies import DetectorRule, PolicyInForce, PolicyStore
+from diffusion.detectors.protocol import Detector
 
 log = structlog.get_logger()
 
+Load = Callable[[DetectorSpec, Path], Detector]
+"""A detector, for pictures of the base model in a folder. Raises AppError."""
 
-class Scores(Protocol):
-    """A detector: for each picture, category -> how surely it shows that, 0 to 1."""
-
-    def __call__(self, pictures: Sequence[Image], /) -> Sequence[Mapping[str, float]]: ...
+MAX_LOADED = 8
 
 
 class Panel:
-    def __init__(self, policies: PolicyStore, load: Callable[[str], Scores]) -> None:
-        """
-        Args:
-            load: a detector by its name; raises AppError when it cannot.
-        """
+    def __init__(self, policies: PolicyStore, load: Load) -> None:
         self._policies = policies
         self._load = load
-        self._loaded: dict[str, Scores] = {}
+        self._loaded: OrderedDict[tuple[DetectorSpec, Path], Detector] = OrderedDict()
         # Pictures are finished in several threads; detectors need not be made for that.
         self._one_at_a_time = threading.Lock()
 
-    def finding(self, picture: Image, tenant: str) -> Finding | None:
+    def finding(self, picture: Image, tenant: str, base_folder: Path) -> Finding | None:
         """The worst that the tenant's policy objects to; None: the picture may be seen.
+
+        Args:
+            base_folder: of the base model that drew it, or whose erased model did.
 
         Raises:
             DetectorUnavailable, PolicyUnreadable, StoreUnavailable.
@@ -45,7 +46,7 @@ class Panel:
         in_force = self._policies.of(tenant)
         found: list[Finding] = []
         for rule in in_force.policy.detectors:
-            scores = self._scores(picture, rule, in_force)
+            scores = self._scores(picture, rule, in_force, base_folder)
             found += [
                 Finding(
                     stage="picture",
@@ -61,14 +62,13 @@ class Panel:
         return max(found, key=lambda finding: finding.score or 0, default=None)
 
     def _scores(
-        self, picture: Image, rule: DetectorRule, in_force: PolicyInForce
+        self, picture: Image, rule: DetectorRule, in_force: PolicyInForce, base_folder: Path
     ) -> Mapping[str, float]:
         """Raises DetectorUnavailable."""
+        spec = DetectorSpec(name=rule.detector, classes=tuple(sorted(rule.thresholds)))
         try:
             with self._one_at_a_time:
-                if rule.detector not in self._loaded:
-                    self._loaded[rule.detector] = self._load(rule.detector)
-                (scores,) = self._loaded[rule.detector]([picture])
+                (scores,) = self._detector(spec, base_folder).scores([picture])
         except Exception as error:
             log.warning("detector failed", detector=rule.detector, error=type(error).__name__)
             why = error.detail if isinstance(error, AppError) else "it broke; the log says where"
@@ -81,14 +81,19 @@ class Panel:
             raise _unavailable(rule.detector, why, in_force)
         return scores
 
+    def _detector(self, spec: DetectorSpec, base_folder: Path) -> Detector:
+        """Loaded once; one that does not load is tried again with the next picture."""
+        key = spec, base_folder
+        if key not in self._loaded:
+            self._loaded[key] = self._load(spec, base_folder)
+            while len(self._loaded) > MAX_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
 
 def _unavailable(detector: str, why: str, in_force: PolicyInForce) -> DetectorUnavailable:
     finding = Finding(stage="picture", detector=detector, policy=in_force.id)
     return DetectorUnavailable(
         f"withheld, since the detector {detector!r} could not judge it: {why}", finding
     )
-
-
-def load_detector(name: str) -> Scores:
-    """Raises ModelUnsupported."""
-    raise ModelUnsupported(f"this installation has no detector {name!r}")

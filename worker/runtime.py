@@ -1,19 +1,24 @@
 """What one worker process is made of, put together once when the process starts."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
+from core.detection import DetectorSpec
 from core.installation import open_registry
 from core.job_store import JobStore, connect
 from core.policies import PolicyStore
+from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer
 from core.storage import Storage
+from diffusion.detectors.loading import load_detector
+from diffusion.detectors.protocol import Detector
 from worker.batcher import Batcher
 from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
-from worker.judging import Panel, load_detector
+from worker.judging import Panel
 from worker.marks import drain_mark
 from worker.roles import Role
 from worker.shelf import Shelf
@@ -60,7 +65,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             device=device,
             dtype=torch.float32 if device.type == "cpu" else torch.float16,
         ),
-        _finisher(settings),
+        _finisher(settings, registry, device),
         heartbeat,
         owner=owner,
         rows=settings.batch_rows,
@@ -71,13 +76,18 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     return batcher.drain
 
 
-def _finisher(settings: Settings) -> Finisher:
+def _finisher(settings: Settings, registry: ModelRegistry, device: torch.device) -> Finisher:
     assert settings.redis_url is not None
     policies = PolicyStore(connect(settings.redis_url, retry_s=POLICY_RETRY_S))
+
+    def load(spec: DetectorSpec, base_folder: Path) -> Detector:
+        return load_detector(spec, model_folder=base_folder, device=device)
+
     return Finisher(
+        registry,
         Storage(settings.images_dir),
         Signer.load_or_create(settings.picture_keys_dir),
-        Panel(policies, load_detector),
+        Panel(policies, load),
     )
 
 

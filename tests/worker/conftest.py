@@ -112,14 +112,15 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
             "shelf": Shelf(registry, device=torch.device("cpu"), dtype=torch.float32),
             "storage": storage,
             "detectors": {},
+            "load": lambda spec, _: values["detectors"][spec.name],
         }
         values |= parts
         signer = Signer.load_or_create(settings.picture_keys_dir)
-        panel = Panel(PolicyStore(redis_client), values["detectors"].__getitem__)
+        panel = Panel(PolicyStore(redis_client), values["load"])
         return Batcher(
             jobs,
             values["shelf"],
-            Finisher(values["storage"], signer, panel),
+            Finisher(registry, values["storage"], signer, panel),
             heartbeat,
             owner="inference-0@test",
             rows=rows,

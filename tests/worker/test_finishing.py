@@ -12,8 +12,9 @@ from core.picture_files import read
 from core.policies import Policy, PolicyStore
 from core.provenance import Provenance, text_digest
 from core.signing import Verifier
+from diffusion.detectors.loading import load_detector
 
-PEARS = {"detectors": [{"detector": "pears", "thresholds": {"pear": 0.5}}]}
+PEARS = {"detectors": [{"detector": "plugin:pears", "thresholds": {"pear": 0.5}}]}
 
 
 @pytest.fixture
@@ -24,16 +25,26 @@ def policy(redis_client):
     return write
 
 
+class Says:
+    """A detector that gives one answer, whatever it sees."""
+
+    def __init__(self, *answer: dict[str, float]) -> None:
+        self.answer = answer
+
+    def scores(self, pictures):
+        return self.answer
+
+
 class SeesPears:
     """A detector that gives the scores it was made with, in turn."""
 
-    def __init__(self, *scores: float) -> None:
-        self.scores = list(scores)
+    def __init__(self, *pears: float) -> None:
+        self.pears = list(pears)
         self.seen: list[tuple[int, int]] = []
 
-    def __call__(self, pictures):
+    def scores(self, pictures):
         self.seen += [picture.size for picture in pictures]
-        return [{"pear": self.scores.pop(0), "apple": 1.0} for _ in pictures]
+        return [{"pear": self.pears.pop(0), "apple": 1.0} for _ in pictures]
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
@@ -70,7 +81,7 @@ class TestDetectors:
     ):
         policy_id = policy(PEARS)
         job_id = submit(n=3)
-        make_batcher(detectors={"pears": SeesPears(0.1, 0.5, 0.2)}).drain()
+        make_batcher(detectors={"plugin:pears": SeesPears(0.1, 0.5, 0.2)}).drain()
 
         job = jobs.get(job_id)
         assert job.state is JobState.SUCCEEDED
@@ -81,14 +92,33 @@ class TestDetectors:
         ]
         (withheld,) = [image for image in job.images if image.key is None]
         finding = withheld.finding
-        assert (finding.stage, finding.detector, finding.category) == ("picture", "pears", "pear")
+        assert (finding.stage, finding.detector, finding.category) == (
+            "picture",
+            "plugin:pears",
+            "pear",
+        )
         assert (finding.score, finding.threshold, finding.policy) == (0.5, 0.5, policy_id)
         assert len(list(settings.images_dir.rglob("*.png"))) == 2
+
+    def test_the_classifier_of_the_base_model_tells_weapons_from_fruit(
+        self, jobs, submit, make_batcher, policy
+    ):
+        policy({"detectors": [{"detector": "classifier", "thresholds": {"weapon": 0.5}}]})
+        pistol, apple = (
+            submit(prompt, num_inference_steps=20) for prompt in ("a pistol", "a red apple")
+        )
+        make_batcher(load=lambda spec, folder: load_detector(spec, model_folder=folder)).drain()
+
+        (image,) = jobs.get(pistol).images
+        assert image.finish_reason == "content_filtered"
+        assert (image.finding.detector, image.finding.category) == ("classifier", "weapon")
+        assert image.finding.score > 0.5
+        assert jobs.get(apple).images[0].finish_reason == "stop"
 
     def test_all_withheld_is_still_an_answer(self, jobs, submit, make_batcher, policy):
         policy(PEARS)
         job_id = submit(n=2)
-        make_batcher(detectors={"pears": SeesPears(0.9, 0.9)}).drain()
+        make_batcher(detectors={"plugin:pears": SeesPears(0.9, 0.9)}).drain()
 
         job = jobs.get(job_id)
         assert job.state is JobState.SUCCEEDED
@@ -96,19 +126,21 @@ class TestDetectors:
 
     def test_the_worst_of_several_findings_is_named(self, jobs, submit, make_batcher, policy):
         rules = [
-            {"detector": "pears", "thresholds": {"pear": 0.5}},
-            {"detector": "more", "thresholds": {"pear": 0.5, "apple": 0.5}},
+            {"detector": "plugin:pears", "thresholds": {"pear": 0.5}},
+            {"detector": "plugin:more", "thresholds": {"pear": 0.5, "apple": 0.5}},
         ]
         policy({"detectors": rules})
         job_id = submit()
-        make_batcher(detectors={"pears": SeesPears(0.6), "more": SeesPears(0.7)}).drain()
+        make_batcher(
+            detectors={"plugin:pears": SeesPears(0.6), "plugin:more": SeesPears(0.7)}
+        ).drain()
 
         finding = jobs.get(job_id).images[0].finding
-        assert (finding.detector, finding.category, finding.score) == ("more", "apple", 1.0)
+        assert (finding.detector, finding.category, finding.score) == ("plugin:more", "apple", 1.0)
 
     def test_a_policy_without_detectors_asks_none(self, jobs, submit, make_batcher):
         job_id = submit()
-        make_batcher(detectors={"pears": None}).drain()
+        make_batcher(detectors={"plugin:pears": None}).drain()
 
         assert jobs.get(job_id).images[0].finish_reason == "stop"
 
@@ -125,13 +157,13 @@ class TestDetectors:
         ("detectors", "says"),
         [
             pytest.param({}, "it broke", id="not there"),
-            pytest.param({"pears": SeesPears()}, "it broke", id="breaks"),
-            pytest.param({"pears": lambda pictures: []}, "it broke", id="says nothing"),
+            pytest.param({"plugin:pears": SeesPears()}, "it broke", id="breaks"),
+            pytest.param({"plugin:pears": Says()}, "it broke", id="says nothing"),
             pytest.param(
-                {"pears": lambda _: [{"apple": 0.0}]}, "no category 'pear'", id="category"
+                {"plugin:pears": Says({"apple": 0.0})}, "no category 'pear'", id="category"
             ),
-            pytest.param({"pears": lambda _: [{"pear": float("nan")}]}, "no number", id="NaN"),
-            pytest.param({"pears": lambda _: [{"pear": 1.5}]}, "no number", id="over 1"),
+            pytest.param({"plugin:pears": Says({"pear": float("nan")})}, "no number", id="NaN"),
+            pytest.param({"plugin:pears": Says({"pear": 1.5})}, "no number", id="over 1"),
         ],
     )
     def test_a_detector_that_cannot_run_lets_nothing_through(
@@ -145,12 +177,12 @@ class TestDetectors:
         (image,) = job.images
         assert image.key is None
         assert list(settings.images_dir.rglob("*.png")) == []
-        assert (image.finding.detector, image.finding.policy) == ("pears", policy_id)
+        assert (image.finding.detector, image.finding.policy) == ("plugin:pears", policy_id)
         assert job.state is JobState.FAILED
         assert image.finish_reason == "error"
         assert image.finding.category is None
         assert says in image.reason
-        assert "'pears' could not judge it" in job.reason
+        assert "'plugin:pears' could not judge it" in job.reason
 
     def test_a_policy_that_cannot_be_read_lets_nothing_through(
         self, jobs, submit, make_batcher, redis_client
