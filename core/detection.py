@@ -23,7 +23,7 @@ class DetectorSpec(Spec):
     name: DetectorName = "classifier"
     classes: tuple[Words, ...] = Field(default=(), max_length=MAX_CLASSES)
     """What counts as shown. `classifier`: concepts or groups of the model's concepts.json;
-    `nudenet`: its class names; `zero-shot`: phrases."""
+    `nudenet`: its class names; `zero-shot`: phrases; `probe` has one class."""
     convention: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,50}$")] | None = None
     """`nudenet`: a published class list with its threshold, see `diffusion.detectors.nudenet`."""
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None

@@ -9,7 +9,10 @@ import torch
 from core.detection import PLUGIN, DetectorSpec
 from core.errors import AppError, DetectorNotUsable
 from diffusion.detectors.classifier import ClassifierDetector
+from diffusion.detectors.nudenet import NudeNetDetector
+from diffusion.detectors.probe import ProbeDetector
 from diffusion.detectors.protocol import Detector
+from diffusion.detectors.zero_shot import ZeroShotDetector
 
 ENTRY_POINTS = "trce.detectors"
 
@@ -32,6 +35,12 @@ def load_detector(
     match spec.name:
         case "classifier":
             return ClassifierDetector.load(spec, model_folder, device=device)
+        case "nudenet":
+            return NudeNetDetector.load(spec)
+        case "zero-shot":
+            return ZeroShotDetector.load(spec, model_folder, device=device)
+        case "probe":
+            return ProbeDetector.load(spec, model_folder, device=device)
         case name:
             raise DetectorNotUsable(f"there is no detector {name}")
 

@@ -80,8 +80,8 @@ def test_a_model_without_a_classifier_is_refused(tmp_path):
         pytest.param({"name": "clasifier"}, id="misspelt"),
         pytest.param({"name": "plugin:"}, id="a plug-in without a name"),
         pytest.param({"threshold": 1.5}, id="threshold"),
-        pytest.param({"convention": "six-0.5"}, id="another's convention"),
-        pytest.param({"name": "nudenet", "convention": "six-0.5", "threshold": 0.3}, id="both"),
+        pytest.param({"convention": "core-0.5"}, id="another's convention"),
+        pytest.param({"name": "nudenet", "convention": "core-0.5", "threshold": 0.3}, id="both"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(fields):
