@@ -39,6 +39,7 @@
     ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
     ├── PictureNotFinite     the model computed numbers that are no picture
     ├── DetectorUnavailable  a picture that cannot be judged, and so is not shown
+    ├── ContentCredentialsFailed  a picture that cannot be signed as the settings want it
     ├── LeaseLost            another worker has this job now
     ├── JobCancelled         the work stops because its job was cancelled
     ├── Misconfigured        the process cannot start like this
@@ -217,6 +218,10 @@ class DetectorUnavailable(AppError):
     def __init__(self, message: str, finding: Finding) -> None:
         super().__init__(message)
         self.finding = finding
+
+
+class ContentCredentialsFailed(AppError):
+    pass
 
 
 class LeaseLost(AppError):

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     default_model: str = "emoji"
     """What the model name `default` means."""
 
+    # What pictures carry.
+    c2pa_certificates: Path | None = None
+    """PEM: the certificate to sign Content Credentials with, then those that vouch for it."""
+    c2pa_key: Path | None = None
+    """PEM: its private key."""
+
     # Workers.
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1` ..."""

@@ -23,10 +23,14 @@ class Doorkeeper:
         self._keyless = keyless
         self._keys_exist: bool | None = None
 
-    def look(self) -> None:
-        """Learn whether there are keys, if Redis answers: it may be away at the first request."""
+    def lets_nobody_in(self) -> bool:
+        """Whether a key is needed where none exists; False if Redis does not say.
+
+        To be asked at the start: Redis may be away at the first request.
+        """
         with contextlib.suppress(StoreUnavailable):
-            self.needs_key()
+            return self.needs_key() and not self._keys.exist()
+        return False
 
     def identify(self, headers: Headers, *, request_id: str) -> Caller:
         """Raises ApiKeyRefused, StoreUnavailable."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -22,6 +23,8 @@ from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import audit, erasures, generations, health, models, policies, presets, verify
 from service.wiring import wire
+
+log = structlog.get_logger(__name__)
 
 GRACE_S = 5
 """How long requests may go on after the process was told to stop."""
@@ -43,7 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        parts.doorkeeper.look()
+        if parts.doorkeeper.lets_nobody_in():
+            log.warning("no API keys, so nobody is served; `trce keys create` makes one")
         parts.sweeper.start()
         yield
         parts.sweeper.stop()

@@ -3,6 +3,7 @@
 from fastapi import Depends, Request
 from fastapi.params import Depends as Dependency
 
+from core.errors import StoreUnavailable
 from service.callers import InCaller
 from service.wiring import InParts
 
@@ -18,8 +19,11 @@ def metered() -> Dependency:
 
 
 def _spend(request: Request, caller: InCaller, parts: InParts) -> None:
-    """Raises RateLimited, PolicyUnreadable, StoreUnavailable."""
-    allowance = parts.rates.spend(caller.tenant, parts.policies.of(caller.tenant))
+    """Raises RateLimited, PolicyUnreadable."""
+    try:
+        allowance = parts.rates.spend(caller.tenant, parts.policies.of(caller.tenant))
+    except StoreUnavailable:
+        return  # nothing can be accepted now, so there is nothing to count
     request.state.allowance = allowance
     if allowance is not None:
         allowance.check()

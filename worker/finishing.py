@@ -17,6 +17,7 @@ from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import GenerationSpec
 from core.storage import Storage
+from worker.content_credentials import ContentCredentials
 from worker.infotext import infotext
 from worker.judging import Panel
 from worker.shelf import Variant
@@ -26,16 +27,23 @@ log = structlog.get_logger()
 
 class Finisher:
     def __init__(
-        self, registry: ModelRegistry, storage: Storage, signer: Signer, panel: Panel
+        self,
+        registry: ModelRegistry,
+        storage: Storage,
+        signer: Signer,
+        panel: Panel,
+        credentials: ContentCredentials | None = None,
     ) -> None:
         """
         Args:
             signer: holds the key for pictures.
+            credentials: where pictures carry Content Credentials, too.
         """
         self._registry = registry
         self._storage = storage
         self._signer = signer
         self._panel = panel
+        self._credentials = credentials
 
     def finish(
         self, lease: Lease, spec: GenerationSpec, index: int, picture: Image, variant: Variant
@@ -52,14 +60,15 @@ class Finisher:
         base_folder = self._registry.path(edit.base_model if edit else variant.model_id)
         try:
             finding = self._panel.finding(picture, lease.tenant, base_folder)
+            if finding is not None:
+                return _filtered(lease, seed, finding)
+            data = self._file(lease, spec, index, picture, variant)
         except RetryableError:
             raise
         except AppError as error:
             return withheld(lease, seed, error)
-        if finding is not None:
-            return _filtered(lease, seed, finding)
         key = f"generations/{lease.job_id}/{lease.token}/{index}.{spec.output_format}"
-        self._storage.put(key, self._file(lease, spec, index, picture, variant))
+        self._storage.put(key, data)
         return ImageRecord(key=key, seed=seed)
 
     def _file(
@@ -83,9 +92,12 @@ class Finisher:
             parameters=text_digest(parameters),
         )
         record = provenance.signed(self._signer).encoded()
-        return encode(
+        data = encode(
             picture, spec.output_format, spec.quality, parameters=parameters, record=record
         )
+        if self._credentials is None:
+            return data
+        return self._credentials.sign(data, spec.output_format, provenance)
 
 
 def withheld(lease: Lease, seed: int, error: AppError) -> ImageRecord:

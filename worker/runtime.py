@@ -16,6 +16,7 @@ from core.storage import Storage
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
 from worker.batcher import Batcher
+from worker.content_credentials import ContentCredentials
 from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
 from worker.judging import Panel
@@ -36,7 +37,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     """The drain loop of a role.
 
     Raises:
-        Misconfigured: keys are missing.
+        Misconfigured: keys are missing, or Content Credentials half configured.
     """
     registry = open_registry(settings)
     heartbeat = Heartbeat(owner)
@@ -88,6 +89,7 @@ def _finisher(settings: Settings, registry: ModelRegistry, device: torch.device)
         Storage(settings.images_dir),
         Signer.load_or_create(settings.picture_keys_dir),
         Panel(policies, load),
+        ContentCredentials.load(settings.c2pa_certificates, settings.c2pa_key),
     )
 
 

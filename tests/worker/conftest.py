@@ -112,6 +112,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
             "shelf": Shelf(registry, device=torch.device("cpu"), dtype=torch.float32),
             "storage": storage,
             "detectors": {},
+            "credentials": None,
             "load": lambda spec, _: values["detectors"][spec.name],
         }
         values |= parts
@@ -120,7 +121,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
         return Batcher(
             jobs,
             values["shelf"],
-            Finisher(registry, values["storage"], signer, panel),
+            Finisher(registry, values["storage"], signer, panel, values["credentials"]),
             heartbeat,
             owner="inference-0@test",
             rows=rows,
