@@ -20,6 +20,8 @@ from core.version import CODE_VERSION
 # Nothing that could execute when loaded: no pickle in any dress.
 SUFFIXES = {".json", ".safetensors", ".txt", ".md", ".model"}
 MAX_PX_OVER_NATIVE = 2
+PIPELINES = {"StableDiffusionPipeline": None, "StableDiffusionXLPipeline": "sdxl"}
+"""Pipeline class -> family, where the class alone decides."""
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
@@ -65,10 +67,10 @@ def read_family(source: Path) -> tuple[str, Drawing]:
     """
     index = _read(source, "model_index.json")
     pipeline = index.get("_class_name")
-    if pipeline != "StableDiffusionPipeline":
+    if pipeline not in PIPELINES:
         raise ModelUnsupported(
             f"{source.name} is a {pipeline or 'folder without a pipeline class'}; "
-            "this version hosts StableDiffusionPipeline models (Stable Diffusion 1.x)"
+            f"this version hosts {' and '.join(PIPELINES)} models (Stable Diffusion 1.x, 2.x, XL)"
         )
     unet, vae = _read(source, "unet/config.json"), _read(source, "vae/config.json")
     try:
@@ -77,7 +79,9 @@ def read_family(source: Path) -> tuple[str, Drawing]:
         native = unet["sample_size"] * vae_factor
     except (KeyError, TypeError) as error:
         raise ModelUnsupported(f"{source.name}: its UNet or VAE config lacks {error}") from error
-    return "sd1", Drawing(
+    # SD 2.x differs from 1.x in its text encoder, and in how attention layers are built.
+    family = PIPELINES[pipeline] or ("sd2" if unet.get("use_linear_projection") else "sd1")
+    return family, Drawing(
         native_px=native,
         multiple_px=vae_factor * unet_factor,
         max_px=native * MAX_PX_OVER_NATIVE,

@@ -11,6 +11,11 @@ CROSS_ATTENTION = "attn2"
 SELF_ATTENTION = "attn1"
 
 
+def reads_text(parameter: str) -> bool:
+    """Is it the weight of a key or value projection of cross-attention?"""
+    return parameter.endswith((f"{CROSS_ATTENTION}.to_k.weight", f"{CROSS_ATTENTION}.to_v.weight"))
+
+
 def text_projections(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
     """Every key and value projection of cross-attention, by module name.
 
@@ -39,9 +44,7 @@ def text_projections(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 # What the literature trains or edits, as groups of parameters.
 GROUPS: dict[str, Callable[[str], bool]] = {
-    "text projections": lambda name: name.endswith(
-        (f"{CROSS_ATTENTION}.to_k.weight", f"{CROSS_ATTENTION}.to_v.weight")
-    ),
+    "text projections": reads_text,
     "queries": lambda name: f"{CROSS_ATTENTION}.to_q." in name,
     "self-attention": lambda name: f".{SELF_ATTENTION}." in name,
 }

@@ -34,6 +34,15 @@ class DenoiseRequest:
     """At most 1 means unguided, which costs one UNet row instead of two."""
     width_px: int
     height_px: int
+    pooled: Tensor | None = None
+    """(p,), the prompt in one vector, mapped too; SDXL alone reads it."""
+    negative_pooled: Tensor | None = None
+
+    @property
+    def size_condition(self) -> Tensor:
+        """What SDXL is told of the size: (height, width) before and after a crop of nothing."""
+        size = [self.height_px, self.width_px]
+        return torch.tensor([*size, 0, 0, *size], dtype=torch.float32)
 
     @property
     def guided(self) -> bool:
@@ -98,6 +107,7 @@ class Denoiser:
         self._schedulers = SchedulerFactory(scheduler_config)
         self._device = torch.device(device)
         self._max_unet_rows = max(2, max_unet_rows)
+        self._reads_pooled = unet.config.addition_embed_type == "text_time"
         self._rows: dict[Hashable, _Row] = {}
         self._px_per_latent: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._multiple_px = self._px_per_latent * 2 ** (len(unet.config.block_out_channels) - 1)
@@ -121,6 +131,7 @@ class Denoiser:
         """
         assert request.key not in self._rows, request.key
         assert request.negative is not None or not request.guided, "guidance needs a negative"
+        assert (request.pooled is not None) == self._reads_pooled, "SDXL alone reads pooled text"
         if request.width_px % self._multiple_px or request.height_px % self._multiple_px:
             raise SizeNotDrawable(
                 f"{request.width_px} x {request.height_px}: sides must be multiples of "
@@ -200,25 +211,44 @@ class Denoiser:
             del waiting[: len(batch)]
 
     def _noise(self, rows: list[_Row]) -> Tensor:
-        return self._predict(rows, [row.request.prompt for row in rows])
+        requests = [row.request for row in rows]
+        return self._predict(rows, [(request.prompt, request.pooled) for request in requests])
 
     def _guided_noise(self, rows: list[_Row]) -> Tensor:
-        negatives = [row.request.negative for row in rows if row.request.negative is not None]
-        prompts = [row.request.prompt for row in rows]
+        requests = [row.request for row in rows]
+        negatives = [
+            (request.negative, request.negative_pooled)
+            for request in requests
+            if request.negative is not None
+        ]
+        prompts = [(request.prompt, request.pooled) for request in requests]
         unguided, wanted = self._predict([*rows, *rows], [*negatives, *prompts]).chunk(2)
         scales = [row.request.guidance_scale for row in rows]
         guidance = torch.tensor(scales, dtype=wanted.dtype, device=self._device)
         return unguided + guidance[:, None, None, None] * (wanted - unguided)
 
-    def _predict(self, rows: list[_Row], embeddings: Iterable[Tensor]) -> Tensor:
+    def _predict(self, rows: list[_Row], texts: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
         """The UNet's output for each row, (n, 4, h, w), with one embedding per row."""
         inputs = [row.scheduler.scale_model_input(row.latents, row.timestep) for row in rows]
         output: Tensor = self._unet(
             torch.stack(inputs),
             torch.stack([row.timestep.float() for row in rows]),
-            encoder_hidden_states=torch.stack(
-                [e.to(self._device, self._unet.dtype) for e in embeddings]
-            ),
+            encoder_hidden_states=self._stacked([embedding for embedding, _ in texts]),
+            added_cond_kwargs=self._added_conditions(rows, [pooled for _, pooled in texts]),
             return_dict=False,
         )[0]
         return output
+
+    def _added_conditions(
+        self, rows: list[_Row], pooled: Sequence[Tensor | None]
+    ) -> dict[str, Tensor] | None:
+        if not self._reads_pooled:
+            return None
+        sizes = [row.request.size_condition for row in rows]
+        return {
+            "text_embeds": self._stacked([one for one in pooled if one is not None]),
+            "time_ids": self._stacked(sizes),
+        }
+
+    def _stacked(self, tensors: Iterable[Tensor]) -> Tensor:
+        return torch.stack([tensor.to(self._device, self._unet.dtype) for tensor in tensors])

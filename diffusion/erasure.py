@@ -6,24 +6,29 @@ weights (`bake`) are the same model. A worker maps prompts, and all such models 
 weights and therefore a batch; a folder for other programs has T baked in.
 """
 
-import copy
 import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.errors import ModelUnsupported, UntrustedModel
-from diffusion.attention import text_projections
+from diffusion.attention import reads_text, text_projections
+from diffusion.prompts import EncodedPrompt
+from diffusion.weights import Entry, WeightReader, find_weights, open_weights, write_weights
 
 FILENAME = "erasure.safetensors"
 FORMAT = "trce-erasure-1"
 TEXT_MAP = "text_map"
+POOLED_MAP = "pooled_map"
+READS_POOLED = "add_embedding.linear_1.weight"
 CHANGED = "unet."
 
 
@@ -33,6 +38,8 @@ class Erasure:
     """T, (d, d) float32, for column vectors: e becomes T e. None: the identity."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     """Changed UNet parameters by name, before T is folded in."""
+    pooled_map: Tensor | None = None
+    """The same for pooled embeddings, (p, p) float32; SDXL alone has them."""
 
     def save(self, path: Path, metadata: dict[str, str] | None = None) -> None:
         """Write a safetensors file; `metadata` is for people and is not read back.
@@ -40,8 +47,9 @@ class Erasure:
         It is stored under one key: safetensors writes several in an order that changes.
         """
         stored = {f"{CHANGED}{name}": tensor for name, tensor in self.tensors.items()}
-        if self.text_map is not None:
-            stored[TEXT_MAP] = self.text_map.float()
+        for name, one in ((TEXT_MAP, self.text_map), (POOLED_MAP, self.pooled_map)):
+            if one is not None:
+                stored[name] = one.float()
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()}
         save_file(contiguous, str(path), metadata={FORMAT: json.dumps(metadata or {})})
 
@@ -60,7 +68,8 @@ class Erasure:
         Raises:
             UntrustedModel: not such a file, or its contents cannot be right.
         """
-        text_map, tensors = None, {}
+        maps: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         if FORMAT not in _metadata(data):
             raise UntrustedModel(f"{FILENAME} is not in the format {FORMAT}")
         try:
@@ -70,67 +79,115 @@ class Erasure:
         for key, tensor in stored.items():
             if not bool(tensor.isfinite().all()):
                 raise UntrustedModel(f"{FILENAME}: {key} holds numbers that are not finite")
-            if key == TEXT_MAP:
-                text_map = tensor
+            if key in {TEXT_MAP, POOLED_MAP}:
+                maps[key] = tensor
             elif key.startswith(CHANGED):
                 tensors[key.removeprefix(CHANGED)] = tensor
             else:
                 raise UntrustedModel(f"{FILENAME}: {key} is nothing this code knows")
-        if text_map is not None and (text_map.ndim != 2 or len(set(text_map.shape)) > 1):  # noqa: PLR2004
-            raise UntrustedModel(f"{FILENAME}: the text map is not square")
-        return cls(text_map=text_map, tensors=tensors)
+        for key, one in maps.items():
+            if one.ndim != 2 or len(set(one.shape)) > 1:  # noqa: PLR2004
+                raise UntrustedModel(f"{FILENAME}: the {key.replace('_', ' ')} is not square")
+        return cls(maps.get(TEXT_MAP), tensors, maps.get(POOLED_MAP))
 
     def map_prompts(self, embeddings: Tensor) -> Tensor:
         """e -> T e for every token: (..., d) -> (..., d), in the dtype it came in."""
-        if self.text_map is None:
-            return embeddings
-        text_map = self.text_map.to(embeddings.device)
-        return (embeddings.float() @ text_map.T).to(embeddings.dtype)
+        return _mapped(embeddings, self.text_map)
+
+    def map_prompt(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        """A prompt as the erased model reads it, pooled embedding included."""
+        pooled = None if prompt.pooled is None else _mapped(prompt.pooled, self.pooled_map)
+        return replace(prompt, embedding=self.map_prompts(prompt.embedding), pooled=pooled)
+
+    def erased(self, name: str, weight: Tensor) -> Tensor:
+        """The erased model's value of the base's UNet parameter `name`, in its dtype.
+
+        The products are computed in float64.
+        """
+        weight = self.tensors.get(name, weight)
+        if self.text_map is not None and reads_text(name):
+            return (weight.double() @ self.text_map.double().to(weight.device)).to(weight.dtype)
+        if self.pooled_map is not None and name == READS_POOLED:
+            pooled = self.pooled_map.double().to(weight.device)
+            # Its input is the pooled text, followed by what encodes the size.
+            text, size = weight.split([len(pooled), weight.shape[1] - len(pooled)], dim=1)
+            return torch.cat([(text.double() @ pooled).to(weight.dtype), size], dim=1)
+        return weight
 
     def bake(self, unet: UNet2DConditionModel) -> None:
         """Turn the base `unet` into the erased one, in place: changed tensors, then W <- W T.
 
-        The product is computed in float64 and keeps each weight's dtype and device.
-
         Raises:
             ModelUnsupported: the erasure was made for another UNet.
         """
-        write_tensors(unet, self.tensors)
-        if self.text_map is None:
-            return
-        projections = text_projections(unet)
-        width = next(iter(projections.values())).in_features
-        if self.text_map.shape[0] != width:
+        text_projections(unet)
+        self.check_fits({name: tuple(one.shape) for name, one in unet.named_parameters()})
+        with torch.no_grad():
+            for name, parameter in unet.named_parameters():
+                if name in self.tensors or reads_text(name) or name == READS_POOLED:
+                    parameter.copy_(self.erased(name, parameter.detach()))
+
+    def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises ModelUnsupported: the erasure was made for another UNet than one of `shapes`."""
+        for name, tensor in self.tensors.items():
+            if shapes.get(name) != tuple(tensor.shape):
+                raise ModelUnsupported(
+                    f"this UNet has no parameter {name} of shape {tuple(tensor.shape)}"
+                )
+        width = next((shape[1] for name, shape in shapes.items() if reads_text(name)), None)
+        if self.text_map is not None and width != len(self.text_map):
             raise ModelUnsupported(
-                f"the text map is for embeddings of width {self.text_map.shape[0]}, "
-                f"this UNet reads {width}"
+                f"the text map is for embeddings of width {len(self.text_map)}, "
+                f"this UNet reads {width or 'no text'}"
             )
-        for projection in projections.values():
-            weight = projection.weight
-            with torch.no_grad():
-                weight.copy_(weight.double() @ self.text_map.double().to(weight.device))
+        pooled = shapes.get(READS_POOLED, (0, 0))[1]
+        if self.pooled_map is not None and pooled < len(self.pooled_map):
+            raise ModelUnsupported("the erasure maps pooled text, which this UNet does not read")
 
 
-def save_unet(
-    unet: UNet2DConditionModel,
-    erasure: Erasure,
-    folder: Path,
-    *,
-    dtype: torch.dtype = torch.float16,
+def write_unet(
+    base: Path, erasure: Erasure, folder: Path, *, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write `unet` with `erasure` baked in as a diffusers folder; `unet` itself stays as it is.
+    """Write the UNet in the folder `base` with `erasure` baked in as a diffusers folder.
+
+    Nothing but one tensor at a time is in memory.
 
     Raises:
-        ModelUnsupported: a weight of the erased UNet does not fit into `dtype`.
+        ModelUnsupported: it was made for another UNet, or a weight does not fit into `dtype`.
+        UntrustedModel: the base's weights cannot be read.
     """
-    erased = copy.deepcopy(unet).cpu()
-    erasure.bake(erased)
-    # diffusers' own `to` warns of parts to be kept in float32, of which this UNet has none.
-    nn.Module.to(erased, dtype)
-    for name, parameter in erased.named_parameters():
-        if not bool(parameter.isfinite().all()):
+    folder.mkdir()
+    shutil.copyfile(base / "config.json", folder / "config.json")
+    with open_weights(*find_weights(base).paths) as weights:
+        entries = erased_entries(weights, erasure, dtype)
+        write_weights(folder / "diffusion_pytorch_model.safetensors", entries, {"format": "pt"})
+
+
+def erased_entries(
+    weights: WeightReader, erasure: Erasure, dtype: torch.dtype
+) -> dict[str, Entry]:
+    """Every parameter of the erased UNet, to be written in `dtype`.
+
+    Raises:
+        ModelUnsupported
+    """
+    shapes = {name: weights.shape(name) for name in weights.names}
+    erasure.check_fits(shapes)
+
+    def made(name: str) -> Tensor:
+        weight = weights.tensor(name)
+        erased = erasure.erased(name, weight.float()).to(dtype)
+        if not bool(erased.isfinite().all()):
             raise ModelUnsupported(f"{name} of the erased UNet is too large for {dtype}")
-    erased.save_pretrained(str(folder), safe_serialization=True)
+        return erased
+
+    return {name: Entry(dtype, shapes[name], partial(made, name)) for name in weights.names}
+
+
+def _mapped(embeddings: Tensor, by: Tensor | None) -> Tensor:
+    if by is None:
+        return embeddings
+    return (embeddings.float() @ by.to(embeddings.device).T).to(embeddings.dtype)
 
 
 def write_tensors(unet: UNet2DConditionModel, tensors: Mapping[str, Tensor]) -> None:

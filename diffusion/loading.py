@@ -8,24 +8,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from core.errors import ModelUnsupported, UntrustedModel
+from core.errors import ModelUnsupported
 from core.importing import read_family
 from core.manifests import Manifest
-
-# The classes of Stable Diffusion 1.x, and the file that holds the weights of each part.
-PARTS = {
-    "tokenizer": {"CLIPTokenizer", "CLIPTokenizerFast"},
-    "text_encoder": {"CLIPTextModel"},
-    "unet": {"UNet2DConditionModel"},
-    "vae": {"AutoencoderKL"},
-}
-WEIGHTS = {
-    "text_encoder": "model.safetensors",
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-}
+from diffusion.families import ADDED_CONDITION, PARTS, SIZE_NUMBERS, text_parts
+from diffusion.prompts import PromptEncoder, SecondEncoder
+from diffusion.weights import find_weights
 
 
 @dataclass(frozen=True)
@@ -39,6 +29,15 @@ class Components:
     vae: AutoencoderKL
     scheduler_config: dict[str, Any]
     """The model's own `scheduler_config.json`; `_class_name` says which scheduler it is for."""
+    second: SecondEncoder | None = None
+    """Of SDXL."""
+    zero_empty: bool = False
+    """The model knows the empty prompt as zeros."""
+
+    def prompt_encoder(self) -> PromptEncoder:
+        return PromptEncoder(
+            self.tokenizer, self.text_encoder, second=self.second, zero_empty=self.zero_empty
+        )
 
 
 def load_base(
@@ -56,37 +55,91 @@ def load_base(
         UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
         ModelUnsupported: another kind of model, a part is missing, or parts do not fit.
     """
+    family = check_base(folder, manifest)
+    tokenizer, text_encoder, second = _load_text(folder, family, device=device, dtype=dtype)
+    unet = _part(UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
+    # The VAE of SDXL computes numbers that half precision does not hold, and says so.
+    upcast = AutoencoderKL.load_config(str(folder / "vae")).get("force_upcast", False)
+    vae_dtype = torch.float32 if upcast and dtype is torch.float16 else dtype
+    vae = _part(AutoencoderKL, folder / "vae", torch_dtype=vae_dtype)
+    return Components(
+        family=family,
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        unet=_frozen(unet, device),
+        vae=_frozen(vae, device),
+        scheduler_config=_read(folder / "scheduler" / "scheduler_config.json"),
+        second=second,
+        zero_empty=_zero_empty(folder, family),
+    )
+
+
+def load_prompt_encoder(
+    folder: Path,
+    manifest: Manifest | None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> PromptEncoder:
+    """The text side of a base model alone, checked as `load_base` checks all of it.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    family = check_base(folder, manifest)
+    tokenizer, text_encoder, second = _load_text(folder, family, device=device, dtype=dtype)
+    return PromptEncoder(
+        tokenizer, text_encoder, second=second, zero_empty=_zero_empty(folder, family)
+    )
+
+
+def check_base(folder: Path, manifest: Manifest | None) -> str:
+    """The family of a base model whose files, classes and shapes fit; no weight is read.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
     if manifest is not None:
         if manifest.kind != "base":
             raise ModelUnsupported(f"model {manifest.id} is erased; load its base, then apply it")
         manifest.check_files(folder)
     family, _ = read_family(folder)
-    _check_parts(folder)
-
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-    text_encoder = CLIPTextModel.from_pretrained(
-        str(folder / "text_encoder"), dtype=dtype, use_safetensors=True, local_files_only=True
-    )
-    unet, vae = (
-        part.from_pretrained(
-            str(folder / name), torch_dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-        for name, part in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL))
-    )
-    _check_fit(folder.name, text_encoder, unet, vae)
-    return Components(
-        family=family,
-        tokenizer=tokenizer,
-        text_encoder=_frozen(text_encoder, device),
-        unet=_frozen(unet, device),
-        vae=_frozen(vae, device),
-        scheduler_config=_read(folder / "scheduler" / "scheduler_config.json"),
-    )
+    _check_parts(folder, family)
+    _check_fit(folder, family)
+    return family
 
 
-def _check_parts(folder: Path) -> None:
+def _load_text(
+    folder: Path, family: str, *, device: torch.device | str, dtype: torch.dtype
+) -> tuple[CLIPTokenizer, Any, SecondEncoder | None]:
+    first = _frozen(_part(CLIPTextModel, folder / "text_encoder", dtype=dtype), device)
+    second = None
+    if "text_encoder_2" in PARTS[family]:
+        encoder = _part(CLIPTextModelWithProjection, folder / "text_encoder_2", dtype=dtype)
+        second = SecondEncoder(_tokenizer(folder / "tokenizer_2"), _frozen(encoder, device))
+    return _tokenizer(folder / "tokenizer"), first, second
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+
+def _part(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
+    variant = find_weights(folder).variant
+    return kind.from_pretrained(
+        str(folder), use_safetensors=True, local_files_only=True, variant=variant, **dtype
+    )
+
+
+def _zero_empty(folder: Path, family: str) -> bool:
+    """diffusers does so for SDXL unless the model says otherwise."""
     index = _read(folder / "model_index.json")
-    for part, classes in PARTS.items():
+    return family == "sdxl" and bool(index.get("force_zeros_for_empty_prompt", True))
+
+
+def _check_parts(folder: Path, family: str) -> None:
+    index = _read(folder / "model_index.json")
+    for part, classes in PARTS[family].items():
         _, found = index.get(part) or (None, None)
         if found not in classes:
             wanted = " or ".join(sorted(classes))
@@ -95,35 +148,54 @@ def _check_parts(folder: Path) -> None:
             )
         if not (folder / part).is_dir():
             raise ModelUnsupported(f"{folder.name}: the folder {part}/ is missing")
-    for part, weights in WEIGHTS.items():
-        if not (folder / part / weights).is_file():
-            raise UntrustedModel(
-                f"{folder.name}: {part}/{weights} is missing; weights are loaded from safetensors "
-                "files only, since other formats can run code"
-            )
+        if not part.startswith("tokenizer"):
+            find_weights(folder / part)
 
 
-def _check_fit(name: str, text_encoder: Any, unet: Any, vae: Any) -> None:
-    width = text_encoder.config.hidden_size
-    if unet.config.cross_attention_dim != width:
+def _check_fit(folder: Path, family: str) -> None:
+    unet, vae = (_read(folder / part / "config.json") for part in ("unet", "vae"))
+    texts = [_read(folder / part / "config.json") for part in text_parts(family)]
+    width = sum(text.get("hidden_size", 512) for text in texts)
+    if unet.get("cross_attention_dim") != width:
         raise ModelUnsupported(
-            f"{name}: its UNet reads text of width {unet.config.cross_attention_dim}, "
-            f"its text encoder writes {width}"
+            f"{folder.name}: its UNet reads text of width {unet.get('cross_attention_dim')}, "
+            f"its text encoder{'s write' if len(texts) > 1 else ' writes'} {width}"
         )
-    channels = (unet.config.in_channels, unet.config.out_channels, vae.config.latent_channels)
+    channels = tuple(
+        config.get(name, 4)
+        for config, name in (
+            (unet, "in_channels"),
+            (unet, "out_channels"),
+            (vae, "latent_channels"),
+        )
+    )
     if len(set(channels)) > 1:
         raise ModelUnsupported(
-            f"{name}: UNet in, UNet out and VAE have {channels} channels; a text-to-image model "
-            "has as many of each (inpainting and depth models are not hosted)"
+            f"{folder.name}: UNet in, UNet out and VAE have {channels} channels; a text-to-image "
+            "model has as many of each (inpainting and depth models are not hosted)"
         )
-    for option in (
-        "encoder_hid_dim",
-        "addition_embed_type",
-        "class_embed_type",
-        "time_cond_proj_dim",
-    ):
-        if unet.config.get(option) is not None:
-            raise ModelUnsupported(f"{name}: its UNet takes a condition ({option}) besides text")
+    if vae.get("latents_mean") or vae.get("latents_std"):
+        raise ModelUnsupported(f"{folder.name}: its VAE shifts latents, which is not supported")
+    for option in ("encoder_hid_dim", "class_embed_type", "time_cond_proj_dim"):
+        if unet.get(option) is not None:
+            raise ModelUnsupported(
+                f"{folder.name}: its UNet takes a condition ({option}) besides text"
+            )
+    added = unet.get("addition_embed_type")
+    if added != ADDED_CONDITION[family]:
+        raise ModelUnsupported(
+            f"{folder.name}: its UNet takes a condition (addition_embed_type {added}) that "
+            f"{family} models do not have"
+        )
+    if family == "sdxl":
+        wanted = texts[1].get("projection_dim", 512)
+        wanted += SIZE_NUMBERS * unet.get("addition_time_embed_dim", 0)
+        reads = unet.get("projection_class_embeddings_input_dim")
+        if reads != wanted:
+            raise ModelUnsupported(
+                f"{folder.name}: its UNet reads {reads} numbers of pooled text and size, its "
+                f"second text encoder and six of size make {wanted} (refiners are not hosted)"
+            )
 
 
 def _frozen(module: Any, device: torch.device | str) -> Any:

@@ -5,10 +5,11 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 CACHED_PROMPTS = 1024
 
@@ -21,6 +22,8 @@ class EncodedPrompt:
     """Position of the first end-of-text token; the padding after it repeats that token."""
     truncated: bool
     """Words were cut off: the prompt has more tokens than fit between start and end."""
+    pooled: Tensor | None = None
+    """(p,), the whole prompt in one vector; SDXL alone has it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,16 @@ class EncodedPrompts:
     """(n, 77, d)."""
     eot: Tensor
     """(n,) int64, the first end-of-text position of each."""
+    pooled: Tensor | None = None
+    """(n, p); SDXL alone has it."""
+
+
+@dataclass(frozen=True)
+class SecondEncoder:
+    """What SDXL reads prompts with, beside the encoder that it shares with SD 1.x."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModelWithProjection
 
 
 class PromptEncoder:
@@ -42,9 +55,17 @@ class PromptEncoder:
         tokenizer: CLIPTokenizer,
         text_encoder: CLIPTextModel,
         *,
+        second: SecondEncoder | None = None,
+        zero_empty: bool = False,
         cached_prompts: int = CACHED_PROMPTS,
     ) -> None:
+        """
+        Args:
+            zero_empty: the empty prompt is zeros, as most SDXL models were trained.
+        """
         self._tokenizer = tokenizer
+        self._second = second
+        self._zero_empty = zero_empty
         self._text_encoder = text_encoder
         self._cached_prompts = cached_prompts
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
@@ -52,7 +73,12 @@ class PromptEncoder:
     @property
     def width(self) -> int:
         """d, the size of one token's embedding."""
-        return int(self._text_encoder.config.hidden_size)
+        return sum(int(encoder.config.hidden_size) for encoder in self._encoders)
+
+    @property
+    def pooled_width(self) -> int | None:
+        """p, the size of a pooled embedding; None for models without."""
+        return int(self._second.text_encoder.config.projection_dim) if self._second else None
 
     @property
     def length(self) -> int:
@@ -61,13 +87,14 @@ class PromptEncoder:
 
     def digest(self) -> str:
         """SHA-256 of everything that decides what a prompt becomes."""
-        digest = hashlib.sha256(
-            json.dumps(self._text_encoder.config.to_dict(), default=str).encode()
-        )
-        digest.update(json.dumps(self._tokenizer.get_vocab(), sort_keys=True).encode())
-        for name, tensor in sorted(self._text_encoder.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest = hashlib.sha256()
+        for tokenizer in self._tokenizers:
+            digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
+        for encoder in self._encoders:
+            digest.update(json.dumps(encoder.config.to_dict(), default=str).encode())
+            for name, tensor in sorted(encoder.state_dict().items()):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def encode(self, prompt: str) -> EncodedPrompt:
@@ -76,10 +103,12 @@ class PromptEncoder:
             self._cache.move_to_end(prompt)
             return known
         encoded = self.encode_all([prompt])
+        blank = self._zero_empty and not prompt
         result = EncodedPrompt(
-            embedding=encoded.embeddings[0],
+            embedding=encoded.embeddings[0] * (0 if blank else 1),
             eot=int(encoded.eot[0]),
             truncated=self.is_truncated(prompt),
+            pooled=None if encoded.pooled is None else encoded.pooled[0] * (0 if blank else 1),
         )
         self._cache[prompt] = result
         if len(self._cache) > self._cached_prompts:
@@ -89,9 +118,17 @@ class PromptEncoder:
     def encode_all(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Many prompts in one forward pass; nothing is remembered."""
         ids = self.token_ids(prompts)
+        device = self._text_encoder.device
         with torch.no_grad():
-            states = self._text_encoder(ids.to(self._text_encoder.device)).last_hidden_state
-        return EncodedPrompts(embeddings=states, eot=self.first_eot(ids))
+            if self._second is None:
+                states = self._text_encoder(ids.to(device)).last_hidden_state
+                return EncodedPrompts(embeddings=states, eot=self.first_eot(ids))
+            # SDXL reads the last layer but one of both, without the final normalisation.
+            first = self._text_encoder(ids.to(device), output_hidden_states=True)
+            ids_2 = _padded(self._second.tokenizer, prompts, self.length)
+            second = self._second.text_encoder(ids_2.to(device), output_hidden_states=True)
+        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return EncodedPrompts(states, self.first_eot(ids), second.text_embeds)
 
     def batches(self, prompts: Sequence[str], *, size: int) -> Iterator[EncodedPrompts]:
         for start in range(0, len(prompts), size):
@@ -99,15 +136,7 @@ class PromptEncoder:
 
     def token_ids(self, prompts: Sequence[str]) -> Tensor:
         """(n, 77) int64: start, the prompt cut to 75 tokens, end, padding."""
-        encoded = self._tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        ids: Tensor = encoded.input_ids
-        return ids
+        return _padded(self._tokenizer, prompts, self.length)
 
     def first_eot(self, ids: Tensor) -> Tensor:
         """(n, length) token ids -> (n,) positions of the first end-of-text token in each row.
@@ -121,3 +150,23 @@ class PromptEncoder:
     def is_truncated(self, prompt: str) -> bool:
         ids = self._tokenizer(prompt, truncation=False, verbose=False).input_ids
         return len(ids) > self.length
+
+    @property
+    def _encoders(self) -> list[Any]:
+        return [self._text_encoder, *([self._second.text_encoder] if self._second else [])]
+
+    @property
+    def _tokenizers(self) -> list[CLIPTokenizer]:
+        return [self._tokenizer, *([self._second.tokenizer] if self._second else [])]
+
+
+def _padded(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int) -> Tensor:
+    encoded = tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    ids: Tensor = encoded.input_ids
+    return ids

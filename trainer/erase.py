@@ -29,8 +29,8 @@ from core.registry import describe
 from core.specs import Concept, ErasureSpec, TextualOptions
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
-from diffusion.erasure import Erasure, save_unet
-from diffusion.loading import load_base
+from diffusion.erasure import Erasure, write_unet
+from diffusion.loading import load_prompt_encoder
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer import model_card
@@ -61,15 +61,19 @@ class Solution:
 
     edit: TextualEdit | None
     """None when no concept is left to erase."""
+    pooled_edit: TextualEdit | None
+    """Of pooled embeddings; SDXL alone has them."""
     strength: float
     statistics: Mapping[str, Statistics]
     kept: Kept
 
     @property
     def erasure(self) -> Erasure:
-        if self.edit is None:
-            return Erasure()
-        return Erasure(text_map=self.edit.at_strength(self.strength).float().cpu())
+        maps = [
+            None if edit is None else edit.at_strength(self.strength).float()
+            for edit in (self.edit, self.pooled_edit)
+        ]
+        return Erasure(text_map=maps[0], pooled_map=maps[1])
 
     @property
     def relative_change(self) -> float:
@@ -114,15 +118,15 @@ def erase(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
     earlier = _earlier(spec, merge, merged, described) if merged else None
-    components = load_base(base, manifest, device=device)
+    encoder = load_prompt_encoder(base, manifest, device=device)
     advance(1)
 
-    encoder = PromptEncoder(components.tokenizer, components.text_encoder)
     known = ModelConcepts.of(base)
     solution = solve(
         encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
     )
 
+    del encoder
     advance = counter(report, "writing", 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -131,7 +135,7 @@ def erase(
         solution.erasure.save(folder / ERASURE, source)
         save_statistics(folder / STATISTICS, solution.statistics, solution.kept)
         if concepts:
-            save_unet(components.unet, solution.erasure, folder / "unet")
+            write_unet(base / "unet", solution.erasure, folder / "unet")
         else:
             # Nothing is left to erase, so the base's own files are the result, bit for bit.
             shutil.copytree(base / "unet", folder / "unet")
@@ -230,16 +234,28 @@ def solve_again(
     Raises:
         SingularEdit
     """
-    if not statistics:
-        return Solution(None, options.strength, statistics, kept)
-    edit = text_map(
-        # In one order, so that the order of merging makes no bit of a difference.
-        Statistics.total(statistics[name] for name in sorted(statistics)),
-        kept.moment(words_of(concepts)),
-        preserve=options.preserve,
-        ridge=options.ridge,
+    words = words_of(concepts)
+    # In one order, so that the order of merging makes no bit of a difference.
+    total = (
+        Statistics.total(statistics[name] for name in sorted(statistics)) if statistics else None
     )
-    return Solution(edit, options.strength, statistics, kept)
+    pooled = total.pooled if total else None
+    return Solution(
+        edit=_solved(total, kept, words, options),
+        pooled_edit=_solved(pooled, kept.pooled, words, options),
+        strength=options.strength,
+        statistics=statistics,
+        kept=kept,
+    )
+
+
+def _solved(
+    total: Statistics | None, kept: Kept | None, words: Sequence[str], options: TextualOptions
+) -> TextualEdit | None:
+    if total is None or kept is None:
+        return None
+    K = kept.moment(words)  # noqa: N806  (the paper's letter)
+    return text_map(total, K, preserve=options.preserve, ridge=options.ridge)
 
 
 def words_of(concepts: Sequence[Concept]) -> list[str]:

@@ -9,7 +9,7 @@ kept, so that an erased model can be merged with others, or a concept taken out 
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from core.files import write_atomically
 from core.phrases import mentions
 from core.specs import Neighbour
 from diffusion.model_concepts import ModelConcepts
-from diffusion.prompts import PromptEncoder
+from diffusion.prompts import EncodedPrompts, PromptEncoder
 from trainer.captions import captions_of, general_captions
 
 GENERAL_CAPTIONS = 1000
@@ -32,6 +32,7 @@ OTHER_PHRASES = 1000
 NEIGHBOURS_EACH = 15
 BATCH = 32
 NEIGHBOUR = "neighbour: "
+TEXT, POOLED = "text", "pooled"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Kept:
     encoder: str
     """Digest of the text encoder."""
     groups: tuple[KeptGroup, ...]
+    pooled: "Kept | None" = None
+    """The same of pooled embeddings; SDXL alone has them."""
 
     def moment(self, erased: Sequence[str]) -> Tensor:
         """K, (d, d) float64, for an erasure of these words: the weighted mean over groups."""
@@ -109,7 +112,8 @@ class Kept:
             if same is None and not group.is_neighbour:
                 raise ConceptInvalid(f"only one of the models to merge preserves {group.name}")
             mine[group.name] = group if same is None else _united(same, group)
-        return Kept(self.encoder, tuple(mine.values()))
+        pooled = self.pooled | other.pooled if self.pooled and other.pooled else None
+        return Kept(self.encoder, tuple(mine.values()), pooled)
 
 
 def caption_groups(
@@ -189,48 +193,66 @@ def read_groups(
         raise ConceptInvalid(
             "the text encoder of the base is not the one that the models to merge were made with"
         )
-    before = {group.digest: group for group in known.groups} if known else {}
-    kept = []
+    before = _by_digest(known)
+    spaces: dict[str, list[KeptGroup]] = {}
     for group in groups:
         document = json.dumps([encoder_digest, *group.captions]).encode()
         digest = hashlib.sha256(document).hexdigest()
         if digest in before:
-            total, withheld = before[digest].total, before[digest].withheld
+            totals = {space: kept.total for space, kept in before[digest].items()}
+            withheld = {space: kept.withheld for space, kept in before[digest].items()}
             advance(len(group.captions))
         else:
-            total = _total(encoder, group.captions, digest, cache=cache, advance=advance)
+            totals = _totals(encoder, group.captions, digest, cache=cache, advance=advance)
             withheld = {}
-        kept.append(
-            KeptGroup(
-                name=group.name,
-                weight=group.weight,
-                digest=digest,
-                count=len(group.captions),
-                total=total,
-                withheld=_withheld(encoder, group, erased, withheld),
+        fresh = _withheld(encoder, group, erased, withheld.get(TEXT, {}))
+        for space, total in totals.items():
+            spaces.setdefault(space, []).append(
+                KeptGroup(
+                    name=group.name,
+                    weight=group.weight,
+                    digest=digest,
+                    count=len(group.captions),
+                    total=total,
+                    withheld={**withheld.get(space, {}), **fresh.get(space, {})},
+                )
             )
-        )
-    return Kept(encoder_digest, tuple(kept))
+    pooled = Kept(encoder_digest, tuple(spaces[POOLED])) if POOLED in spaces else None
+    return Kept(encoder_digest, tuple(spaces[TEXT]), pooled)
+
+
+def _by_digest(kept: Kept | None) -> dict[str, dict[str, KeptGroup]]:
+    if kept is None:
+        return {}
+    found = {group.digest: {TEXT: group} for group in kept.groups}
+    for group in kept.pooled.groups if kept.pooled else ():
+        found[group.digest][POOLED] = group
+    return found
 
 
 def _withheld(
-    encoder: PromptEncoder,
-    group: CaptionGroup,
-    erased: Sequence[str],
-    known: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
+    encoder: PromptEncoder, group: CaptionGroup, erased: Sequence[str], known: Collection[str]
+) -> dict[str, dict[str, Tensor]]:
+    """By space, the embeddings of the captions that speak of the erased and are not `known`."""
     if group.name.startswith(NEIGHBOUR):
         return {}
-    fresh = [
+    captions = [
         caption
         for caption in group.captions
         if caption not in known and mentions(caption, erased) is not None
     ]
-    withheld = dict(known)
-    for start in range(0, len(fresh), BATCH):
-        batch = fresh[start : start + BATCH]
-        withheld |= zip(batch, encoder.encode_all(batch).embeddings.cpu(), strict=True)
+    withheld: dict[str, dict[str, Tensor]] = {}
+    for start in range(0, len(captions), BATCH):
+        batch = captions[start : start + BATCH]
+        for space, embeddings in _spaces(encoder.encode_all(batch)).items():
+            withheld.setdefault(space, {}).update(zip(batch, embeddings.cpu(), strict=True))
     return withheld
+
+
+def _spaces(encoded: EncodedPrompts) -> dict[str, Tensor]:
+    """(n, tokens, d) and, where there are pooled embeddings, (n, 1, p)."""
+    pooled = {} if encoded.pooled is None else {POOLED: encoded.pooled[:, None]}
+    return {TEXT: encoded.embeddings, **pooled}
 
 
 def _united(one: KeptGroup, other: KeptGroup) -> KeptGroup:
@@ -253,30 +275,31 @@ def _token_moment(embeddings: Tensor) -> Tensor:
     return tokens.T @ tokens / embeddings.shape[1]
 
 
-def _total(
+def _totals(
     encoder: PromptEncoder,
     captions: Sequence[str],
     digest: str,
     *,
     cache: Path | None,
     advance: Callable[[int], None],
-) -> Tensor:
+) -> dict[str, Tensor]:
     path = cache / f"{digest}.safetensors" if cache else None
     if path is not None and (known := _read(path)) is not None:
         advance(len(captions))
         return known
-    total = torch.zeros(encoder.width, encoder.width, dtype=torch.float64)
+    totals: dict[str, Tensor] = {}
     for batch in encoder.batches(captions, size=BATCH):
-        total += _token_moment(batch.embeddings)
+        for space, embeddings in _spaces(batch).items():
+            totals[space] = totals.get(space, 0) + _token_moment(embeddings)
         advance(len(batch.embeddings))
     if path is not None:
-        write_atomically(path, save({"total": total}))
-    return total
+        write_atomically(path, save(totals))
+    return totals
 
 
-def _read(path: Path) -> Tensor | None:
-    """A cached sum; a file that cannot be read is no reason to fail, it is made again."""
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """Cached sums; a file that cannot be read is no reason to fail, it is made again."""
     try:
-        return load_file(str(path))["total"]
-    except (OSError, SafetensorError, KeyError):
+        return load_file(str(path))
+    except (OSError, SafetensorError):
         return None

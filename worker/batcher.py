@@ -194,8 +194,10 @@ class Batcher:
         requests = [
             DenoiseRequest(
                 key=key,
-                prompt=prompt,
-                negative=negative,
+                prompt=prompt.embedding,
+                negative=negative.embedding if negative else None,
+                pooled=prompt.pooled,
+                negative_pooled=negative.pooled if negative else None,
                 seed=spec.seed + key.number,
                 num_inference_steps=spec.num_inference_steps,
                 guidance_scale=spec.guidance_scale,

@@ -19,7 +19,7 @@ from core.registry import ModelRegistry
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import FILENAME, Erasure, write_tensors
 from diffusion.loading import Components, load_base
-from diffusion.prompts import PromptEncoder
+from diffusion.prompts import EncodedPrompt, PromptEncoder
 
 log = structlog.get_logger()
 
@@ -53,10 +53,10 @@ class Variant:
     def digest(self) -> str:
         return self.manifest.content_digest
 
-    def embed(self, prompt: str) -> torch.Tensor:
-        """(tokens, d): the prompt's embedding as this model sees it."""
-        embedding = self.encoder.encode(prompt).embedding
-        return embedding if self.erasure is None else self.erasure.map_prompts(embedding)
+    def embed(self, prompt: str) -> EncodedPrompt:
+        """The prompt as this model sees it."""
+        encoded = self.encoder.encode(prompt)
+        return encoded if self.erasure is None else self.erasure.map_prompt(encoded)
 
 
 class Shelf:
@@ -131,7 +131,7 @@ class Shelf:
             )
             self._bases[digest] = Base(
                 components,
-                PromptEncoder(components.tokenizer, components.text_encoder),
+                components.prompt_encoder(),
                 Denoiser(
                     components.unet,
                     components.vae,

@@ -3,12 +3,12 @@ import copy
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_model import WIDTH
 
 from core.errors import ModelUnsupported, UntrustedModel
 from diffusion.attention import text_projections
-from diffusion.erasure import Erasure, save_unet, write_tensors
+from diffusion.erasure import Erasure, write_tensors, write_unet
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
@@ -115,21 +115,31 @@ def test_other_safetensors_files_are_refused(tiny_folder):
         Erasure.load(tiny_folder / "unet/diffusion_pytorch_model.safetensors")
 
 
-def test_the_saved_unet_is_an_ordinary_diffusers_folder(tmp_path, unet, encoder, erasure):
+def test_the_written_unet_is_an_ordinary_diffusers_folder(
+    tmp_path, tiny_folder, unet, encoder, erasure
+):
     embeddings = encoder.encode_all(["an axe"]).embeddings
-    before = copy.deepcopy(unet.state_dict())
-    save_unet(unet, erasure, tmp_path / "unet")
+    write_unet(tiny_folder / "unet", erasure, tmp_path / "unet")
 
     loaded = UNet2DConditionModel.from_pretrained(str(tmp_path / "unet"))
-    assert all(torch.equal(before[name], tensor) for name, tensor in unet.state_dict().items())
     erasure.bake(unet)
     torch.testing.assert_close(draw(loaded, embeddings), draw(unet, embeddings), atol=5e-3, rtol=0)
     assert sorted(p.suffix for p in (tmp_path / "unet").iterdir()) == [".json", ".safetensors"]
 
 
-def test_a_unet_that_half_precision_cannot_hold_is_refused(tmp_path, unet):
+def test_what_a_file_holds_is_what_baking_gives_bit_for_bit(tmp_path, tiny_folder, unet, erasure):
+    write_unet(tiny_folder / "unet", erasure, tmp_path / "unet", dtype=torch.float32)
+    erasure.bake(unet)
+    written = load_file(tmp_path / "unet/diffusion_pytorch_model.safetensors")
+    assert {*written} == {name for name, _ in unet.named_parameters()}
+    for name, parameter in unet.named_parameters():
+        assert torch.equal(written[name], parameter)
+
+
+def test_a_unet_that_half_precision_cannot_hold_is_refused(tmp_path, tiny_folder):
+    large = Erasure(text_map=torch.eye(WIDTH) * 1e7)
     with pytest.raises(ModelUnsupported, match="too large"):
-        save_unet(unet, Erasure(text_map=torch.eye(WIDTH) * 1e7), tmp_path / "unet")
+        write_unet(tiny_folder / "unet", large, tmp_path / "unet")
 
 
 @pytest.mark.parametrize(

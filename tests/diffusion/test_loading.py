@@ -71,8 +71,8 @@ def test_weights_that_are_not_safetensors_are_refused(folder, part):
 
 
 def test_another_pipeline_is_refused_by_name(folder):
-    change_json(folder / "model_index.json", _class_name="StableDiffusionXLPipeline")
-    with pytest.raises(ModelUnsupported, match="StableDiffusionXLPipeline"):
+    change_json(folder / "model_index.json", _class_name="FluxPipeline")
+    with pytest.raises(ModelUnsupported, match="FluxPipeline"):
         load_base(folder, None)
 
 

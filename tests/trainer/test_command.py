@@ -75,7 +75,7 @@ def test_sigterm_while_writing_takes_back_what_was_written(command, tmp_path, mo
         written.extend(path.name for path in next((tmp_path / "out").iterdir()).iterdir())
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("trainer.erase.save_unet", interrupted)
+    monkeypatch.setattr("trainer.erase.write_unet", interrupted)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended:

@@ -197,7 +197,7 @@ def test_a_failure_while_writing_leaves_nothing(run, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("trainer.erase.save_unet", full)
+    monkeypatch.setattr("trainer.erase.write_unet", full)
     with pytest.raises(OSError, match="no space"):
         run()
     assert list(tmp_path.iterdir()) == []

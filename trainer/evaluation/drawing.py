@@ -9,7 +9,6 @@ from torch import Tensor
 from diffusion.denoiser import Denoiser, DenoiseRequest
 from diffusion.erasure import Erasure
 from diffusion.loading import Components
-from diffusion.prompts import PromptEncoder
 
 BATCH = 16
 
@@ -26,7 +25,7 @@ class Studio:
     """One base model; draws through any erasure of it that is a map of the text."""
 
     def __init__(self, components: Components, options: DrawingOptions) -> None:
-        self.encoder = PromptEncoder(components.tokenizer, components.text_encoder)
+        self.encoder = components.prompt_encoder()
         self._denoiser = Denoiser(
             components.unet,
             components.vae,
@@ -53,10 +52,14 @@ class Studio:
         return pictures
 
     def _request(self, place: int, prompt: str, erasure: Erasure) -> DenoiseRequest:
+        wanted = erasure.map_prompt(self.encoder.encode(prompt))
+        empty = erasure.map_prompt(self.encoder.encode(""))
         return DenoiseRequest(
             key=place,
-            prompt=erasure.map_prompts(self.encoder.encode(prompt).embedding),
-            negative=erasure.map_prompts(self.encoder.encode("").embedding),
+            prompt=wanted.embedding,
+            negative=empty.embedding,
+            pooled=wanted.pooled,
+            negative_pooled=empty.pooled,
             seed=self._options.seed + place,
             num_inference_steps=self._options.num_inference_steps,
             guidance_scale=self._options.guidance_scale,

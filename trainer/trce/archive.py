@@ -2,12 +2,14 @@
 
     <i>.displacement, <i>.moment, <i>.weight     the sums of concept i
     kept.<k>.total, kept.<k>.withheld            the captions of group k, see trainer.preservation
+    <i>.pooled.moment ... kept.pooled.<k>.total  the same of pooled embeddings, for SDXL
 
 With it, concepts are added, taken out and merged exactly by solving again.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +23,9 @@ from trainer.trce.statistics import Statistics
 
 FILENAME = "statistics.safetensors"
 FORMAT = "trce-statistics-2"
+POOLED = "pooled."
+
+Part = TypeVar("Part", Statistics, Kept)
 
 
 class _Group(BaseModel):
@@ -38,6 +43,7 @@ class _Contents(BaseModel):
 
     concepts: list[str]
     encoder: str
+    pooled: bool
     groups: list[_Group]
 
 
@@ -45,26 +51,32 @@ def save_statistics(path: Path, concepts: Mapping[str, Statistics], kept: Kept) 
     """Write every concept's sums, and what was preserved."""
     tensors = {}
     for number, statistics in enumerate(concepts.values()):
-        tensors[f"{number}.displacement"] = statistics.displacement
-        tensors[f"{number}.moment"] = statistics.moment
-        tensors[f"{number}.weight"] = torch.tensor(statistics.weight, dtype=torch.float64)
-    groups = []
-    for number, group in enumerate(kept.groups):
-        captions = sorted(group.withheld)
-        tensors[f"kept.{number}.total"] = group.total
-        if captions:
-            withheld = torch.stack([group.withheld[caption] for caption in captions])
-            tensors[f"kept.{number}.withheld"] = withheld
-        groups.append(
-            _Group(
-                name=group.name,
-                weight=group.weight,
-                digest=group.digest,
-                count=group.count,
-                withheld=captions,
-            )
+        for prefix, one in _with_pooled(f"{number}.", statistics):
+            tensors[f"{prefix}displacement"] = one.displacement
+            tensors[f"{prefix}moment"] = one.moment
+            tensors[f"{prefix}weight"] = torch.tensor(one.weight, dtype=torch.float64)
+    for prefix, part in _with_pooled("kept.", kept):
+        for number, group in enumerate(part.groups):
+            tensors[f"{prefix}{number}.total"] = group.total
+            if captions := sorted(group.withheld):
+                withheld = torch.stack([group.withheld[caption] for caption in captions])
+                tensors[f"{prefix}{number}.withheld"] = withheld
+    groups = [
+        _Group(
+            name=group.name,
+            weight=group.weight,
+            digest=group.digest,
+            count=group.count,
+            withheld=sorted(group.withheld),
         )
-    contents = _Contents(concepts=list(concepts), encoder=kept.encoder, groups=groups)
+        for group in kept.groups
+    ]
+    contents = _Contents(
+        concepts=list(concepts),
+        encoder=kept.encoder,
+        pooled=kept.pooled is not None,
+        groups=groups,
+    )
     # One key: safetensors writes several in an order that changes.
     save_file(
         {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
@@ -93,27 +105,46 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Kept]:
             raise UntrustedModel(f"{path.name}: {name} holds numbers that are not finite")
     try:
         concepts = {
-            name: Statistics(
-                displacement=tensors[f"{number}.displacement"],
-                moment=tensors[f"{number}.moment"],
-                weight=float(tensors[f"{number}.weight"]),
-            )
+            name: _statistics(tensors, f"{number}.", pooled=contents.pooled)
             for number, name in enumerate(contents.concepts)
         }
-        groups = [
-            KeptGroup(
-                name=group.name,
-                weight=group.weight,
-                digest=group.digest,
-                count=group.count,
-                total=tensors[f"kept.{number}.total"],
-                withheld=_withheld(group.withheld, tensors.get(f"kept.{number}.withheld")),
-            )
-            for number, group in enumerate(contents.groups)
-        ]
+        return concepts, _kept(tensors, "kept.", contents, pooled=contents.pooled)
     except (KeyError, ValueError) as error:
         raise UntrustedModel(f"{path.name} is incomplete: {error}") from error
-    return concepts, Kept(contents.encoder, tuple(groups))
+
+
+def _with_pooled(prefix: str, part: Part) -> list[tuple[str, Part]]:
+    parts = [(prefix, part)]
+    if part.pooled is not None:
+        parts.append((f"{prefix}{POOLED}", part.pooled))
+    return parts
+
+
+def _statistics(tensors: Mapping[str, Tensor], prefix: str, *, pooled: bool) -> Statistics:
+    return Statistics(
+        displacement=tensors[f"{prefix}displacement"],
+        moment=tensors[f"{prefix}moment"],
+        weight=float(tensors[f"{prefix}weight"]),
+        pooled=_statistics(tensors, prefix + POOLED, pooled=False) if pooled else None,
+    )
+
+
+def _kept(
+    tensors: Mapping[str, Tensor], prefix: str, contents: _Contents, *, pooled: bool
+) -> Kept:
+    groups = [
+        KeptGroup(
+            name=group.name,
+            weight=group.weight,
+            digest=group.digest,
+            count=group.count,
+            total=tensors[f"{prefix}{number}.total"],
+            withheld=_withheld(group.withheld, tensors.get(f"{prefix}{number}.withheld")),
+        )
+        for number, group in enumerate(contents.groups)
+    ]
+    of_pooled = _kept(tensors, prefix + POOLED, contents, pooled=False) if pooled else None
+    return Kept(contents.encoder, tuple(groups), of_pooled)
 
 
 def _withheld(captions: list[str], embeddings: Tensor | None) -> dict[str, Tensor]:

@@ -1,13 +1,14 @@
 """Prompt pairs -> the statistics of each concept."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
 from trainer.trce.statistics import Statistics
-from trainer.trce.tokens import EotTokens, end_of_text_pairs
+from trainer.trce.tokens import EotTokens, end_of_text_pairs, pooled_pairs
 
 BATCH = 32
 
@@ -37,11 +38,10 @@ def _of_batch(
     which: EotTokens,
     advance: Callable[[int], None],
 ) -> Statistics:
-    tokens = end_of_text_pairs(
-        encoder.encode_all([pair.unsafe for pair in pairs]),
-        encoder.encode_all([pair.safe for pair in pairs]),
-        torch.tensor([pair.weight for pair in pairs], dtype=torch.float64),
-        which=which,
-    )
+    unsafe = encoder.encode_all([pair.unsafe for pair in pairs])
+    safe = encoder.encode_all([pair.safe for pair in pairs])
+    weights = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
     advance(len(pairs))
-    return Statistics.of(tokens)
+    of_tokens = Statistics.of(end_of_text_pairs(unsafe, safe, weights, which=which))
+    pooled = pooled_pairs(unsafe, safe, weights)
+    return replace(of_tokens, pooled=Statistics.of(pooled)) if pooled else of_tokens

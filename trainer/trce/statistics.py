@@ -21,6 +21,8 @@ class Statistics:
     """(d, d) float64, the sum of w e_m e_m^T."""
     weight: float
     """The sum of w: how many words were moved."""
+    pooled: "Statistics | None" = None
+    """The same of pooled embeddings; SDXL alone has them."""
 
     @classmethod
     def of(cls, pairs: TokenPairs) -> Self:
@@ -44,4 +46,5 @@ class Statistics:
             displacement=self.displacement + other.displacement,
             moment=self.moment + other.moment,
             weight=self.weight + other.weight,
+            pooled=self.pooled + other.pooled if self.pooled and other.pooled else None,
         )

@@ -47,7 +47,19 @@ def end_of_text_pairs(
     prompt, position = moved.nonzero(as_tuple=True)
     share = weights.double() / moved.sum(dim=1)
     return TokenPairs(
-        unsafe=unsafe.embeddings[prompt, position].double(),
-        safe=safe.embeddings[prompt, partner[prompt, position]].double(),
-        weights=share[prompt].to(unsafe.embeddings.device),
+        unsafe=unsafe.embeddings[prompt, position].double().cpu(),
+        safe=safe.embeddings[prompt, partner[prompt, position]].double().cpu(),
+        weights=share[prompt],
     )
+
+
+def pooled_pairs(
+    unsafe: EncodedPrompts, safe: EncodedPrompts, weights: Tensor
+) -> TokenPairs | None:
+    """The pooled embeddings of prompt pairs, one row each; None for models without.
+
+    SDXL reads the whole prompt a second time, in one vector, so a concept has to leave both.
+    """
+    if unsafe.pooled is None or safe.pooled is None:
+        return None
+    return TokenPairs(unsafe.pooled.double().cpu(), safe.pooled.double().cpu(), weights.double())

@@ -54,7 +54,7 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, content):
         load_statistics(tmp_path / "s")
 
 
-HALF = {"concepts": ["axe"], "encoder": "e", "groups": []}
+HALF = {"concepts": ["axe"], "encoder": "e", "pooled": False, "groups": []}
 
 
 @pytest.mark.parametrize("metadata", [None, {FORMAT: "half of"}, {FORMAT: json.dumps(HALF)}])
