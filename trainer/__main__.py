@@ -15,7 +15,7 @@ from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
 from core.specs import ErasureSpec
-from trainer.inputs import model_id_of, with_captions
+from trainer.inputs import base_folder, model_id_of, with_captions
 from trainer.reporting import bars, print_json, print_json_error, quieten_libraries
 
 FAILED = 2
@@ -96,17 +96,18 @@ def _run(
     quieten_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
-    return erase(
-        options.base,
-        manifest,
-        spec,
-        options.out,
-        report,
-        model_id=model_id,
-        device=options.device,
-        cache=options.cache,
-        merge=options.merge,
-    )
+    with base_folder(options.base, options.like, options.out) as base:
+        return erase(
+            base,
+            manifest,
+            spec,
+            options.out,
+            report,
+            model_id=model_id,
+            device=options.device,
+            cache=options.cache,
+            merge=options.merge,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the base model, a diffusers folder",
+        help="the base model: a diffusers folder, or one .safetensors file",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="DIR",
+        help="for one file: a diffusers folder of the same architecture, for its configs",
     )
     parser.add_argument(
         "--out",
