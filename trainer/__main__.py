@@ -38,6 +38,7 @@ or, with concepts of your own,
         kind: object             # or style, identity, unsafe
     textual:
       protect: [hammer, {name: saw, weight: 3}]
+    steering: {}                 # stage 2, with its defaults; leave it out for stage 1 alone
 
 or take over what earlier models erased, exactly, without reading a prompt again:
 
@@ -107,6 +108,7 @@ def _run(
             device=options.device,
             cache=options.cache,
             merge=options.merge,
+            work=options.work,
         )
 
 
@@ -166,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="captions to preserve, one a line, in place of the everyday ones that ship",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints of stage 2 here; a run that was killed resumes from them",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"
