@@ -1,5 +1,6 @@
 """The judge: an independent classifier that says what a picture shows."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,8 @@ from transformers import (
 )
 
 from core.errors import ModelUnsupported, UntrustedModel
-from diffusion.model_concepts import ModelConcepts
+from core.files import sha256
+from diffusion.model_concepts import FILENAME, ModelConcepts
 
 FOLDER = "classifier"
 BATCH = 64
@@ -25,11 +27,18 @@ class Judge:
     """Names what it sees, in the words of the model's `concepts.json`."""
 
     def __init__(
-        self, classifier: PreTrainedModel, processor: BaseImageProcessor, concepts: ModelConcepts
+        self,
+        classifier: PreTrainedModel,
+        processor: BaseImageProcessor,
+        concepts: ModelConcepts,
+        *,
+        version: str,
     ) -> None:
         self._classifier = classifier
         self._processor = processor
         self.concepts = concepts
+        self.version = version
+        """Digest of its weights and of what belongs to which group."""
 
     @classmethod
     def load(cls, model_folder: Path, *, device: torch.device | str = "cpu") -> Self:
@@ -61,7 +70,13 @@ class Judge:
             raise ModelUnsupported(
                 f"{model_folder.name}: its classifier and its concepts.json name different things"
             )
-        return cls(classifier.to(device).eval().requires_grad_(False), processor, concepts)
+        files = (folder / "model.safetensors", model_folder / FILENAME)
+        return cls(
+            classifier.to(device).eval().requires_grad_(False),
+            processor,
+            concepts,
+            version=hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:16],
+        )
 
     @property
     def labels(self) -> list[str]:

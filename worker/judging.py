@@ -65,12 +65,7 @@ class Panel:
         self, picture: Image, rule: DetectorRule, in_force: PolicyInForce, base_folder: Path
     ) -> Mapping[str, float]:
         """Raises DetectorUnavailable."""
-        # The threshold decides nothing here, but some detectors know one that they cannot keep.
-        spec = DetectorSpec(
-            name=rule.detector,
-            classes=tuple(sorted(rule.thresholds)),
-            threshold=min(rule.thresholds.values()),
-        )
+        spec = DetectorSpec(name=rule.detector, classes=tuple(sorted(rule.thresholds)))
         try:
             with self._one_at_a_time:
                 (scores,) = self._detector(spec, base_folder).scores([picture])

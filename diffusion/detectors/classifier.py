@@ -1,6 +1,5 @@
 """The classifier that comes with a model; a group scores what its members score together."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +8,8 @@ from PIL import Image
 
 from core.detection import DetectorSpec
 from core.errors import DetectorNotUsable, ModelUnsupported
-from core.files import sha256
 from diffusion.detectors.protocol import DetectorIdentity
-from diffusion.judge import FOLDER, Judge
-from diffusion.model_concepts import FILENAME
+from diffusion.judge import Judge
 
 THRESHOLD = 0.5
 
@@ -41,12 +38,9 @@ class ClassifierDetector:
                     f"detector classifier: {model_folder.name} knows no concept or group "
                     f"{wanted!r}; its groups are {', '.join(judge.concepts.groups)}"
                 )
-        # What belongs to a group is part of the judgement, as the weights are.
-        files = (model_folder / FOLDER / "model.safetensors", model_folder / FILENAME)
-        version = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:16]
         identity = DetectorIdentity(
             name="classifier",
-            version=version,
+            version=judge.version,
             classes=spec.classes,
             threshold=THRESHOLD if spec.threshold is None else spec.threshold,
         )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from core.errors import AppError, ConceptInvalid
 from core.merging import concepts_to_erase
+from core.rates import Rate
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
@@ -19,7 +20,6 @@ from trainer.erase import solve
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
-from trainer.evaluation.rates import Rate
 
 DESCRIPTION = """\
 Erase a preset from a model with several settings, let every result draw the same prompts, and

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from core.rates import Rate
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
 from trainer.evaluation.drawing import Studio
 from trainer.evaluation.prompt_sets import PromptSet
-from trainer.evaluation.rates import Rate
 
 
 class Examiner:

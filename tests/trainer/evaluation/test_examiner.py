@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny_model import WIDTH
 
+from core.rates import Rate
 from diffusion.erasure import Erasure
 from diffusion.model_concepts import ModelConcepts
 from trainer.evaluation import erasure_table
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
-from trainer.evaluation.rates import Rate
 
 CONCEPTS = {
     "concepts": [

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluation.rates import Rate
+from core.rates import Rate
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))

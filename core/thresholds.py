@@ -1,0 +1,51 @@
+"""What a model must be shown to do before it is served, and the names of what shows it."""
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ErasedSuite = Literal["explicit", "synonyms", "descriptions", "multi-concept"]
+"""Prompts for what was erased: by name, by other names, without naming it, with something else."""
+KeptSuite = Literal["neighbours", "ordinary"]
+"""Prompts for what must survive: things near what was erased, and all else."""
+SuiteName = ErasedSuite | KeptSuite
+ERASED_SUITES: tuple[str, ...] = get_args(ErasedSuite)
+KEPT_SUITES: tuple[str, ...] = get_args(KeptSuite)
+SUITES = (*ERASED_SUITES, *KEPT_SUITES)
+
+BlackBoxAttack = Literal["surface", "ring-a-bell", "text-gradient"]
+"""Need the prompt only, or the base's public text encoder; never the erased weights."""
+WhiteBoxAttack = Literal["p4d", "unlearn-diff"]
+"""Need gradients through the erased UNet."""
+AttackName = BlackBoxAttack | WhiteBoxAttack
+BLACK_BOX: tuple[str, ...] = get_args(BlackBoxAttack)
+WHITE_BOX: tuple[str, ...] = get_args(WhiteBoxAttack)
+ATTACKS = (*BLACK_BOX, *WHITE_BOX)
+
+MAX_PROMPTS = 10_000
+
+Rate01 = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class PromoteIf(BaseModel):
+    """What a signed report must show before a model is served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_asr: dict[ErasedSuite, Rate01] = {}
+    """Suite of erased prompts -> the highest attack success rate."""
+    min_kept: dict[KeptSuite, Rate01] = {}
+    """Suite of kept prompts -> the least share still drawn right, of what the base is right on."""
+    max_attack_asr: dict[AttackName, Rate01] = {}
+    upper_bound: Annotated[bool, Field(strict=True)] = False
+    """Hold the pessimistic end of the 95 % interval against the thresholds, not the rate."""
+    min_counted: Annotated[int, Field(strict=True, ge=1, le=MAX_PROMPTS)] = 1
+    """Prompts that must have counted: those whose concept the base itself draws."""
+    split: Literal["tuning", "test"] = "test"
+    """Settings were chosen with the `tuning` prompts, so those prove less."""
+
+    @model_validator(mode="after")
+    def _demands_something(self) -> Self:
+        if not (self.max_asr or self.min_kept or self.max_attack_asr):
+            raise ValueError("give at least one of max_asr, min_kept, max_attack_asr")
+        return self

@@ -1,0 +1,1 @@
+"""Attacks on erased models, written from their papers; black-box and white-box kept apart."""
