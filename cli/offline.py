@@ -51,7 +51,13 @@ def erase_here(spec: ErasureSpec, settings: Settings, *, model_id: str | None = 
 
 
 def erase_into(
-    out: Path, spec: ErasureSpec, base: Path, *, device: str, captions: Path | None
+    out: Path,
+    spec: ErasureSpec,
+    base: Path,
+    *,
+    like: Path | None,
+    device: str,
+    captions: Path | None,
 ) -> Manifest:
     """Make an unsigned model in the folder `out` from the base model in `base`.
 
@@ -59,7 +65,7 @@ def erase_into(
         AppError: and `out` is not there.
     """
     from trainer.erase import erase  # noqa: PLC0415
-    from trainer.inputs import model_id_of, with_captions  # noqa: PLC0415
+    from trainer.inputs import base_folder, model_id_of, with_captions  # noqa: PLC0415
     from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
 
     if captions is not None:
@@ -68,8 +74,9 @@ def erase_into(
         raise Invalid("models are merged in an installation: `trce models merge --data-dir`")
     manifest = Manifest.read(base) if (base / FILENAME).exists() else None
     quieten_libraries()
-    with bars() as report:
-        return erase(base, manifest, spec, out, report, model_id=model_id_of(out), device=device)
+    model_id = model_id_of(out)
+    with base_folder(base, like, out) as folder, bars() as report:
+        return erase(folder, manifest, spec, out, report, model_id=model_id, device=device)
 
 
 def base_of(manifest: Manifest) -> str:

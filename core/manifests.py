@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.errors import UntrustedModel
 from core.files import sha256, write_atomically
 from core.signing import Signature, Signer, Verifier, canonical
-from core.specs import Concept, ModelId, TextualOptions
+from core.specs import Concept, ModelId, SteeringOptions, TextualOptions
 
 FILENAME = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -39,6 +39,28 @@ class Drawing(BaseModel):
     max_px: int
 
 
+class StageCost(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float
+    peak_memory_bytes: int
+    """Of the process on a CPU, of PyTorch's allocations on a CUDA device."""
+
+
+class LossCurve(BaseModel):
+    """Stage 2's losses; each value is the mean over `every` steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int
+    prompted: tuple[float, ...]
+    """The hinge with the prompts to erase."""
+    unprompted: tuple[float, ...]
+    """The hinge without a prompt."""
+    anchored: tuple[float, ...]
+    """The mean squared change where nothing is to change, before its weight."""
+
+
 class Edit(BaseModel):
     """How an erased model was made from its base."""
 
@@ -50,12 +72,16 @@ class Edit(BaseModel):
     method: str
     concepts: tuple[Concept, ...]
     textual: TextualOptions
+    steering: SteeringOptions | None = None
+    """None: stage 1 alone."""
     seed: int
     merged: tuple[ModelId, ...] = ()
     """The erased models whose statistics were taken over."""
     seconds: float
+    costs: dict[str, StageCost] = {}
     figures: dict[str, float] = {}
     """What the method measured of itself: condition number, relative change ..."""
+    loss_curve: LossCurve | None = None
 
 
 class Manifest(BaseModel):

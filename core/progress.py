@@ -14,6 +14,8 @@ class Progress(BaseModel):
     done: int
     total: int
     message: str = ""
+    figures: dict[str, float] = {}
+    """What the work measures of itself as it goes on, such as its losses."""
 
 
 Reporter = Callable[[Progress], None]

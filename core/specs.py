@@ -23,6 +23,7 @@ MAX_SYNONYMS = 200
 MAX_CAPTIONS = 2000
 MAX_CAPTION_CHARS = 300
 MAX_MERGED = 16
+MAX_TRAINING_STEPS = 20_000
 
 # A model id is also a folder name and a part of an address.
 ModelId = Annotated[
@@ -130,6 +131,85 @@ class TextualOptions(Spec):
         return self
 
 
+class SteeringOptions(Spec):
+    """Stage 2 of TRCE, training. Defaults: see the tables in docs/trce.md."""
+
+    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_TRAINING_STEPS)] = 200
+    """Of the optimiser."""
+    batch: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
+    """Points of trajectories in each step."""
+    anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 4
+    """Points of unconditional trajectories in each step, where nothing is to change."""
+    accumulation: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    """Parts that a batch is computed in, to need less memory."""
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=0.1, allow_inf_nan=False)] = 2e-5
+    weight_decay: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.01
+    margin: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.01
+    """How much nearer to the safe prediction, in mean squares per element."""
+    target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 16.0
+    """β, the guidance of the predictions to steer to and from."""
+    regularisation: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 100.0
+    """λ, the weight of unconditional predictions staying as they are."""
+    trajectories: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    """Ways to the concept that are drawn, each of another prompt and from other noise."""
+    anchor_trajectories: Annotated[int, Field(strict=True, ge=1, le=1024)] = 8
+    trajectory_steps: Annotated[int, Field(strict=True, ge=2, le=MAX_STEPS)] = 50
+    early: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.5
+    """The share of a trajectory's steps, from its noise on, that points are taken from."""
+    guidance_scale: Annotated[
+        float, Field(strict=True, ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)
+    ] = 3.0
+    """Of the trajectories."""
+    autocast: StrictBool = False
+    """Compute in bfloat16 where that is safe; weights and optimiser stay as they are."""
+    gradient_checkpointing: StrictBool = False
+    """Compute activations again when they are needed, to need less memory."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.accumulation > self.batch:
+            raise ValueError(
+                f"accumulation: a batch of {self.batch} has no {self.accumulation} parts"
+            )
+        return self
+
+
+STEERING_PRESETS = {
+    # arXiv:2503.07389: three epochs over the trajectories of twenty words with five seeds each.
+    "published-sd1": {
+        "steps": 300,
+        "batch": 1,
+        "anchors": 4,
+        "learning_rate": 1e-6,
+        "weight_decay": 0.01,
+        "margin": 0.01,
+        "target_scale": 16.0,
+        "regularisation": 100.0,
+        "trajectories": 100,
+        "anchor_trajectories": 100,
+        "trajectory_steps": 50,
+        "early": 0.5,
+        "guidance_scale": 3.0,
+    },
+}
+
+
+def _steering_preset(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    if given not in STEERING_PRESETS:
+        raise ValueError(f"no settings {given!r}; there are: {', '.join(STEERING_PRESETS)}")
+    return STEERING_PRESETS[given]
+
+
+Steering = Annotated[
+    SteeringOptions,
+    BeforeValidator(
+        _steering_preset, json_schema_input_type=SteeringOptions | Literal["published-sd1"]
+    ),
+]
+
+
 class ErasureSpec(Spec):
     """Erase concepts from a base model; the result is a candidate model.
 
@@ -148,6 +228,8 @@ class ErasureSpec(Spec):
     method: Literal["trce"] = "trce"
     textual: TextualOptions = TextualOptions()
     """In a merge, what is not given is as in the merged models."""
+    steering: Steering | None = None
+    """Stage 2, training; null leaves the model at stage 1."""
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="after")

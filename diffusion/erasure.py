@@ -104,7 +104,8 @@ class Erasure:
 
         The products are computed in float64.
         """
-        weight = self.tensors.get(name, weight)
+        if name in self.tensors:
+            weight = self.tensors[name].to(weight)
         if self.text_map is not None and reads_text(name):
             return (weight.double() @ self.text_map.double().to(weight.device)).to(weight.dtype)
         if self.pooled_map is not None and name == READS_POOLED:
@@ -113,6 +114,12 @@ class Erasure:
             text, size = weight.split([len(pooled), weight.shape[1] - len(pooled)], dim=1)
             return torch.cat([(text.double() @ pooled).to(weight.dtype), size], dim=1)
         return weight
+
+    def changes(self, name: str) -> bool:
+        """Whether the erased model's UNet parameter `name` is another than its base's."""
+        if self.pooled_map is not None and name == READS_POOLED:
+            return True
+        return name in self.tensors or (self.text_map is not None and reads_text(name))
 
     def bake(self, unet: UNet2DConditionModel) -> None:
         """Turn the base `unet` into the erased one, in place: changed tensors, then W <- W T.
@@ -124,7 +131,7 @@ class Erasure:
         self.check_fits({name: tuple(one.shape) for name, one in unet.named_parameters()})
         with torch.no_grad():
             for name, parameter in unet.named_parameters():
-                if name in self.tensors or reads_text(name) or name == READS_POOLED:
+                if self.changes(name):
                     parameter.copy_(self.erased(name, parameter.detach()))
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -93,6 +93,18 @@ def load_prompt_encoder(
     )
 
 
+def load_unet(
+    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[UNet2DConditionModel, dict[str, Any]]:
+    """The UNet alone of a base model that was checked, and its scheduler's configuration.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    unet = _frozen(_part(UNet2DConditionModel, folder / "unet", torch_dtype=dtype), device)
+    return unet, _read(folder / "scheduler" / "scheduler_config.json")
+
+
 def check_base(folder: Path, manifest: Manifest | None) -> str:
     """The family of a base model whose files, classes and shapes fit; no weight is read.
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 CACHED_PROMPTS = 1024
+WHERE_IT_WAS_READ = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
+"""Fields of a config that say nothing of what the encoder computes."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,12 @@ class PromptEncoder:
         for tokenizer in self._tokenizers:
             digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
         for encoder in self._encoders:
-            digest.update(json.dumps(encoder.config.to_dict(), default=str).encode())
+            config = {
+                name: value
+                for name, value in encoder.config.to_dict().items()
+                if name not in WHERE_IT_WAS_READ
+            }
+            digest.update(json.dumps(config, default=str, sort_keys=True).encode())
             for name, tensor in sorted(encoder.state_dict().items()):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -70,6 +70,9 @@ class WeightReader:
     def __init__(self, files: dict[str, Any]) -> None:
         self._files = files
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
     @property
     def names(self) -> list[str]:
         return list(self._files)

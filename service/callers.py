@@ -1,5 +1,6 @@
 """The caller of a request, as the door identified it, and what it may do."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -20,20 +21,26 @@ InCaller = Annotated[Caller, Depends(_caller)]
 def may(scope: Scope) -> Dependency:
     """A dependency of every route behind the door: callers without the scope get a 403."""
 
-    def check(caller: InCaller) -> None:
+    def check_scope(caller: InCaller) -> None:
         if not caller.may(scope):
             raise ScopeMissing(
                 f"this needs an API key with the scope `{scope}`; this one has "
                 f"{', '.join(f'`{one}`' for one in sorted(caller.scopes))}"
             )
 
-    dependency = Depends(check)
-    assert isinstance(dependency, Dependency)
-    return dependency
+    return _dependency(check_scope)
 
 
 def known() -> Dependency:
     """A dependency of routes that any caller may use, whatever its scopes."""
-    dependency = Depends(_caller)
+    return _dependency(allow_any_scope)
+
+
+def allow_any_scope(_: InCaller) -> None:
+    """The door has seen to it that there is a caller."""
+
+
+def _dependency(check: Callable[[Caller], None]) -> Dependency:
+    dependency = Depends(check)
     assert isinstance(dependency, Dependency)
     return dependency

@@ -15,7 +15,7 @@ from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
 from core.specs import ErasureSpec
-from trainer.inputs import model_id_of, with_captions
+from trainer.inputs import base_folder, model_id_of, with_captions
 from trainer.reporting import bars, print_json, print_json_error, quieten_libraries
 
 FAILED = 2
@@ -38,6 +38,7 @@ or, with concepts of your own,
         kind: object             # or style, identity, unsafe
     textual:
       protect: [hammer, {name: saw, weight: 3}]
+    steering: {}                 # stage 2, with its defaults; leave it out for stage 1 alone
 
 or take over what earlier models erased, exactly, without reading a prompt again:
 
@@ -96,17 +97,19 @@ def _run(
     quieten_libraries()
     if options.threads:
         torch.set_num_threads(options.threads)
-    return erase(
-        options.base,
-        manifest,
-        spec,
-        options.out,
-        report,
-        model_id=model_id,
-        device=options.device,
-        cache=options.cache,
-        merge=options.merge,
-    )
+    with base_folder(options.base, options.like, options.out) as base:
+        return erase(
+            base,
+            manifest,
+            spec,
+            options.out,
+            report,
+            model_id=model_id,
+            device=options.device,
+            cache=options.cache,
+            merge=options.merge,
+            work=options.work,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="the base model, a diffusers folder",
+        help="the base model: a diffusers folder, or one .safetensors file",
+    )
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="DIR",
+        help="for one file: a diffusers folder of the same architecture, for its configs",
     )
     parser.add_argument(
         "--out",
@@ -159,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="captions to preserve, one a line, in place of the everyday ones that ship",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints of stage 2 here; a run that was killed resumes from them",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"

@@ -1,6 +1,6 @@
 """One erasure, start to end: a base model and a spec in, the folder of an erased model out.
 
-    <out>/erasure.safetensors      T: what a worker needs
+    <out>/erasure.safetensors      T, and what stage 2 changed: what a worker needs
           statistics.safetensors   what adds or removes concepts later, exactly
           unet/                    the base's UNet with T folded in, for any other program
           README.md                the model card
@@ -14,7 +14,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ import torch
 from core.errors import ConceptInvalid, ModelExists, ModelUnsupported
 from core.files import sync_folder
 from core.importing import read_family
-from core.manifests import Edit, Manifest
+from core.manifests import Edit, Manifest, StageCost
 from core.merging import completed, concepts_to_erase, taken_over
 from core.progress import Reporter
 from core.registry import describe
@@ -33,11 +34,13 @@ from diffusion.erasure import Erasure, write_unet
 from diffusion.loading import load_prompt_encoder
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
+from diffusion.weights import find_weights, open_weights
 from trainer import model_card
 from trainer.concepts import prompt_pairs
-from trainer.memory import peak_memory_bytes
+from trainer.memory import cost
 from trainer.preservation import Kept, caption_groups, read_groups
 from trainer.reporting import counter
+from trainer.steered import steer
 from trainer.trce.archive import FILENAME as STATISTICS
 from trainer.trce.archive import load_statistics, save_statistics
 from trainer.trce.gathering import gather_statistics
@@ -92,6 +95,7 @@ def erase(
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     merge: Sequence[Path] = (),
+    work: Path | None = None,
 ) -> Manifest:
     """Make the erased model in `out`, and return its unsigned manifest.
 
@@ -100,9 +104,10 @@ def erase(
         out: does not exist yet, or is an empty folder.
         cache: a folder for what can be used again, see `trainer.preservation`.
         merge: the folders of the models that `spec.merge` names, in that order.
+        work: a folder for this run alone, from which a run that was killed is resumed.
 
     Raises:
-        ConceptInvalid, SingularEdit, UntrustedModel, ModelUnsupported.
+        ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported.
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
@@ -112,6 +117,8 @@ def erase(
     if merged:
         spec = completed(spec, merged)
     concepts = concepts_to_erase(spec, merged)
+    if spec.steering is not None and not concepts:
+        raise ConceptInvalid("steering: no concept is left to erase; leave it out")
     advance = counter(report, "loading", 1)
     family, drawing = read_family(base)
     described = manifest or describe(
@@ -122,9 +129,22 @@ def erase(
     advance(1)
 
     known = ModelConcepts.of(base)
-    solution = solve(
-        encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
-    )
+    costs: dict[str, StageCost] = {}
+    with cost(costs, "stage 1", device):
+        solution = solve(
+            encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
+        )
+    erasure, steered = solution.erasure, None
+    if spec.steering is not None:
+        with cost(costs, "stage 2", device):
+            steered = steer(
+                *(base, family, encoder, concepts, erasure, spec),
+                base_digest=described.content_digest,
+                device=device,
+                report=report,
+                work=work,
+            )
+        erasure = replace(erasure, tensors=steered.tensors)
 
     del encoder
     advance = counter(report, "writing", 1)
@@ -132,10 +152,10 @@ def erase(
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         source = {"base": described.content_digest, "method": spec.method}
-        solution.erasure.save(folder / ERASURE, source)
+        erasure.save(folder / ERASURE, source)
         save_statistics(folder / STATISTICS, solution.statistics, solution.kept)
         if concepts:
-            write_unet(base / "unet", solution.erasure, folder / "unet")
+            write_unet(base / "unet", erasure, folder / "unet")
         else:
             # Nothing is left to erase, so the base's own files are the result, bit for bit.
             shutil.copytree(base / "unet", folder / "unet")
@@ -145,14 +165,21 @@ def erase(
             method=spec.method,
             concepts=concepts,
             textual=spec.textual,
+            steering=spec.steering,
             seed=spec.seed,
             merged=spec.merge,
             seconds=round(time.monotonic() - started, 3),
+            costs=costs,
             figures={
                 **_figures(solution),
-                "peak_memory_bytes": peak_memory_bytes(device),
+                "peak_memory_bytes": max(one.peak_memory_bytes for one in costs.values()),
                 "artifact_bytes": (folder / ERASURE).stat().st_size,
+                "unet_bytes": sum(
+                    path.stat().st_size for path in find_weights(folder / "unet").paths
+                ),
+                "parameters_changed": _parameters_changed(base / "unet", erasure),
             },
+            loss_curve=steered.curve if steered else None,
         )
         (folder / "README.md").write_text(model_card.text(model_id, record))
         made = describe(
@@ -171,6 +198,12 @@ def erase(
     sync_folder(out.parent)
     advance(1)
     return made
+
+
+def _parameters_changed(unet: Path, erasure: Erasure) -> int:
+    """In the erased `unet/`: trained ones, and those that the text maps are folded into."""
+    with open_weights(*find_weights(unet).paths) as weights:
+        return sum(prod(weights.shape(name)) for name in weights.names if erasure.changes(name))
 
 
 def _make_readable(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """What a user hands to an erasure made in this process, beside the spec itself."""
 
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +32,32 @@ def with_captions(spec: ErasureSpec, path: Path) -> ErasureSpec:
         place = ".".join(map(str, first["loc"]))
         raise ConceptInvalid(f"{path} is wrong at {place}: {first['msg']}") from error
     return spec.model_copy(update={"textual": textual})
+
+
+@contextmanager
+def base_folder(base: Path, like: Path | None, out: Path) -> Iterator[Path]:
+    """The diffusers folder of a base model; one file is unpacked beside `out` while it is used.
+
+    Args:
+        like: for one file, a diffusers folder of the same architecture.
+
+    Raises:
+        ModelUnsupported, UntrustedModel.
+    """
+    if not base.is_file():
+        yield base
+        return
+    if like is None:
+        raise ModelUnsupported(
+            f"{base.name} holds weights only; name a diffusers folder of the same architecture "
+            "with --like, for its tokenizer and configs"
+        )
+    from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415  (torch)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-base.", dir=out.parent) as place:
+        unpack_single_file(base, like, Path(place))
+        yield Path(place)
 
 
 def model_id_of(out: Path) -> str:

@@ -4,7 +4,14 @@ import yaml
 
 from core.manifests import Edit
 
-FIGURES = ("condition_number", "relative_change", "words")
+FIGURES = (
+    "condition_number",
+    "relative_change",
+    "words",
+    "parameters_changed",
+    "artifact_bytes",
+    "unet_bytes",
+)
 
 
 def text(model_id: str, edit: Edit) -> str:
@@ -26,20 +33,27 @@ def text(model_id: str, edit: Edit) -> str:
     figures = "\n".join(
         f"| {name} | {edit.figures[name]:.4g} |" for name in FIGURES if name in edit.figures
     )
+    if edit.loss_curve is not None:
+        figures += "".join(
+            f"\n| {name} loss, first and last | {values[0]:.4g}, {values[-1]:.4g} |"
+            for name, values in edit.loss_curve.model_dump(exclude={"every"}).items()
+        )
+    stages = "stage 1" if edit.steering is None else "both stages"
+    trained = "" if edit.steering is None else ", and the tensors that stage 2 changed"
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 
 # {model_id}
 
-`{edit.base_model}` with concepts erased by {edit.method.upper()} (arXiv:2503.07389), stage 1. The
+`{edit.base_model}` with concepts erased by {edit.method.upper()} (arXiv:2503.07389), {stages}. The
 model still draws everything else; asked for one of these, it draws something harmless:
 
 {erased}
 
 `unet/` is a UNet for diffusers with the erasure in its weights. Put it in the place of the base's
 own: `UNet2DConditionModel.from_pretrained(folder, subfolder="unet")`. `erasure.safetensors` is the
-same erasure as a map of the text embedding, which a server applies to prompts.
+same erasure as a map of the text embedding, which a server applies to prompts{trained}.
 
 Erasure lowers the chance that a concept is drawn. It does not make it zero, and somebody who has
 the weights can train a concept back in.
@@ -63,4 +77,5 @@ def _options(edit: Edit) -> dict[str, object]:
         "protect": ", ".join(f"{one.name} ({one.weight:g})" for one in options.protect) or "none",
         "captions": f"{len(options.captions)} of the user's" if options.captions else "shipped",
         "merged from": ", ".join(edit.merged) or "none",
+        **(edit.steering.model_dump(mode="json") if edit.steering else {}),
     }

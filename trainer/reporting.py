@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -13,14 +14,18 @@ from core.errors import AppError
 from core.progress import Progress, Reporter
 
 
-def counter(report: Reporter, stage: str, total: int) -> Callable[[int], None]:
+class Advance(Protocol):
+    def __call__(self, units: int, figures: Mapping[str, float] = {}, /) -> None: ...
+
+
+def counter(report: Reporter, stage: str, total: int) -> Advance:
     """Report the start of a stage; call the result with the units done since its last call."""
     done = 0
 
-    def advance(units: int) -> None:
+    def advance(units: int, figures: Mapping[str, float] = {}) -> None:
         nonlocal done
         done += units
-        report(Progress(stage=stage, done=done, total=total))
+        report(Progress(stage=stage, done=done, total=total, figures=dict(figures)))
 
     advance(0)
     return advance
@@ -55,7 +60,14 @@ def bars() -> Iterator[Reporter]:
         def report(progress: Progress) -> None:
             if progress.stage not in tasks:
                 tasks[progress.stage] = live.add_task(progress.stage, total=progress.total)
-            live.update(tasks[progress.stage], completed=progress.done, total=progress.total)
+            live.update(
+                tasks[progress.stage],
+                completed=progress.done,
+                total=progress.total,
+                description=" ".join(
+                    [progress.stage, *(f"{k} {v:.3g}" for k, v in progress.figures.items())]
+                ),
+            )
 
         yield report
 

@@ -65,7 +65,12 @@ class Panel:
         self, picture: Image, rule: DetectorRule, in_force: PolicyInForce, base_folder: Path
     ) -> Mapping[str, float]:
         """Raises DetectorUnavailable."""
-        spec = DetectorSpec(name=rule.detector, classes=tuple(sorted(rule.thresholds)))
+        # The threshold decides nothing here, but some detectors know one that they cannot keep.
+        spec = DetectorSpec(
+            name=rule.detector,
+            classes=tuple(sorted(rule.thresholds)),
+            threshold=min(rule.thresholds.values()),
+        )
         try:
             with self._one_at_a_time:
                 (scores,) = self._detector(spec, base_folder).scores([picture])

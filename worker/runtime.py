@@ -54,6 +54,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             silence_s=settings.trainer_silence_s,
             device=str(device),
             cache=settings.data_dir / "cache",
+            checkpoints=settings.data_dir / "checkpoints",
             draining=mark.exists,
         )
         return trainings.drain

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from core.children import start_child, stop_child
 from core.errors import (
     AppError,
     JobCancelled,
+    JobNotFound,
     LeaseLost,
     ModelUnsupported,
     StoreUnavailable,
@@ -72,12 +74,14 @@ class Trainings:
         silence_s: float,
         device: str,
         cache: Path,
+        checkpoints: Path,
         draining: Callable[[], bool],
     ) -> None:
         """
         Args:
             silence_s: a trainer that reports nothing for this long is taken to hang.
             cache: a folder for moments of captions, shared by all jobs.
+            checkpoints: a folder in which every job has one of its own, until it ends.
         """
         self._jobs = jobs
         self._registry = registry
@@ -88,6 +92,7 @@ class Trainings:
         self._silence_s = silence_s
         self._device = device
         self._cache = cache
+        self._checkpoints = checkpoints
         self._draining = draining
 
     def drain(self) -> None:
@@ -136,6 +141,20 @@ class Trainings:
             log.info("erased" if kept else "fenced off", job=lease.job_id, model=manifest.id)
         finally:
             self._registry.clear_incoming(lease.job_id)
+            self._clear_checkpoints()
+
+    def _clear_checkpoints(self) -> None:
+        """Of jobs that will not be tried again, wherever and however they ended."""
+        with contextlib.suppress(StoreUnavailable):
+            for folder in self._checkpoints.glob("*"):
+                if self._has_ended(folder.name):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _has_ended(self, job_id: str) -> bool:
+        try:
+            return self._jobs.get(job_id).state.ended
+        except JobNotFound:
+            return True
 
     def _erase(self, lease: Lease, scratch: Path) -> Manifest:
         spec = lease.spec
@@ -154,6 +173,7 @@ class Trainings:
                 *("--out", out),
                 *("--model-id", model_id(spec, lease.job_id)),
                 *("--device", self._device, "--cache", self._cache),
+                *("--work", self._checkpoints / lease.job_id),
                 *("--progress", "json"),
                 *(word for folder in merged for word in ("--merge", folder)),
             ],

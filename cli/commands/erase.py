@@ -32,6 +32,10 @@ def erase(
     base: Annotated[
         Path | None, typer.Option(help="With --out: the base model's folder or file.")
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="With --base FILE: a diffusers folder of the same architecture."),
+    ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="With --out: captions to preserve, one a line.")
     ] = None,
@@ -56,7 +60,7 @@ def erase(
     spec = parse_spec(fields, name, source=what)
     if out is not None:
         base = base or SHIPPED_MODELS / spec.base_model
-        typer.echo(erase_into(out, spec, base, device=device, captions=captions).id)
+        typer.echo(erase_into(out, spec, base, like=like, device=device, captions=captions).id)
         return
     if base is not None or captions is not None:
         raise Invalid("--base and --captions belong to --out")

@@ -11,7 +11,10 @@ from rich.table import Table
 
 from cli.client import Client
 from cli.commands.options import DataDir, Url
+from cli.exporting import Format
+from cli.exporting import export as run_export
 from cli.following import follow
+from cli.importing import import_file
 from cli.offline import base_of, erase_here
 from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
@@ -132,17 +135,47 @@ def remove(
     _derive({"merge": [model_id], "remove": concepts}, new_id, data_dir, url)
 
 
+@app.command()
+def export(
+    model_id: Id,
+    out: Annotated[Path, typer.Option(help="A folder for diffusers, else a .safetensors file.")],
+    form: Annotated[Format, typer.Option("--format", help="For which programs.")],
+    rank: Annotated[int | None, typer.Option(min=1, help="Of a LoRA, at most.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write an erased model for other programs, from the installation's data folder.
+
+    diffusers: a unet/ folder. single-file: the whole model in the original layout, for A1111 and
+    ComfyUI. lora: for these and diffusers, on top of the base; its rank and error are stated.
+    """
+    registry = open_registry(Settings(data_dir=data_dir) if data_dir else Settings())
+    made = run_export(registry, registry.resolve(model_id), form, out, rank=rank)
+    typer.echo(f"{made.path}: {made.remark}")
+
+
 @app.command("import")
 def import_model(
-    folder: Annotated[Path, typer.Argument(help="A diffusers folder.", exists=True)],
+    source: Annotated[
+        Path, typer.Argument(help="A diffusers folder, or one .safetensors file.", exists=True)
+    ],
     model_id: Annotated[str, typer.Option("--id", help="What to call it.")],
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="For one file: a model's id or a diffusers folder of the same architecture, for "
+            "tokenizer and configs."
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Copy a base model into the installation and sign its files."""
     settings = Settings(data_dir=data_dir) if data_dir else Settings()
     signer = Signer.load_or_create(settings.keys_dir)
     registry = open_registry(settings)
-    manifest = import_base(folder, model_id, registry, signer)
+    if source.is_dir():
+        manifest = import_base(source, model_id, registry, signer)
+    else:
+        manifest = import_file(source, model_id, registry, signer, like=like)
     typer.echo(f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}")
 
 

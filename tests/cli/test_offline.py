@@ -100,3 +100,43 @@ def test_captions_that_cannot_be_read_are_named(installation, spec, tmp_path):
         message = trce("erase", spec, "--out", tmp_path / "out", *words, captions, code=1)
         assert "captions" in message
         assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_exported_and_comes_back_from_one_file(installation, spec, tmp_path):
+    data = ("--data-dir", installation.data_dir)
+    model = trce("erase", spec, *data)
+    words = ("models", "export", model, *data, "--format")
+
+    trce(*words, "diffusers", "--out", tmp_path / "folder")
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {"unet", "README.md"}
+    told = trce(*words, "lora", "--out", tmp_path / "lora.safetensors")
+    assert "rank" in told
+    assert "error" in told
+    trce(*words, "single-file", "--out", tmp_path / "whole.safetensors")
+
+    whole = (tmp_path / "whole.safetensors", "--id", "again")
+    assert "--like" in trce("models", "import", *whole, *data, code=1)
+    trce("models", "import", *whole, "--like", "tiny", *data)
+    again = open_registry(installation).get("again")
+    again.check_files(installation.models_dir / "again")
+    assert again.kind == "base"
+
+    from_file = ("--base", tmp_path / "whole.safetensors", "--out", tmp_path / "out")
+    assert "--like" in trce("erase", spec, *from_file, code=1)
+    trce("erase", spec, *from_file, "--like", installation.models_dir / "tiny")
+    assert Manifest.read(tmp_path / "out").kind == "erased"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"folder", "lora.safetensors", "whole.safetensors", "out", "spec.yaml"}
+
+
+def test_an_export_that_is_refused_writes_nothing(installation, spec, tmp_path):
+    data = ("--data-dir", installation.data_dir)
+    words = ("models", "export", *data, "--format")
+    assert "base model" in trce(*words, "diffusers", "tiny", "--out", tmp_path / "a", code=1)
+    model = trce("erase", spec, *data)
+    assert ".safetensors" in trce(*words, "lora", model, "--out", tmp_path / "b", code=1)
+    assert "exists" in trce(*words, "lora", model, "--out", spec, code=1)
+    (installation.models_dir / model / "erasure.safetensors").write_bytes(b"changed")
+    out = ("--out", tmp_path / "c.safetensors")
+    assert "differs" in trce(*words, "lora", model, *out, code=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]

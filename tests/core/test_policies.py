@@ -1,7 +1,11 @@
 """Policies and the screen of prompts."""
 
+import contextlib
+
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.errors import PolicyNotFound, PolicyUnreadable, PromptRefused
@@ -148,6 +152,16 @@ class TestScreen:
     )
     def test_other_words_pass(self, prompt):
         screen(prompt, PolicyInForce("acme", SCREENED))
+
+    @given(st.text(max_size=200))
+    def test_whatever_the_prompt_it_passes_or_is_refused(self, prompt):
+        with contextlib.suppress(PromptRefused):
+            screen(prompt, PolicyInForce("acme", SCREENED))
+
+    @given(st.text(max_size=30), st.text(max_size=30))
+    def test_a_listed_word_is_found_between_whatever_stands_around_it(self, before, after):
+        with pytest.raises(PromptRefused):
+            screen(f"{before} pistol {after}", PolicyInForce("acme", SCREENED))
 
     def test_a_policy_without_words_screens_nothing(self):
         screen("a pistol", PolicyInForce("default", Policy()))

@@ -1,7 +1,15 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from core.specs import Concept, ErasureSpec, GenerationSpec
+from core.specs import (
+    STEERING_PRESETS,
+    Concept,
+    ErasureSpec,
+    GenerationSpec,
+    SteeringOptions,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +76,42 @@ def test_a_concepts_words_begin_with_its_name():
     concept = Concept(name="axe", synonyms=("hatchet",), replacement="flower")
 
     assert concept.words == ("axe", "hatchet")
+
+
+class TestSteering:
+    def spec(self, steering):
+        return ErasureSpec.model_validate(
+            {"base_model": "m", "preset": "weapons", "steering": steering}
+        )
+
+    def test_published_settings_have_a_name(self):
+        published = self.spec("published-sd1").steering
+
+        assert (published.learning_rate, published.target_scale) == (1e-6, 16)
+        assert published == SteeringOptions.model_validate(STEERING_PRESETS["published-sd1"])
+
+    def test_without_it_there_is_stage_one_alone(self):
+        assert self.spec(None).steering is None
+
+    @pytest.mark.parametrize(
+        ("steering", "complaint"),
+        [
+            pytest.param("published-sd9", "there are: published-sd1", id="no such settings"),
+            pytest.param({"learning_rate": 0}, "greater than 0", id="nothing to learn"),
+            pytest.param({"learning_rate": float("nan")}, "learning_rate", id="not a number"),
+            pytest.param({"steps": 10**9}, "less than or equal", id="without end"),
+            pytest.param({"batch": 2, "accumulation": 3}, "has no 3 parts", id="empty parts"),
+            pytest.param({"rate": 1}, "Extra inputs", id="no such option"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, steering, complaint):
+        with pytest.raises(ValidationError, match=complaint):
+            self.spec(steering)
+
+    def test_a_spec_survives_being_written_and_read(self):
+        spec = self.spec("published-sd1")
+
+        assert ErasureSpec.model_validate_json(spec.model_dump_json()) == spec
+
+    def test_the_schema_offers_the_name(self):
+        assert "published-sd1" in json.dumps(ErasureSpec.model_json_schema())

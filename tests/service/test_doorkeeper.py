@@ -1,11 +1,18 @@
 """Who is let in, what for, and whose jobs they see."""
 
 import base64
+import contextlib
 
 import pytest
+from fastapi.routing import APIRoute
+from hypothesis import given
+from hypothesis import strategies as st
 from scenery import APPLE, WEAPONS
+from starlette.datastructures import Headers
 from test_refusals import assert_refused
 
+from core.errors import ApiKeyRefused
+from service.credentials import api_key
 from service.door import OPEN_TO_ALL
 
 URL = "/v1/generations"
@@ -151,6 +158,38 @@ class TestScopes:
         assert_refused(client.post(URL, json={}, headers=bearer("erase")), 403)
 
 
+def dependencies(dependant):
+    """The names of all functions that a route depends on."""
+    for one in dependant.dependencies:
+        yield one.call.__name__
+        yield from dependencies(one)
+
+
+def api_routes(routes):
+    """FastAPI keeps the routers that it includes, so look into them."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif included := getattr(route, "original_router", None):
+            yield from api_routes(included.routes)
+
+
+def test_every_route_says_which_scope_it_needs(client):
+    needs = {
+        (route.path, route.endpoint.__name__): set(dependencies(route.dependant))
+        & {"check_scope", "allow_any_scope"}
+        for route in api_routes(client.app.routes)
+    }
+
+    operations = [
+        operation
+        for methods in client.get("/openapi.json").json()["paths"].values()
+        for operation in methods.values()
+    ]
+    assert len(needs) == len(operations)
+    assert {path for (path, _), scopes in needs.items() if not scopes} == {"/healthz", "/readyz"}
+
+
 class TestTenants:
     @pytest.fixture
     def theirs(self, client, bearer):
@@ -198,6 +237,12 @@ class TestTenants:
         lease = worker.claim()
         assert (lease.job_id, lease.tenant, lease.request_id) == (job["id"], "acme", "trace-7")
         assert queue.get(job["id"]).request_id == "trace-7"
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"Bearer ", b"Basic ", b"basic\t"]))
+def test_whatever_stands_in_the_header_is_a_key_or_a_refusal(data, scheme):
+    with contextlib.suppress(ApiKeyRefused):
+        assert api_key(Headers(raw=[(b"authorization", scheme + data)]))
 
 
 def test_no_key_is_ever_logged(client, bearer):

@@ -31,3 +31,9 @@ def unet(tiny: Components):
 @pytest.fixture(scope="session")
 def encoder(tiny: Components) -> PromptEncoder:
     return PromptEncoder(tiny.tokenizer, tiny.text_encoder)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The moments of captions, read once."""
+    return tmp_path_factory.mktemp("moments")

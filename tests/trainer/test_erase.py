@@ -27,11 +27,6 @@ SPEC = ErasureSpec.model_validate(
 )
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("moments")
-
-
 @pytest.fixture
 def run(tiny_folder, tmp_path, cache):
     """Erase into tmp_path/<out>, and return what was reported."""

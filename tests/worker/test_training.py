@@ -1,5 +1,6 @@
 """Erasure jobs: the real trainer as a subprocess, the shipped model, a real broker."""
 
+import io
 import os
 import signal
 import threading
@@ -8,11 +9,13 @@ import uuid
 
 import psutil
 import pytest
+from PIL import Image
 
 from core.jobs import JobState
 from core.manifests import ModelStatus
+from core.progress import Progress
 from core.signing import Signer
-from core.specs import Concept, ErasureSpec
+from core.specs import Concept, ErasureSpec, SteeringOptions
 from worker.training import Trainings, model_id
 
 AXE = ErasureSpec(
@@ -50,6 +53,7 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             silence_s=silence_s,
             device="cpu",
             cache=cache,
+            checkpoints=settings.data_dir / "checkpoints",
             draining=draining,
         )
 
@@ -155,7 +159,7 @@ def interrupt(condition, action) -> threading.Thread:
     """Do `action` once `condition` holds, beside the test."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -223,3 +227,75 @@ def test_a_trainer_that_says_nothing_is_stopped(jobs, submit_erasure, make_train
     assert job.state is JobState.FAILED
     assert job.attempt == 3
     assert "said nothing" in job.reason
+
+
+BOTH_STAGES = AXE.model_copy(
+    update={
+        "steering": SteeringOptions(
+            steps=6,
+            batch=2,
+            anchors=1,
+            learning_rate=1e-3,
+            trajectories=2,
+            anchor_trajectories=1,
+            trajectory_steps=4,
+        )
+    }
+)
+
+
+def test_a_second_attempt_resumes_what_the_killed_one_prepared(
+    settings, jobs, submit_erasure, make_trainings
+):
+    job_id = submit_erasure(BOTH_STAGES)
+
+    def told(stage: str) -> list[Progress]:
+        events = (fields.get("progress") for _, fields in jobs.events(job_id))
+        every = [Progress.model_validate_json(event) for event in events if event]
+        return [progress for progress in every if progress.stage == stage]
+
+    killer = interrupt(
+        lambda: told("steering"), lambda: os.kill(trainers()[0].pid, signal.SIGKILL)
+    )
+    make_trainings().drain()
+    killer.join()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.attempt == 2
+    # The first attempt drew group by group; the second found all of it there.
+    assert [progress.done for progress in told("drawing trajectories")] == [0, 2, 3, 0, 3]
+    assert set(told("steering")[-1].figures) == {"prompted", "unprompted", "anchored"}
+    assert list((settings.data_dir / "checkpoints").iterdir()) == []
+
+
+def test_a_model_of_both_stages_is_served_and_its_base_stays_as_it_was(
+    jobs, registry, storage, settings, submit, submit_erasure, make_trainings, make_batcher
+):
+    def erased(spec: ErasureSpec) -> str:
+        job_id = submit_erasure(spec)
+        make_trainings().drain()
+        job = jobs.get(job_id)
+        assert job.state is JobState.SUCCEEDED, job.reason
+        registry.set_status(
+            job.erasure.erased_model, ModelStatus.SERVING, Signer.load(settings.keys_dir)
+        )
+        return job.erasure.erased_model
+
+    both, one = erased(BOTH_STAGES), erased(AXE)
+    batcher = make_batcher()
+
+    def drawn(model: str) -> bytes:
+        job_id = submit("an axe", model=model, strict=True)
+        batcher.drain()
+        job = jobs.get(job_id)
+        assert job.state is JobState.SUCCEEDED, job.reason
+        picture = Image.open(io.BytesIO(storage.get(job.generation.images[0].key)))
+        return picture.convert("RGB").tobytes()
+
+    base = drawn("emoji")
+    pictures = {model: drawn(model) for model in (both, one, both)}
+    assert len({base, *pictures.values()}) == 3
+    assert drawn("emoji") == base
+    assert drawn(one) == pictures[one]
+    assert drawn(both) == pictures[both]

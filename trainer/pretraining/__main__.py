@@ -62,9 +62,9 @@ TRAINING = {
     "distil": Training(distil.train, 500),
     "align": Training(align.train, 700),
     "classifier": Training(classifier.train, 1500),
-    "unet": Training(unet.train_together, 3700),
+    "unet": Training(unet.train_together, 6800),
     "decoder": Training(decoder.train, 2000),
-    "view": Training(view.train, 900),
+    "view": Training(view.train, 1200),
 }
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,45 +25,18 @@ from torch.nn import Parameter
 
 from core.errors import SteeringDiverged
 from core.files import write_atomically
+from core.manifests import LossCurve
+from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
+from trainer.trce.lesson import Lesson
 from trainer.trce.steering import SteeringLoss, hinge
-from trainer.trce.trajectories import AnchorPoints, SteeringPoints
 
 CHECKPOINT_EVERY_S = 120.0
 FORMAT = "trce-finetune-1"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How stage 2 trains; see core.specs.SteeringOptions."""
-
-    learning_rate: float
-    weight_decay: float
-    steps: int
-    batch: int
-    anchors: int
-    """Points of unconditional trajectories in each step."""
-    margin: float
-    regularisation: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Everything that training reads."""
-
-    points: SteeringPoints
-    draws: Tensor
-    """(steps * batch,) int64, the point of each draw, in order."""
-    anchors: AnchorPoints
-    prompts: Tensor
-    """(p, 77, d), the unsafe prompts as the trained UNet reads them: mapped by stage 1."""
-    empty: Tensor
-    """(77, d), the empty prompt, mapped too."""
-
-
-@dataclass(frozen=True)
-class LossCurve:
+class Losses:
     """One value per step."""
 
     prompted: list[float]
@@ -70,9 +44,23 @@ class LossCurve:
     anchored: list[float]
 
     def append(self, loss: SteeringLoss) -> None:
-        self.prompted.append(loss.prompted.item())
-        self.unprompted.append(loss.unprompted.item())
-        self.anchored.append(loss.anchored.item())
+        for name, value in loss.figures.items():
+            getattr(self, name).append(value)
+
+    def curve(self, *, at_most: int = 200) -> LossCurve:
+        """Means over runs of steps, so that there are not too many values to read."""
+        every = -(-len(self.prompted) // at_most)
+
+        def thinned(values: list[float]) -> tuple[float, ...]:
+            runs = [values[start : start + every] for start in range(0, len(values), every)]
+            return tuple(float(f"{fmean(run):.6g}") for run in runs)
+
+        return LossCurve(
+            every=every,
+            prompted=thinned(self.prompted),
+            unprompted=thinned(self.unprompted),
+            anchored=thinned(self.anchored),
+        )
 
 
 def trainable(unet: UNet2DConditionModel) -> dict[str, Parameter]:
@@ -82,18 +70,70 @@ def trainable(unet: UNet2DConditionModel) -> dict[str, Parameter]:
     return {name: parameters[name] for name in names}
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that a killed run is resumed from."""
+
+    path: Path
+    key: str
+    """Names everything that the run depends on; a file of another key is not resumed."""
+
+    def save(
+        self,
+        parameters: dict[str, Parameter],
+        optimizer: torch.optim.Optimizer,
+        losses: Losses,
+    ) -> None:
+        tensors = {}
+        for name, parameter in parameters.items():
+            tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
+            for kind, value in optimizer.state[parameter].items():
+                tensors[f"{kind}/{name}"] = value.detach().cpu().contiguous()
+        document = {"key": self.key, "losses": asdict(losses)}
+        write_atomically(self.path, save(tensors, metadata={FORMAT: json.dumps(document)}))
+
+    def resume(
+        self,
+        parameters: dict[str, Parameter],
+        optimizer: torch.optim.Optimizer,
+        losses: Losses,
+    ) -> int:
+        """Steps done already; none, if the file is of another key, absent or unreadable."""
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                document: dict[str, Any] = json.loads((file.metadata() or {})[FORMAT])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return 0
+        if document["key"] != self.key:
+            return 0
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[f"parameter/{name}"])
+                optimizer.state[parameter] = {
+                    kind: tensors[f"{kind}/{name}"].to(
+                        parameter.device if kind != "step" else "cpu"
+                    )
+                    for kind in ("step", "exp_avg", "exp_avg_sq")
+                }
+        for name, values in document["losses"].items():
+            getattr(losses, name).extend(values)
+        return len(losses.prompted)
+
+
 def finetune(
     unet: UNet2DConditionModel,
     lesson: Lesson,
-    recipe: Recipe,
+    options: SteeringOptions,
     *,
-    checkpoint: Path | None = None,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
     advance: Callable[[int, SteeringLoss], None],
-) -> tuple[dict[str, Tensor], LossCurve]:
+) -> tuple[dict[str, Tensor], Losses]:
     """Train `unet` in place.
 
     Args:
-        checkpoint: a file to resume from when it is there, and written now and then.
+        checkpoint: where to resume from, and what is written now and then.
         advance: told (steps done since the last call, the loss of the last one).
 
     Returns:
@@ -105,104 +145,89 @@ def finetune(
     parameters = trainable(unet)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
+    if options.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     optimizer = torch.optim.AdamW(
-        parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    curve = LossCurve([], [], [])
-    first = _resume(checkpoint, recipe, parameters, optimizer, curve)
+    losses = Losses([], [], [])
+    first = checkpoint.resume(parameters, optimizer, losses) if checkpoint else 0
     saved_at = time.monotonic()
-    for step in range(first, recipe.steps):
+    for step in range(first, options.steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = step_loss(unet, lesson, recipe, step)
-        total = loss.total(regularisation=recipe.regularisation)
+        loss = _backward(unet, lesson, options, seed, step)
+        optimizer.step()
+        losses.append(loss)
+        advance(1 if step > first else 1 + first, loss)
+        if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            checkpoint.save(parameters, optimizer, losses)
+            saved_at = time.monotonic()
+    if options.gradient_checkpointing:
+        unet.disable_gradient_checkpointing()
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    changed = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    return changed, losses
+
+
+def _backward(
+    unet: UNet2DConditionModel, lesson: Lesson, options: SteeringOptions, seed: int, step: int
+) -> SteeringLoss:
+    """The gradients of one step, in as many parts as the options say; returns its loss."""
+    loss: SteeringLoss | None = None
+    for part in range(options.accumulation):
+        share = step_loss(unet, lesson, options, seed, step, part=part)
+        total = share.total(regularisation=options.regularisation)
         if not bool(total.isfinite()):
             raise SteeringDiverged(
                 f"stage 2: the loss is {total.item()} at step {step}; lower the learning rate"
             )
         total.backward()
-        optimizer.step()
-        curve.append(loss)
-        advance(1 if step > first else 1 + first, loss)
-        if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-            _save(checkpoint, recipe, parameters, optimizer, curve)
-            saved_at = time.monotonic()
-    for parameter in parameters.values():
-        parameter.requires_grad_(False)
-    changed = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    return changed, curve
+        loss = share.detach() if loss is None else loss + share.detach()
+    assert loss is not None
+    return loss
 
 
 def step_loss(
-    unet: UNet2DConditionModel, lesson: Lesson, recipe: Recipe, step: int
+    unet: UNet2DConditionModel,
+    lesson: Lesson,
+    options: SteeringOptions,
+    seed: int,
+    step: int,
+    *,
+    part: int = 0,
 ) -> SteeringLoss:
-    """The loss of one step, in one forward pass: x_t with its prompt and without, and u_t."""
+    """What one part of a step's batch adds to its loss, in one forward pass.
+
+    The pass sees x_t with its prompt and without, and u_t. The parts' losses add up to that of
+    the batch.
+    """
     points, anchors = lesson.points, lesson.anchors
-    rows = lesson.draws[step * recipe.batch : (step + 1) * recipe.batch]
-    generator = torch.Generator().manual_seed(recipe.seed + step)
-    quiet = torch.randint(len(anchors.latents), (recipe.anchors,), generator=generator)
+    batch = lesson.draws[step * options.batch : (step + 1) * options.batch]
+    generator = torch.Generator().manual_seed(seed + step)
+    quiet = torch.randint(len(anchors.latents), (options.anchors,), generator=generator)
+    rows = batch.tensor_split(options.accumulation)[part]
+    quiet = quiet.tensor_split(options.accumulation)[part].to(rows.device)
 
     latents = points.latents[rows]
-    predicted = unet(
-        torch.cat([latents, latents, anchors.latents[quiet]]),
-        torch.cat([points.timesteps[rows], points.timesteps[rows], anchors.timesteps[quiet]]),
-        encoder_hidden_states=torch.cat(
-            [
-                lesson.prompts[points.prompts[rows]],
-                lesson.empty.expand(len(rows) + len(quiet), -1, -1),
-            ]
-        ),
-        return_dict=False,
-    )[0]
+    with torch.autocast(latents.device.type, torch.bfloat16, enabled=options.autocast):
+        predicted = unet(
+            torch.cat([latents, latents, anchors.latents[quiet]]),
+            torch.cat([points.timesteps[rows], points.timesteps[rows], anchors.timesteps[quiet]]),
+            encoder_hidden_states=torch.cat(
+                [
+                    lesson.prompts[points.prompts[rows]],
+                    lesson.empty.expand(len(rows) + len(quiet), -1, -1),
+                ]
+            ),
+            return_dict=False,
+        )[0].float()
     prompted, unprompted, anchored = predicted.split([len(rows), len(rows), len(quiet)])
     targets = points.safe[rows], points.unsafe[rows]
+    change = (anchored - anchors.noise[quiet]).square().flatten(1).mean(dim=1)
     return SteeringLoss(
-        prompted=hinge(prompted, *targets, margin=recipe.margin).mean(),
-        unprompted=hinge(unprompted, *targets, margin=recipe.margin).mean(),
-        anchored=(anchored - anchors.noise[quiet]).square().mean(),
+        prompted=hinge(prompted, *targets, margin=options.margin).sum() / options.batch,
+        unprompted=hinge(unprompted, *targets, margin=options.margin).sum() / options.batch,
+        anchored=change.sum() / options.anchors,
     )
-
-
-def _save(
-    path: Path,
-    recipe: Recipe,
-    parameters: dict[str, Parameter],
-    optimizer: torch.optim.Optimizer,
-    curve: LossCurve,
-) -> None:
-    tensors = {}
-    for name, parameter in parameters.items():
-        tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
-    document = {"recipe": asdict(recipe), "curve": asdict(curve)}
-    write_atomically(path, save(tensors, metadata={FORMAT: json.dumps(document)}))
-
-
-def _resume(
-    path: Path | None,
-    recipe: Recipe,
-    parameters: dict[str, Parameter],
-    optimizer: torch.optim.Optimizer,
-    curve: LossCurve,
-) -> int:
-    """Steps done already; none, if the checkpoint is of another recipe or cannot be read."""
-    if path is None or not path.exists():
-        return 0
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            document: dict[str, Any] = json.loads((file.metadata() or {})[FORMAT])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return 0
-    if document["recipe"] != asdict(recipe):
-        return 0
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"parameter/{name}"])
-            optimizer.state[parameter] = {
-                key: tensors[f"{key}/{name}"].to(parameter.device if key != "step" else "cpu")
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-    for name, values in document["curve"].items():
-        getattr(curve, name).extend(values)
-    return len(curve.prompted)

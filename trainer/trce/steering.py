@@ -28,6 +28,26 @@ class SteeringLoss:
     anchored: Tensor
     """() The mean squared change of unconditional predictions, before its weight."""
 
+    def __add__(self, other: "SteeringLoss") -> "SteeringLoss":
+        return SteeringLoss(
+            self.prompted + other.prompted,
+            self.unprompted + other.unprompted,
+            self.anchored + other.anchored,
+        )
+
+    def detach(self) -> "SteeringLoss":
+        return SteeringLoss(
+            self.prompted.detach(), self.unprompted.detach(), self.anchored.detach()
+        )
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {
+            "prompted": self.prompted.item(),
+            "unprompted": self.unprompted.item(),
+            "anchored": self.anchored.item(),
+        }
+
     def total(self, *, regularisation: float) -> Tensor:
         """`regularisation` is lambda."""
         return (self.prompted + self.unprompted) / 2 + regularisation * self.anchored

@@ -6,22 +6,27 @@ import pytest
 import torch
 
 from core.errors import SteeringDiverged
+from core.specs import SteeringOptions
+from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
+from trainer.concepts import PromptPair
 from trainer.trce import finetune as module
-from trainer.trce.finetune import Lesson, Recipe, finetune, step_loss, trainable
-from trainer.trce.trajectories import Course, anchor_points, choose_points, steering_points
+from trainer.trce.finetune import Checkpoint, finetune, step_loss, trainable
+from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
 
-RECIPE = Recipe(
+SEED = 5
+OPTIONS = SteeringOptions(
     learning_rate=2e-3,
-    weight_decay=0.01,
     steps=8,
     batch=2,
     anchors=3,
-    margin=0.01,
     regularisation=1.0,
-    seed=5,
+    trajectories=4,
+    anchor_trajectories=2,
+    trajectory_steps=6,
+    target_scale=5.0,
 )
 
 
@@ -32,23 +37,28 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lesson(model) -> Lesson:
-    encoder = PromptEncoder(model.tokenizer, model.text_encoder)
-    unsafe = encoder.encode_all(["an axe", "a pistol"]).embeddings
-    safe = encoder.encode_all(["a flower", "a dog"]).embeddings
-    empty = encoder.encode("").embedding
-    course = Course(model.scheduler_config, 6, 3.0, (4, 8, 8), seed=1, batch=4)
-    chosen = choose_points(4, 3, count=RECIPE.steps * RECIPE.batch, seed=2)
-    points, draws = steering_points(
-        model.unet, unsafe, safe, empty, chosen, course, target_scale=5.0, advance=lambda _: None
+    return prepare_lesson(
+        model.unet,
+        PromptEncoder(model.tokenizer, model.text_encoder),
+        model.scheduler_config,
+        [PromptPair("an axe", "a flower", 1.0), PromptPair("a pistol", "a dog", 1.0)],
+        Erasure(),
+        OPTIONS,
+        seed=1,
+        advance=lambda _: None,
     )
-    anchors = anchor_points(model.unet, empty, 2, course, advance=lambda _: None)
-    return Lesson(points, draws, anchors, prompts=unsafe, empty=empty)
 
 
-def run(model, lesson, recipe=RECIPE, **options):
+def options(**changed) -> SteeringOptions:
+    return OPTIONS.model_copy(update=changed)
+
+
+def run(model, lesson, options=OPTIONS, **more):
     unet = copy.deepcopy(model.unet)
-    changed, curve = finetune(unet, lesson, recipe, **({"advance": lambda *_: None} | options))
-    return unet, changed, curve
+    changed, losses = finetune(
+        unet, lesson, options, seed=SEED, **({"advance": lambda *_: None} | more)
+    )
+    return unet, changed, losses
 
 
 def test_only_self_attention_and_queries_change(model, lesson):
@@ -63,13 +73,13 @@ def test_only_self_attention_and_queries_change(model, lesson):
 
 
 def test_the_loss_falls(model, lesson):
-    long = Recipe(**{**RECIPE.__dict__, "learning_rate": 5e-3})
+    long = options(learning_rate=5e-3)
     unet, _, _ = run(model, lesson, long)
 
     def loss(one) -> float:
         with torch.no_grad():
             losses = [
-                step_loss(one, lesson, long, step).total(regularisation=long.regularisation)
+                step_loss(one, lesson, long, SEED, step).total(regularisation=long.regularisation)
                 for step in range(long.steps)
             ]
         return float(torch.stack(losses).mean())
@@ -79,7 +89,7 @@ def test_the_loss_falls(model, lesson):
 
 def test_gradients_do_not_add_up_over_steps(model, lesson):
     """Three steps equal three steps of a loop that clears its gradients by hand."""
-    short = Recipe(**{**RECIPE.__dict__, "steps": 3})
+    short = options(steps=3)
     unet, _, _ = run(model, lesson, short)
 
     plain = copy.deepcopy(model.unet)
@@ -92,7 +102,7 @@ def test_gradients_do_not_add_up_over_steps(model, lesson):
     for step in range(3):
         for parameter in parameters.values():
             parameter.grad = None
-        step_loss(plain, lesson, short, step).total(regularisation=1.0).backward()
+        step_loss(plain, lesson, short, SEED, step).total(regularisation=1.0).backward()
         optimizer.step()
 
     for name, parameter in trainable(unet).items():
@@ -121,7 +131,7 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
 
     done = 0
     monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", 0.0)
-    checkpoint = tmp_path / "steering.safetensors"
+    checkpoint = Checkpoint(tmp_path / "steering.safetensors", "this run")
     with pytest.raises(Killed):
         run(model, lesson, checkpoint=checkpoint, advance=die_at_five)
 
@@ -131,22 +141,84 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
     )
     _, whole, whole_curve = run(model, lesson)
 
-    assert sum(reported) == RECIPE.steps
-    assert len(reported) < RECIPE.steps
+    assert sum(reported) == OPTIONS.steps
+    assert len(reported) < OPTIONS.steps
     assert all(resumed[name].equal(whole[name]) for name in whole)
     assert curve == whole_curve
 
 
-def test_a_checkpoint_of_another_recipe_is_not_resumed(model, lesson, tmp_path, monkeypatch):
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\0" * 64])
+def test_a_checkpoint_of_another_run_or_a_broken_one_is_not_resumed(
+    model, lesson, tmp_path, monkeypatch, content
+):
     monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", 0.0)
-    checkpoint = tmp_path / "steering.safetensors"
-    run(model, lesson, Recipe(**{**RECIPE.__dict__, "margin": 0.5}), checkpoint=checkpoint)
-    _, after, _ = run(model, lesson, checkpoint=checkpoint)
+    path = tmp_path / "steering.safetensors"
+    if content is None:
+        run(model, lesson, options(margin=0.5), checkpoint=Checkpoint(path, "another run"))
+    else:
+        path.write_bytes(content)
+    _, after, _ = run(model, lesson, checkpoint=Checkpoint(path, "this run"))
     _, whole, _ = run(model, lesson)
 
     assert all(after[name].equal(whole[name]) for name in whole)
 
 
+def test_a_lesson_is_kept_for_its_own_run_alone(model, lesson, tmp_path):
+    path = tmp_path / "lesson.safetensors"
+    save_lesson(path, lesson, "this run")
+
+    assert load_lesson(path, "another run", torch.device("cpu")) is None
+    again = load_lesson(path, "this run", torch.device("cpu"))
+    assert again.draws.equal(lesson.draws)
+    assert again.points.safe.equal(lesson.points.safe)
+    assert again.anchors.noise.equal(lesson.anchors.noise)
+    assert run(model, again)[2] == run(model, lesson)[2]
+
+
+def test_a_batch_computed_in_parts_gives_the_gradients_of_the_whole(model, lesson):
+    def gradients(**changed):
+        unet = copy.deepcopy(model.unet)
+        parameters = trainable(unet)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        module._backward(unet, lesson, options(batch=5, anchors=4, **changed), SEED, 0)
+        return {name: parameter.grad for name, parameter in parameters.items()}
+
+    whole, parts = gradients(), gradients(accumulation=3)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_memory_and_nothing_else(model, lesson):
+    _, plain, losses = run(model, lesson)
+    unet, checkpointed, again = run(model, lesson, options(gradient_checkpointing=True))
+
+    assert again == losses
+    assert all(checkpointed[name].equal(plain[name]) for name in plain)
+    assert not unet.is_gradient_checkpointing
+
+
+def test_autocast_computes_in_bfloat16_and_keeps_weights_whole(model, lesson):
+    _, _, losses = run(model, lesson)
+    _, halved, again = run(model, lesson, options(autocast=True))
+
+    assert all(tensor.dtype == torch.float32 for tensor in halved.values())
+    assert again.prompted != losses.prompted
+    torch.testing.assert_close(
+        torch.tensor(again.prompted), torch.tensor(losses.prompted), rtol=0.1, atol=0.02
+    )
+
+
+def test_the_curve_is_thinned_to_means_of_runs_of_steps(model, lesson):
+    _, _, losses = run(model, lesson)
+    curve = losses.curve(at_most=3)
+
+    assert curve.every == 3
+    assert len(curve.anchored) == 3
+    assert curve.anchored[0] == pytest.approx(sum(losses.anchored[:3]) / 3, rel=1e-4)
+    assert curve.anchored[2] == pytest.approx(sum(losses.anchored[6:]) / 2, rel=1e-4)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(model, lesson):
     with pytest.raises(SteeringDiverged, match="lower the learning rate"):
-        run(model, lesson, Recipe(**{**RECIPE.__dict__, "learning_rate": 1e30}))
+        run(model, lesson, options(learning_rate=1e30))
