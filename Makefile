@@ -29,11 +29,14 @@ check: install ## formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and SDXL
+	$(BIN)/python -m benchmarks.families
+
 lock: install ## resolve the dependencies anew into requirements.lock
 	$(BIN)/python deploy/lock.py
 
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test check lock clean
+.PHONY: help install demo up test check bench-families lock clean
 .DEFAULT_GOAL := help
