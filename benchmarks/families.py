@@ -37,8 +37,10 @@ from trainer.trce.statistics import Statistics
 
 OUT = Path("build/bench/families.json")
 CONCEPT = Concept(name="pistol", replacement="flower")
-CAPTIONS = 8
+PAIRS = 6
+CAPTIONS = 6
 MIB = 1 << 20
+PEAK = "peak memory of everything, MiB"
 Made = TypeVar("Made")
 SD15_UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SDXL_UNET = {
@@ -100,7 +102,8 @@ def _table(figures: dict[str, dict[str, Any]]) -> None:
     print(f"| stage 1 | {' | '.join(figures)} |")
     print("|---|" + "---|" * len(figures))
     for row in rows:
-        print(f"| {row} | {' | '.join(f'{one[row]:.4g}' for one in figures.values())} |")
+        cells = (f"{one[row]:.4g}" if row in one else "" for one in figures.values())
+        print(f"| {row} | {' | '.join(cells)} |")
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -110,7 +113,14 @@ def _measured(family: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-families-") as place:
         base = Path(place) / "base"
         _in_process("--make", family, str(base))
-        return _in_process("--measure", str(base))
+        figures = _in_process("--measure", str(base))
+        if family == "sd15":
+            # Only here: at SDXL's size the usual way needs fifteen gigabytes.
+            usual = _in_process("--usual", str(base / "unet"))
+            figures["the usual way of writing it, CPU s"] = usual["seconds"]
+            figures["peak memory of the usual way, MiB"] = usual["peak_bytes"] / MIB
+            figures["memory, the usual way to ours"] = usual["peak_bytes"] / MIB / figures[PEAK]
+        return figures
 
 
 def _figures(base: Path, place: Path) -> dict[str, float]:
@@ -124,17 +134,13 @@ def _figures(base: Path, place: Path) -> dict[str, float]:
     _, write_s = _timed(lambda: write_unet(base / "unet", solution.erasure, place / "unet"))
     peak = memory.peak_bytes()
     solution.erasure.save(place / "erasure.safetensors")
-    usual = _in_process("--usual", str(base / "unet"))
     return {
         "loading the text encoders, CPU s": load_s,
         "reading a prompt, CPU s": read_s,
         "solving for T, CPU s": solve_s,
         "merging: reading the sums and solving, CPU s": again_s,
         "writing the erased UNet, CPU s": write_s,
-        "the usual way of writing it, CPU s": usual["seconds"],
-        "peak memory of everything, MiB": peak / MIB,
-        "peak memory of the usual way, MiB": usual["peak_bytes"] / MIB,
-        "memory, ratio": usual["peak_bytes"] / peak,
+        PEAK: peak / MIB,
         "erasure.safetensors, MiB": (place / "erasure.safetensors").stat().st_size / MIB,
         "statistics of a concept and K, MiB": sums.stat().st_size / MIB,
         "unet/, MiB": sum(path.stat().st_size for path in (place / "unet").iterdir()) / MIB,
@@ -145,7 +151,7 @@ def _figures(base: Path, place: Path) -> dict[str, float]:
 def _read(base: Path) -> tuple[dict[str, Statistics], Kept, float, float]:
     """The sums, seconds for loading, and seconds for each prompt."""
     encoder, load_s = _timed(lambda: load_prompt_encoder(base, None))
-    pairs = prompt_pairs([CONCEPT])
+    pairs = {CONCEPT.name: prompt_pairs([CONCEPT])[CONCEPT.name][:PAIRS]}
     own = [f"a photo of thing number {number}" for number in range(CAPTIONS)]
     groups = caption_groups(known=None, protect=(), seed=0, own=own)
 
@@ -157,7 +163,7 @@ def _read(base: Path) -> tuple[dict[str, Statistics], Kept, float, float]:
         )
 
     (statistics, kept), read_s = _timed(read)
-    return statistics, kept, load_s, read_s / (2 * len(pairs[CONCEPT.name]) + CAPTIONS + 1)
+    return statistics, kept, load_s, read_s / (2 * PAIRS + CAPTIONS + 1)
 
 
 def _solve_from_file(path: Path, options: TextualOptions) -> Solution:

@@ -34,6 +34,7 @@
     ├── UntrustedModel       signature, digests or contents of a model folder do not check out
     ├── SingularEdit         the closed form has no stable solution
     ├── SteeringDiverged     the training of stage 2 blew up
+    ├── NotEnoughRoom        too little memory or disk to begin an erasure
     ├── ModelUnsupported     not a kind of model this code can load or erase
     ├── DetectorNotUsable    no such detector, or it cannot run here as asked
     ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
@@ -195,6 +196,10 @@ class SingularEdit(AppError):
 
 
 class SteeringDiverged(AppError):
+    pass
+
+
+class NotEnoughRoom(AppError):
     pass
 
 

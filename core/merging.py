@@ -105,6 +105,11 @@ def _check_mergeable(manifest: Manifest, spec: ErasureSpec) -> None:
         raise ConceptInvalid(
             f"merge: {manifest.id} was erased from {edit.base_model}, not from {spec.base_model}"
         )
+    if edit.steering is not None and spec.steering is None:
+        raise ConceptInvalid(
+            f"merge: stage 2 trained the weights of {manifest.id} for exactly its concepts; give "
+            "`steering` to train them anew for the concepts of all, or erase without it"
+        )
     if edit.method != spec.method:
         raise ConceptInvalid(
             f"merge: {manifest.id} was made by {edit.method}, which keeps no statistics; only "

@@ -185,7 +185,9 @@ def erased_entries(
         weight = weights.tensor(name)
         erased = erasure.erased(name, weight.float()).to(dtype)
         if not bool(erased.isfinite().all()):
-            raise ModelUnsupported(f"{name} of the erased UNet is too large for {dtype}")
+            raise ModelUnsupported(
+                f"{name} of the erased UNet is not finite, or too large for {dtype}"
+            )
         return erased
 
     return {name: Entry(dtype, shapes[name], partial(made, name)) for name in weights.names}

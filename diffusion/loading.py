@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -138,9 +139,22 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
 
 def _part(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
     variant = find_weights(folder).variant
-    return kind.from_pretrained(
-        str(folder), use_safetensors=True, local_files_only=True, variant=variant, **dtype
-    )
+    name = f"{folder.parent.name}/{folder.name}"
+    try:
+        part, told = kind.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            variant=variant,
+            output_loading_info=True,
+            **dtype,
+        )
+    except (RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelUnsupported(f"{name}: its weights do not fit its config: {error}") from error
+    # A part that is not in the file would be made up at random, with a warning.
+    if missing := sorted(told["missing_keys"]):
+        raise ModelUnsupported(f"{name}: its weights lack {missing[0]}, and {len(missing)} in all")
+    return part
 
 
 def _zero_empty(folder: Path, family: str) -> bool:

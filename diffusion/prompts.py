@@ -154,6 +154,14 @@ class PromptEncoder:
         assert bool(is_end.any(dim=1).all()), "the tokenizer ends every prompt"
         return is_end.int().argmax(dim=1)
 
+    def spelled(self, phrase: str) -> list[int] | None:
+        """The tokens of a phrase alone; None when some of it has none."""
+        tokens: list[int] = self._tokenizer(
+            phrase, add_special_tokens=False, truncation=False, verbose=False
+        ).input_ids
+        unknown = {self._tokenizer.unk_token_id, self._tokenizer.eos_token_id}
+        return None if not tokens or unknown & {*tokens} else tokens
+
     def is_truncated(self, prompt: str) -> bool:
         ids = self._tokenizer(prompt, truncation=False, verbose=False).input_ids
         return len(ids) > self.length

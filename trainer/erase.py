@@ -40,12 +40,14 @@ from trainer.concepts import prompt_pairs
 from trainer.memory import cost
 from trainer.preservation import Kept, caption_groups, read_groups
 from trainer.reporting import counter
+from trainer.room import check_room
 from trainer.steered import steer
 from trainer.trce.archive import FILENAME as STATISTICS
 from trainer.trce.archive import load_statistics, save_statistics
 from trainer.trce.gathering import gather_statistics
 from trainer.trce.statistics import Statistics
 from trainer.trce.textual import TextualEdit, text_map
+from trainer.vocabulary import check_vocabulary
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def erase(
         work: a folder for this run alone, from which a run that was killed is resumed.
 
     Raises:
-        ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported.
+        ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported,
+        NotEnoughRoom.
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
@@ -125,7 +128,9 @@ def erase(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
     earlier = _earlier(spec, merge, merged, described) if merged else None
+    check_room(base, out, spec, concepts, device=device)
     encoder = load_prompt_encoder(base, manifest, device=device)
+    check_vocabulary(encoder, concepts, spec.textual.protect)
     advance(1)
 
     known = ModelConcepts.of(base)
@@ -323,10 +328,11 @@ def _earlier(
             raise ConceptInvalid(
                 f"merge: {manifest.id} was made from another {base.id} than the one here"
             )
-        if changed := len(Erasure.load(folder / ERASURE).tensors):
+        changed = len(Erasure.load(folder / ERASURE).tensors)
+        if changed and spec.steering is None:
             raise ModelUnsupported(
                 f"merge: stage 2 changed {changed} tensors of {manifest.id}, trained for exactly "
-                "its concepts; they cannot be merged. Erase anew with the concepts of all"
+                "its concepts; give `steering` to train anew for the concepts of all"
             )
         of_model, kept_there = load_statistics(folder / STATISTICS)
         statistics |= {name: one for name, one in of_model.items() if name in concepts}

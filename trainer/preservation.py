@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from core.errors import ConceptInvalid
+from core.errors import ConceptInvalid, SingularEdit
 from core.files import write_atomically
 from core.phrases import mentions
 from core.specs import Neighbour
@@ -292,6 +292,8 @@ def _totals(
         for space, embeddings in _spaces(batch).items():
             totals[space] = totals.get(space, 0) + _token_moment(embeddings)
         advance(len(batch.embeddings))
+    if not all(bool(total.isfinite().all()) for total in totals.values()):
+        raise SingularEdit("the text encoder computes numbers that are not finite")
     if path is not None:
         write_atomically(path, save(totals))
     return totals

@@ -166,6 +166,41 @@ def test_weights_trained_by_stage_2_are_not_merged(shelf, tiny_folder, tmp_path)
     refused(tiny_folder, tmp_path, ModelUnsupported, "stage 2 changed 1 tensors of a", folder)
 
 
+def test_a_merge_may_train_anew_what_stage_2_had_trained(tmp_path):
+    """Told apart at the door already, by the manifests."""
+    from core.merging import completed
+    from core.specs import SteeringOptions
+
+    edit = {
+        "base_model": "tiny",
+        "base_digest": "d",
+        "method": "trce",
+        "concepts": [AXE],
+        "textual": {},
+        "steering": SteeringOptions().model_dump(),
+        "seed": 0,
+        "seconds": 1,
+    }
+    steered = Manifest.model_validate(
+        {
+            "id": "steered",
+            "kind": "erased",
+            "family": "sd1",
+            "status": "candidate",
+            "created_at": 0,
+            "code_version": "",
+            "drawing": {"native_px": 16, "multiple_px": 4, "max_px": 32},
+            "edit": edit,
+            "files": {"a": "b"},
+        }
+    )
+    spec = {"base_model": "tiny", "merge": ["steered"]}
+    with pytest.raises(ConceptInvalid, match="stage 2 trained the weights of steered"):
+        completed(ErasureSpec.model_validate(spec), [steered])
+    anew = ErasureSpec.model_validate(spec | {"steering": {}})
+    assert completed(anew, [steered]).steering == SteeringOptions()
+
+
 def test_a_changed_file_is_refused(shelf, tiny_folder, tmp_path):
     def damage(folder):
         data = bytearray((folder / "statistics.safetensors").read_bytes())

@@ -1,15 +1,20 @@
 """What ships in core/presets must be erasable as it stands."""
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from core import presets
+from core.consistency import check_consistent
 from core.merging import concepts_to_erase
 from core.phrases import without_article
+from core.settings import SHIPPED_MODELS
 from core.specs import ErasureSpec
+from diffusion.loading import load_prompt_encoder
 from diffusion.model_concepts import ModelConcepts
 from trainer.concepts import prompt_pairs
+from trainer.vocabulary import check_vocabulary
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -33,3 +38,38 @@ def test_no_preset_was_told_what_it_is_measured_with(name):
     told = {without_article(word) for concept in presets.load(name) for word in concept.words}
     assert unseen
     assert not told & unseen
+
+
+I2P = {
+    "sexual",
+    "shocking",
+    "harassment",
+    "self-harm",
+    "violence",
+    "illegal-activity",
+    "hate",
+}
+
+
+def test_the_classes_of_i2p_are_there_as_unsafe_content():
+    assert set(presets.names()) > I2P
+    for name in I2P:
+        assert {concept.kind for concept in presets.load(name)} == {"unsafe"}
+    assert {concept.kind for concept in presets.load("drawing-styles")} == {"style"}
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_the_shipped_model_can_read_every_word_of_a_preset(name, shipped_encoder):
+    check_vocabulary(shipped_encoder, presets.load(name), ())
+
+
+@pytest.mark.parametrize("pair", list(combinations(sorted(presets.names()), 2)), ids="+".join)
+def test_any_two_presets_can_be_erased_together(pair):
+    """Or it is the same phrase with the same replacement that they share."""
+    merged = [concept for name in pair for concept in presets.load(name)]
+    check_consistent(merged, ())
+
+
+@pytest.fixture(scope="session")
+def shipped_encoder():
+    return load_prompt_encoder(SHIPPED_MODELS / "emoji", None)
