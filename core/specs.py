@@ -139,20 +139,28 @@ class SteeringOptions(Spec):
     batch: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     """Points of trajectories in each step."""
     anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 4
-    """Points of unconditional trajectories in each step, where nothing is to change."""
+    """Points in each step of trajectories that lead elsewhere, where nothing is to change."""
     accumulation: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     """Parts that a batch is computed in, to need less memory."""
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=0.1, allow_inf_nan=False)] = 2e-5
     weight_decay: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.01
     margin: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.01
-    """How much nearer to the safe prediction, in mean squares per element."""
+    """How much nearer to the safe prediction, in mean squares per element; if `relative`, in
+    units of the distance between the two."""
+    relative: StrictBool = True
+    """Measure every point's losses in units of what a prompt changes there. The paper does not, so
+    late points, where that is a thousand times more, outweigh those where pictures are decided."""
     target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 16.0
     """β, the guidance of the predictions to steer to and from."""
     regularisation: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 100.0
-    """λ, the weight of unconditional predictions staying as they are."""
+    """λ, the weight of predictions elsewhere staying as they are."""
     trajectories: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
     """Ways to the concept that are drawn, each of another prompt and from other noise."""
     anchor_trajectories: Annotated[int, Field(strict=True, ge=1, le=1024)] = 8
+    """Unconditional trajectories among those that lead elsewhere."""
+    kept_trajectories: Annotated[int, Field(strict=True, ge=0, le=4096)] = 64
+    """Trajectories among them that follow captions which are to keep their meaning; the paper
+    has none."""
     trajectory_steps: Annotated[int, Field(strict=True, ge=2, le=MAX_STEPS)] = 50
     early: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.5
     """The share of a trajectory's steps, from its noise on, that points are taken from."""
@@ -183,10 +191,12 @@ STEERING_PRESETS = {
         "learning_rate": 1e-6,
         "weight_decay": 0.01,
         "margin": 0.01,
+        "relative": False,
         "target_scale": 16.0,
         "regularisation": 100.0,
         "trajectories": 100,
         "anchor_trajectories": 100,
+        "kept_trajectories": 0,
         "trajectory_steps": 50,
         "early": 0.5,
         "guidance_scale": 3.0,

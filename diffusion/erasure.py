@@ -94,9 +94,13 @@ class Erasure:
         """e -> T e for every token: (..., d) -> (..., d), in the dtype it came in."""
         return _mapped(embeddings, self.text_map)
 
+    def map_pooled(self, pooled: Tensor) -> Tensor:
+        """The same for pooled embeddings: (..., p) -> (..., p)."""
+        return _mapped(pooled, self.pooled_map)
+
     def map_prompt(self, prompt: EncodedPrompt) -> EncodedPrompt:
         """A prompt as the erased model reads it, pooled embedding included."""
-        pooled = None if prompt.pooled is None else _mapped(prompt.pooled, self.pooled_map)
+        pooled = None if prompt.pooled is None else self.map_pooled(prompt.pooled)
         return replace(prompt, embedding=self.map_prompts(prompt.embedding), pooled=pooled)
 
     def erased(self, name: str, weight: Tensor) -> Tensor:

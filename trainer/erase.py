@@ -31,7 +31,7 @@ from core.specs import Concept, ErasureSpec, TextualOptions
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure, write_unet
-from diffusion.loading import load_prompt_encoder
+from diffusion.loading import load_prompt_encoder, load_unet
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from diffusion.weights import find_weights, open_weights
@@ -41,7 +41,7 @@ from trainer.memory import cost
 from trainer.preservation import Kept, caption_groups, read_groups
 from trainer.reporting import counter
 from trainer.room import check_room
-from trainer.steered import steer
+from trainer.steered import StageOne, steer
 from trainer.trce.archive import FILENAME as STATISTICS
 from trainer.trce.archive import load_statistics, save_statistics
 from trainer.trce.gathering import gather_statistics
@@ -114,8 +114,7 @@ def erase(
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
+    _check_empty(out)
     merged = _merged_manifests(spec, merge)
     if merged:
         spec = completed(spec, merged)
@@ -139,19 +138,16 @@ def erase(
         solution = solve(
             encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
         )
-    erasure, steered = solution.erasure, None
+    erasure, curve = solution.erasure, None
     if spec.steering is not None:
+        begun = StageOne(
+            *(described.content_digest, encoder, known),
+            *(drawing.native_px, concepts, erasure),
+        )
         with cost(costs, "stage 2", device):
-            steered = steer(
-                *(base, family, encoder, concepts, erasure, spec),
-                base_digest=described.content_digest,
-                device=device,
-                report=report,
-                work=work,
-            )
-        erasure = replace(erasure, tensors=steered.tensors)
+            steered = steer(*load_unet(base, device=device), begun, spec, report=report, work=work)
+        erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
 
-    del encoder
     advance = counter(report, "writing", 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -184,7 +180,7 @@ def erase(
                 ),
                 "parameters_changed": _parameters_changed(base / "unet", erasure),
             },
-            loss_curve=steered.curve if steered else None,
+            loss_curve=curve,
         )
         (folder / "README.md").write_text(model_card.text(model_id, record))
         made = describe(
@@ -203,6 +199,12 @@ def erase(
     sync_folder(out.parent)
     advance(1)
     return made
+
+
+def _check_empty(out: Path) -> None:
+    """Raises ModelExists."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
 
 
 def _parameters_changed(unet: Path, erasure: Erasure) -> int:

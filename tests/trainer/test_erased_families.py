@@ -7,10 +7,11 @@ from tiny_model import FAMILIES, PROJECTED, make_model
 
 from core.manifests import Manifest
 from core.specs import ErasureSpec
-from diffusion.erasure import Erasure
+from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_base, load_prompt_encoder
 from trainer.erase import erase, solve_again
 from trainer.trce.archive import load_statistics
+from trainer.trce.texts import Texts, predict
 
 AXE = {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"}
 BREAD = {"name": "bread", "replacement": "dog"}
@@ -102,3 +103,36 @@ def test_a_model_of_which_everything_is_removed_is_its_base(made, family):
     erasure = Erasure.load(bare / "erasure.safetensors")
     assert erasure.text_map is None
     assert erasure.pooled_map is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stage_two_trains_every_family(made, family):
+    """Its loss falls, and the folder draws what base, changed tensors and maps draw together."""
+    steering = {
+        "steps": 12,
+        "batch": 2,
+        "anchors": 2,
+        "learning_rate": 2e-3,
+        "regularisation": 0.1,
+        "target_scale": 4.0,
+        "trajectories": 2,
+        "anchor_trajectories": 1,
+        "kept_trajectories": 1,
+        "trajectory_steps": 4,
+    }
+    folder = made(family, "steered", concepts=[AXE], steering=steering)
+    curve = Manifest.read(folder).edit.loss_curve
+    assert sum(curve.unprompted[8:]) < sum(curve.unprompted[:4])
+
+    base = load_base(folder.parent / "base", None)
+    erasure = Erasure.load(folder / "erasure.safetensors")
+    baked = UNet2DConditionModel.from_pretrained(str(folder / "unet"))
+    texts = Texts.read(base.prompt_encoder(), ["a photo of an axe"], size_px=16)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timestep = torch.tensor([500])
+    write_tensors(base.unet, erasure.tensors)
+    with torch.no_grad():
+        worn = predict(base.unet, latents, timestep, texts.through(erasure))
+        torch.testing.assert_close(
+            predict(baked, latents, timestep, texts), worn, atol=5e-3, rtol=0
+        )

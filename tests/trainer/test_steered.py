@@ -30,6 +30,7 @@ SPEC = ErasureSpec.model_validate(
             "learning_rate": 1e-3,
             "trajectories": 4,
             "anchor_trajectories": 2,
+            "kept_trajectories": 2,
             "trajectory_steps": 4,
         },
     }

@@ -238,6 +238,7 @@ BOTH_STAGES = AXE.model_copy(
             learning_rate=1e-3,
             trajectories=2,
             anchor_trajectories=1,
+            kept_trajectories=0,
             trajectory_steps=4,
         )
     }

@@ -30,6 +30,7 @@ from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
 from trainer.trce.lesson import Lesson
 from trainer.trce.steering import SteeringLoss, hinge
+from trainer.trce.texts import predict
 
 CHECKPOINT_EVERY_S = 120.0
 FORMAT = "trce-finetune-1"
@@ -126,7 +127,6 @@ def finetune(
     lesson: Lesson,
     options: SteeringOptions,
     *,
-    seed: int,
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int, SteeringLoss], None],
 ) -> tuple[dict[str, Tensor], Losses]:
@@ -155,7 +155,7 @@ def finetune(
     saved_at = time.monotonic()
     for step in range(first, options.steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = _backward(unet, lesson, options, seed, step)
+        loss = _backward(unet, lesson, options, step)
         optimizer.step()
         losses.append(loss)
         advance(1 if step > first else 1 + first, loss)
@@ -172,12 +172,12 @@ def finetune(
 
 
 def _backward(
-    unet: UNet2DConditionModel, lesson: Lesson, options: SteeringOptions, seed: int, step: int
+    unet: UNet2DConditionModel, lesson: Lesson, options: SteeringOptions, step: int
 ) -> SteeringLoss:
     """The gradients of one step, in as many parts as the options say; returns its loss."""
     loss: SteeringLoss | None = None
     for part in range(options.accumulation):
-        share = step_loss(unet, lesson, options, seed, step, part=part)
+        share = step_loss(unet, lesson, options, step, part=part)
         total = share.total(regularisation=options.regularisation)
         if not bool(total.isfinite()):
             raise SteeringDiverged(
@@ -193,7 +193,6 @@ def step_loss(
     unet: UNet2DConditionModel,
     lesson: Lesson,
     options: SteeringOptions,
-    seed: int,
     step: int,
     *,
     part: int = 0,
@@ -204,30 +203,32 @@ def step_loss(
     the batch.
     """
     points, anchors = lesson.points, lesson.anchors
-    batch = lesson.draws[step * options.batch : (step + 1) * options.batch]
-    generator = torch.Generator().manual_seed(seed + step)
-    quiet = torch.randint(len(anchors.latents), (options.anchors,), generator=generator)
-    rows = batch.tensor_split(options.accumulation)[part]
-    quiet = quiet.tensor_split(options.accumulation)[part].to(rows.device)
-
+    rows = _part_of(lesson.draws, step, options.batch, part, options.accumulation)
+    quiet = _part_of(lesson.anchor_draws, step, options.anchors, part, options.accumulation)
+    nothing = lesson.kept.repeated(len(rows))
     latents = points.latents[rows]
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=options.autocast):
-        predicted = unet(
+        predicted = predict(
+            unet,
             torch.cat([latents, latents, anchors.latents[quiet]]),
             torch.cat([points.timesteps[rows], points.timesteps[rows], anchors.timesteps[quiet]]),
-            encoder_hidden_states=torch.cat(
-                [
-                    lesson.prompts[points.prompts[rows]],
-                    lesson.empty.expand(len(rows) + len(quiet), -1, -1),
-                ]
-            ),
-            return_dict=False,
-        )[0].float()
+            lesson.prompts[points.prompts[rows]] + nothing + lesson.kept[anchors.prompts[quiet]],
+        )
     prompted, unprompted, anchored = predicted.split([len(rows), len(rows), len(quiet)])
-    targets = points.safe[rows], points.unsafe[rows]
+    units = lesson.units[rows]
+    margin = options.margin * units
+
+    def cost(prediction: Tensor) -> Tensor:
+        targets = points.safe[rows], points.unsafe[rows]
+        return (hinge(prediction, *targets, margin=margin) / units).sum() / options.batch
+
     change = (anchored - anchors.noise[quiet]).square().flatten(1).mean(dim=1)
     return SteeringLoss(
-        prompted=hinge(prompted, *targets, margin=options.margin).sum() / options.batch,
-        unprompted=hinge(unprompted, *targets, margin=options.margin).sum() / options.batch,
-        anchored=change.sum() / options.anchors,
+        prompted=cost(prompted),
+        unprompted=cost(unprompted),
+        anchored=(change / lesson.anchor_units[quiet]).sum() / options.anchors,
     )
+
+
+def _part_of(draws: Tensor, step: int, batch: int, part: int, parts: int) -> Tensor:
+    return draws[step * batch : (step + 1) * batch].tensor_split(parts)[part]

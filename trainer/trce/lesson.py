@@ -21,11 +21,13 @@ from core.specs import SteeringOptions
 from diffusion.erasure import Erasure
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
+from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
     AnchorPoints,
     Course,
     SteeringPoints,
     anchor_points,
+    choose_anchors,
     choose_points,
     steering_points,
 )
@@ -33,7 +35,10 @@ from trainer.trce.trajectories import (
 FORMAT = "trce-lesson-1"
 BATCH = 16
 """Trajectories that are drawn together."""
-ENCODED_TOGETHER = 64
+SMALLEST_UNIT = 1e-8
+"""Two prompts that mean the same to the model are no reason to divide by nothing."""
+SINGLE = ("draws", "anchor_draws", "units", "anchor_units")
+GROUPS = ("points", "anchors", "prompts", "kept")
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,16 @@ class Lesson:
     draws: Tensor
     """(steps * batch,) int64, the point of each draw, in order."""
     anchors: AnchorPoints
-    prompts: Tensor
-    """(p, 77, d), the unsafe prompts as the trained UNet reads them: mapped by stage 1."""
-    empty: Tensor
-    """(77, d), the empty prompt, mapped too."""
+    anchor_draws: Tensor
+    """(steps * anchors,) int64, the anchor point of each draw, in order."""
+    prompts: Texts
+    """The unsafe prompts as the trained UNet reads them: mapped by stage 1."""
+    kept: Texts
+    """The empty prompt and what else is to keep its meaning, mapped too."""
+    units: Tensor
+    """(points,), what each point's hinge is measured in."""
+    anchor_units: Tensor
+    """(anchors,), the same for the anchors' change."""
 
 
 def prepare_lesson(
@@ -55,10 +66,12 @@ def prepare_lesson(
     encoder: PromptEncoder,
     scheduler_config: dict[str, Any],
     pairs: Sequence[PromptPair],
+    kept: Sequence[str],
     erasure: Erasure,
     options: SteeringOptions,
     *,
     seed: int,
+    size_px: int,
     advance: Callable[[int], None],
 ) -> Lesson:
     """Draw the trajectories of one run.
@@ -67,15 +80,17 @@ def prepare_lesson(
         unet: the original one.
         pairs: what to follow, one trajectory each and in this order, again from the first when
             there are more trajectories than pairs.
+        kept: captions that are to keep their meaning; one trajectory follows each of the first
+            `options.kept_trajectories`.
         erasure: stage 1.
-        advance: told the number of trajectories finished since the last call; there are
-            `options.trajectories + options.anchor_trajectories`.
+        size_px: the side of the pictures that the model draws.
+        advance: told the number of trajectories finished since the last call.
     """
     followed = list(pairs[: options.trajectories])
-    unsafe = _encode(encoder, [pair.unsafe for pair in followed])
-    safe = _encode(encoder, [pair.safe for pair in followed])
-    empty = encoder.encode("").embedding
-    mapped_empty = erasure.map_prompts(empty)
+    anchored = list(kept[: options.kept_trajectories])
+    unsafe = Texts.read(encoder, [pair.unsafe for pair in followed], size_px=size_px)
+    safe = Texts.read(encoder, [pair.safe for pair in followed], size_px=size_px)
+    texts = Texts.read(encoder, ["", *anchored], size_px=size_px)
     side = unet.config.sample_size
     course = Course(
         scheduler_config=scheduler_config,
@@ -85,66 +100,93 @@ def prepare_lesson(
         seed=seed,
         batch=BATCH,
     )
+    early = max(1, round(options.early * options.trajectory_steps))
     chosen = choose_points(
-        options.trajectories,
-        max(1, round(options.early * options.trajectory_steps)),
-        count=options.steps * options.batch,
+        options.trajectories, early, count=options.steps * options.batch, seed=seed
+    )
+    chosen_anchors = choose_anchors(
+        options.anchor_trajectories,
+        len(anchored),
+        options.trajectory_steps,
+        count=options.steps * options.anchors,
         seed=seed,
     )
     precise = torch.autocast(unet.device.type, torch.bfloat16, enabled=options.autocast)
     with torch.no_grad(), precise:
         points, draws = steering_points(
-            *(unet, unsafe, safe, empty, chosen, course),
+            *(unet, unsafe, safe, texts[torch.tensor([0])], chosen, course),
             target_scale=options.target_scale,
             advance=advance,
         )
-        anchors = anchor_points(
-            unet, mapped_empty, options.anchor_trajectories, course, advance=advance
+        anchors, anchor_draws = anchor_points(
+            *(unet, texts.through(erasure), chosen_anchors, course),
+            unconditional=options.anchor_trajectories,
+            advance=advance,
         )
-    return Lesson(points, draws, anchors, erasure.map_prompts(unsafe), mapped_empty)
+    units, anchor_units = torch.ones(len(points.latents)), torch.ones(len(anchors.latents))
+    if options.relative:
+        units = (points.unsafe - points.safe).square().flatten(1).mean(dim=1)
+        anchor_units = _usual_effect(anchors)
+    device = unet.device
+    return Lesson(
+        *(points, draws, anchors, anchor_draws),
+        *(unsafe.through(erasure), texts.through(erasure)),
+        units=units.clamp(min=SMALLEST_UNIT).to(device),
+        anchor_units=anchor_units.clamp(min=SMALLEST_UNIT).to(device),
+    )
+
+
+def _usual_effect(anchors: AnchorPoints) -> Tensor:
+    """(n,), for each anchor what captions change at its timestep, on average.
+
+    Where no trajectory follows a caption, nothing is known of it, and the unit is 1.
+    """
+    effects = torch.ones_like(anchors.effect)
+    for timestep in anchors.timesteps.unique():
+        here = anchors.timesteps == timestep
+        known = anchors.effect[here & (anchors.effect > 0)]
+        if len(known):
+            effects[here] = known.mean()
+    return effects
 
 
 def save_lesson(path: Path, lesson: Lesson, key: str) -> None:
     """`key` names everything that the lesson was prepared from."""
-    tensors = {
-        "draws": lesson.draws,
-        "prompts": lesson.prompts,
-        "empty": lesson.empty,
-        **{
-            f"points.{one.name}": getattr(lesson.points, one.name) for one in fields(lesson.points)
-        },
-        **{
-            f"anchors.{one.name}": getattr(lesson.anchors, one.name)
-            for one in fields(lesson.anchors)
-        },
-    }
+    tensors = {name: getattr(lesson, name) for name in SINGLE}
+    for group in GROUPS:
+        part = getattr(lesson, group)
+        for one in fields(part):
+            value = getattr(part, one.name)
+            if isinstance(value, Tensor):
+                tensors[f"{group}.{one.name}"] = value
     stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(stored, metadata={FORMAT: json.dumps(key)}))
+    document = {"key": key, "size_px": lesson.prompts.size_px}
+    write_atomically(path, save(stored, metadata={FORMAT: json.dumps(document)}))
 
 
 def load_lesson(path: Path, key: str, device: torch.device) -> Lesson | None:
     """The lesson of that key; None when there is none, or it cannot be read."""
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
-            if json.loads((file.metadata() or {})[FORMAT]) != key:
-                return None
-
-            def group(kind: type, prefix: str) -> Any:
-                return kind(
-                    **{one.name: file.get_tensor(f"{prefix}.{one.name}") for one in fields(kind)}
-                )
-
-            return Lesson(
-                points=group(SteeringPoints, "points"),
-                draws=file.get_tensor("draws"),
-                anchors=group(AnchorPoints, "anchors"),
-                prompts=file.get_tensor("prompts"),
-                empty=file.get_tensor("empty"),
-            )
+            document = json.loads((file.metadata() or {})[FORMAT])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-
-
-def _encode(encoder: PromptEncoder, prompts: Sequence[str]) -> Tensor:
-    batches = encoder.batches(prompts, size=ENCODED_TOGETHER)
-    return torch.cat([batch.embeddings for batch in batches])
+    if document["key"] != key:
+        return None
+    parts = {
+        group: {
+            name.removeprefix(f"{group}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{group}.")
+        }
+        for group in GROUPS
+    }
+    size = document["size_px"]
+    return Lesson(
+        points=SteeringPoints(**parts["points"]),
+        anchors=AnchorPoints(**parts["anchors"]),
+        prompts=Texts(**parts["prompts"], size_px=size),
+        kept=Texts(**parts["kept"], size_px=size),
+        **{name: tensors[name] for name in SINGLE},
+    )

@@ -1,11 +1,13 @@
 """TRCE stage 2, the loss: steer away from the concept, and stay put everywhere else.
 
-    L = 1/2 [ hinge(e(x_t, c_unsafe)) + hinge(e(x_t, "")) ] + lambda mean (e - e1)^2(u_t, "")
+    L = 1/2 [ hinge(e(x_t, c_unsafe)) + hinge(e(x_t, "")) ] + lambda mean (e - e1)^2(u_t, c)
 
     hinge(e) = max( mean (e - f_safe)^2 - mean (e - f_unsafe)^2 + margin, 0 )
 
     e     the UNet that is trained            x_t   an early point on the way to the concept
-    e1    the same after stage 1, frozen      u_t   a point of an unconditional trajectory
+    e1    the same after stage 1, frozen      u_t   a point of a trajectory that leads elsewhere
+
+c is the empty prompt and, which is ours, a caption that is to keep its meaning.
 
 The difference of squares is linear in e: its gradient points from f_unsafe to f_safe wherever e
 stands, until e is nearer to f_safe by the margin; from there on it is zero. A prompt that stage
@@ -26,7 +28,7 @@ class SteeringLoss:
     unprompted: Tensor
     """() The hinge without a prompt."""
     anchored: Tensor
-    """() The mean squared change of unconditional predictions, before its weight."""
+    """() The mean squared change of predictions elsewhere, before its weight."""
 
     def __add__(self, other: "SteeringLoss") -> "SteeringLoss":
         return SteeringLoss(
@@ -53,11 +55,11 @@ class SteeringLoss:
         return (self.prompted + self.unprompted) / 2 + regularisation * self.anchored
 
 
-def hinge(prediction: Tensor, safe: Tensor, unsafe: Tensor, *, margin: float) -> Tensor:
+def hinge(prediction: Tensor, safe: Tensor, unsafe: Tensor, *, margin: float | Tensor) -> Tensor:
     """How far each prediction is from being nearer to `safe` by `margin`: (n,).
 
     All are (n, 4, h, w); gradients flow through `prediction` alone. `margin` counts in mean
-    squares per element.
+    squares per element; it may be another one for each row, (n,).
     """
     to_safe = (prediction - safe.detach()).square().flatten(1).mean(dim=1)
     to_unsafe = (prediction - unsafe.detach()).square().flatten(1).mean(dim=1)

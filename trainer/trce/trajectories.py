@@ -18,6 +18,8 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from trainer.trce.texts import Texts, predict
+
 
 @dataclass(frozen=True)
 class SteeringPoints:
@@ -37,14 +39,19 @@ class SteeringPoints:
 
 @dataclass(frozen=True)
 class AnchorPoints:
-    """Points of unconditional trajectories, where the prediction is to stay as it is."""
+    """Points of trajectories that lead elsewhere, where the prediction is to stay as it is."""
 
     latents: Tensor
     """(n, 4, h, w), u_t."""
     timesteps: Tensor
     """(n,) int64."""
+    prompts: Tensor
+    """(n,) int64, which text the prediction is for; 0 is the empty prompt."""
     noise: Tensor
-    """(n, 4, h, w), the prediction without a prompt."""
+    """(n, 4, h, w), the prediction."""
+    effect: Tensor
+    """(n,), the mean square of what the followed caption changes in the prediction; zero where
+    none is followed."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,9 @@ def choose_points(trajectories: int, steps: int, *, count: int, seed: int) -> Te
 
 def steering_points(
     unet: UNet2DConditionModel,
-    unsafe: Tensor,
-    safe: Tensor,
-    empty: Tensor,
+    unsafe: Texts,
+    safe: Texts,
+    empty: Texts,
     chosen: Tensor,
     course: Course,
     *,
@@ -97,9 +104,9 @@ def steering_points(
 
     Args:
         unet: the original one.
-        unsafe: (p, 77, d), the prompts' embeddings as the original UNet reads them.
-        safe: (p, 77, d), those of their partners.
-        empty: (77, d), that of the empty prompt.
+        unsafe: p prompts, as the original UNet reads them.
+        safe: their partners.
+        empty: one row, the empty prompt.
         chosen: (draws, 2), see `choose_points`.
         target_scale: beta.
         advance: told the number of trajectories finished since the last call.
@@ -108,7 +115,8 @@ def steering_points(
         The distinct points that were chosen, and (draws,) the place of each draw among them.
     """
     distinct, place = torch.unique(chosen, dim=0, return_inverse=True)
-    points = _empty_points(len(distinct), course.shape, unsafe.device)
+    device = unsafe.embeddings.device
+    points = _empty_points(len(distinct), course.shape, device)
     points.prompts.copy_(distinct[:, 0] % len(unsafe))
     for group in distinct[:, 0].unique().split(course.batch):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
@@ -125,7 +133,7 @@ def steering_points(
             target_scale=target_scale,
             guidance_scale=course.guidance_scale,
         )
-        _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, unsafe)
+        _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
         advance(len(group))
     return points, place
 
@@ -135,9 +143,9 @@ class _Recorder:
     """Sees each point of a group of trajectories, and keeps those that are wanted."""
 
     unet: UNet2DConditionModel
-    empty: Tensor
-    unsafe: Tensor
-    safe: Tensor
+    empty: Texts
+    unsafe: Texts
+    safe: Texts
     wanted: list[tuple[int, int, int]]
     """Step, place in the group, row of `points`."""
     points: SteeringPoints
@@ -149,11 +157,11 @@ class _Recorder:
         kept = [(place, row) for at, place, row in self.wanted if at == step]
         here = torch.tensor([place for place, _ in kept], dtype=torch.long)
         n = len(latents)
-        predicted = _predict(
+        predicted = predict(
             self.unet,
             torch.cat([latents, latents, latents[here]]),
             timestep,
-            torch.cat([self.empty.expand_as(self.unsafe), self.unsafe, self.safe[here]]),
+            self.empty.repeated(n) + self.unsafe + self.safe[here],
         )
         nothing, unsafe, safe = predicted.split([n, n, len(here)])
         for (place, row), safe_noise in zip(kept, safe, strict=True):
@@ -165,37 +173,83 @@ class _Recorder:
         return nothing + self.guidance_scale * (unsafe - nothing)
 
 
+def choose_anchors(
+    unconditional: int, prompted: int, steps: int, *, count: int, seed: int
+) -> Tensor:
+    """(count, 3) int64: a trajectory, one of its steps, and a text, for each draw.
+
+    The first trajectories are unconditional, the others follow the texts 1, 2 ... At a point of
+    theirs the prediction for the text is as likely to be chosen as that without.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points = choose_points(unconditional + prompted, steps, count=count, seed=seed)
+    text = (points[:, 0] - unconditional + 1).clamp(min=0)
+    text *= torch.randint(0, 2, (count,), generator=generator)
+    return torch.cat([points, text[:, None]], dim=1)
+
+
 def anchor_points(
     unet: UNet2DConditionModel,
-    empty: Tensor,
-    count: int,
+    texts: Texts,
+    chosen: Tensor,
     course: Course,
     *,
+    unconditional: int,
     advance: Callable[[int], None],
-) -> AnchorPoints:
-    """Draw unconditional trajectories, each point with the prediction made on the way.
+) -> tuple[AnchorPoints, Tensor]:
+    """Draw the trajectories that lead elsewhere, and keep the chosen predictions.
 
     Args:
-        unet: the one whose unconditional behaviour is to stay: after stage 1, before stage 2.
-        empty: (77, d), the empty prompt as that model reads it.
-        count: trajectories; each gives `course.steps` points.
+        unet: the original one.
+        texts: the empty prompt, and then the captions that are to keep their meaning, as the
+            model reads them whose behaviour is to stay: after stage 1, before stage 2.
+        chosen: (draws, 3), see `choose_anchors`.
+        unconditional: how many trajectories follow no text.
+
+    Returns:
+        The distinct points that were chosen, and (draws,) the place of each draw among them.
     """
-    latents, timesteps, noise = [], [], []
-    for group in torch.arange(count).split(course.batch):
-        trajectories = [int(number) for number in group]
-
-        def visit(_: int, timestep: Tensor, points: Tensor) -> Tensor:
-            predicted = _predict(unet, points, timestep, empty.expand(len(points), -1, -1))
-            latents.append(points)
-            timesteps.append(timestep.expand(len(points)))
-            noise.append(predicted)
-            return predicted
-
-        _follow(course, trajectories, course.steps - 1, visit, empty)
-        advance(len(trajectories))
-    return AnchorPoints(
-        latents=torch.cat(latents), timesteps=torch.cat(timesteps), noise=torch.cat(noise)
+    distinct, place = torch.unique(chosen, dim=0, return_inverse=True)
+    device = texts.embeddings.device
+    empty = _empty_points(len(distinct), course.shape, device)
+    points = AnchorPoints(
+        *(empty.latents, empty.timesteps, distinct[:, 2].to(device), empty.safe),
+        effect=torch.zeros(len(distinct), device=device),
     )
+    for group in distinct[:, 0].unique().split(course.batch):
+        rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
+        followed = (group - unconditional + 1).clamp(min=0)
+
+        def visit(
+            step: int,
+            timestep: Tensor,
+            latents: Tensor,
+            group: Tensor = group,
+            rows: Tensor = rows,
+            followed: Tensor = followed,
+        ) -> Tensor:
+            guided = followed > 0
+            n = len(latents)
+            predicted = predict(
+                unet,
+                torch.cat([latents, latents[guided]]),
+                timestep,
+                texts.repeated(n) + texts[followed[guided]],
+            )
+            nothing, something = predicted[:n], predicted[:n].clone()
+            something[guided] = predicted[n:]
+            for row in rows[distinct[rows, 1] == step].tolist():
+                trajectory, _, text = distinct[row].tolist()
+                at = int((group == trajectory).nonzero())
+                points.latents[row] = latents[at]
+                points.timesteps[row] = timestep
+                points.noise[row] = (something if text else nothing)[at]
+                points.effect[row] = (something[at] - nothing[at]).square().mean()
+            return nothing + course.guidance_scale * (something - nothing)
+
+        _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
+        advance(len(group))
+    return points, place
 
 
 @torch.no_grad()
@@ -204,29 +258,22 @@ def _follow(
     trajectories: Sequence[int],
     last: int,
     visit: Callable[[int, Tensor, Tensor], Tensor],
-    like: Tensor,
+    device: torch.device,
 ) -> None:
     """Denoise from step 0 through `last`; `visit` sees (step, t, x_t) and predicts the noise."""
-    scheduler = DDIMScheduler.from_config(course.scheduler_config)
-    scheduler.set_timesteps(course.steps, device=like.device)
+    # A configuration of another scheduler may leave this out; latents are not pixels.
+    config = {"clip_sample": False, **course.scheduler_config}
+    scheduler = DDIMScheduler.from_config(config)
+    scheduler.set_timesteps(course.steps, device=device)
     starts = [
         torch.randn(course.shape, generator=torch.Generator().manual_seed(course.seed + number))
         for number in trajectories
     ]
-    latents = torch.stack(starts).to(like) * scheduler.init_noise_sigma
+    latents = torch.stack(starts).to(device) * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps[: last + 1]):
         noise = visit(step, timestep, latents)
         if step < last:
             latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
-
-
-def _predict(
-    unet: UNet2DConditionModel, latents: Tensor, timestep: Tensor, embeddings: Tensor
-) -> Tensor:
-    predicted: Tensor = unet(
-        latents, timestep, encoder_hidden_states=embeddings, return_dict=False
-    )[0]
-    return predicted
 
 
 def _empty_points(count: int, shape: tuple[int, int, int], device: torch.device) -> SteeringPoints:

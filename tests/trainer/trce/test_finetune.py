@@ -15,14 +15,15 @@ from trainer.concepts import PromptPair
 from trainer.trce import finetune as module
 from trainer.trce.finetune import Checkpoint, finetune, step_loss, trainable
 from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
+from trainer.trce.steering import hinge
 
-SEED = 5
 OPTIONS = SteeringOptions(
     learning_rate=2e-3,
     steps=8,
     batch=2,
     anchors=3,
     regularisation=1.0,
+    relative=False,
     trajectories=4,
     anchor_trajectories=2,
     trajectory_steps=6,
@@ -35,18 +36,24 @@ def model(tmp_path_factory):
     return load_base(make_model(tmp_path_factory.mktemp("tiny")), None)
 
 
-@pytest.fixture(scope="module")
-def lesson(model) -> Lesson:
+def prepare(model, options) -> Lesson:
     return prepare_lesson(
         model.unet,
         PromptEncoder(model.tokenizer, model.text_encoder),
         model.scheduler_config,
         [PromptPair("an axe", "a flower", 1.0), PromptPair("a pistol", "a dog", 1.0)],
+        ["a dog on a flower"],
         Erasure(),
-        OPTIONS,
+        options,
         seed=1,
+        size_px=16,
         advance=lambda _: None,
     )
+
+
+@pytest.fixture(scope="module")
+def lesson(model) -> Lesson:
+    return prepare(model, OPTIONS)
 
 
 def options(**changed) -> SteeringOptions:
@@ -55,9 +62,7 @@ def options(**changed) -> SteeringOptions:
 
 def run(model, lesson, options=OPTIONS, **more):
     unet = copy.deepcopy(model.unet)
-    changed, losses = finetune(
-        unet, lesson, options, seed=SEED, **({"advance": lambda *_: None} | more)
-    )
+    changed, losses = finetune(unet, lesson, options, **({"advance": lambda *_: None} | more))
     return unet, changed, losses
 
 
@@ -79,7 +84,7 @@ def test_the_loss_falls(model, lesson):
     def loss(one) -> float:
         with torch.no_grad():
             losses = [
-                step_loss(one, lesson, long, SEED, step).total(regularisation=long.regularisation)
+                step_loss(one, lesson, long, step).total(regularisation=long.regularisation)
                 for step in range(long.steps)
             ]
         return float(torch.stack(losses).mean())
@@ -102,7 +107,7 @@ def test_gradients_do_not_add_up_over_steps(model, lesson):
     for step in range(3):
         for parameter in parameters.values():
             parameter.grad = None
-        step_loss(plain, lesson, short, SEED, step).total(regularisation=1.0).backward()
+        step_loss(plain, lesson, short, step).total(regularisation=1.0).backward()
         optimizer.step()
 
     for name, parameter in trainable(unet).items():
@@ -172,6 +177,7 @@ def test_a_lesson_is_kept_for_its_own_run_alone(model, lesson, tmp_path):
     assert again.draws.equal(lesson.draws)
     assert again.points.safe.equal(lesson.points.safe)
     assert again.anchors.noise.equal(lesson.anchors.noise)
+    assert again.kept.size_px == 16
     assert run(model, again)[2] == run(model, lesson)[2]
 
 
@@ -181,7 +187,7 @@ def test_a_batch_computed_in_parts_gives_the_gradients_of_the_whole(model, lesso
         parameters = trainable(unet)
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        module._backward(unet, lesson, options(batch=5, anchors=4, **changed), SEED, 0)
+        module._backward(unet, lesson, options(batch=5, anchors=4, **changed), 0)
         return {name: parameter.grad for name, parameter in parameters.items()}
 
     whole, parts = gradients(), gradients(accumulation=3)
@@ -222,3 +228,36 @@ def test_the_curve_is_thinned_to_means_of_runs_of_steps(model, lesson):
 def test_a_loss_that_is_no_number_stops_the_run(model, lesson):
     with pytest.raises(SteeringDiverged, match="lower the learning rate"):
         run(model, lesson, options(learning_rate=1e30))
+
+
+def test_relative_losses_are_measured_in_what_prompts_change_there(model):
+    relative = prepare(model, options(relative=True))
+    distance = (relative.points.unsafe - relative.points.safe).square().flatten(1).mean(dim=1)
+    torch.testing.assert_close(relative.units, distance.clamp(min=1e-8))
+
+    anchors = relative.anchors
+    for timestep in anchors.timesteps.unique():
+        here = anchors.timesteps == timestep
+        followed = anchors.effect[here & (anchors.effect > 0)]
+        expected = followed.mean() if len(followed) else torch.tensor(1.0)
+        torch.testing.assert_close(
+            relative.anchor_units[here], expected.clamp(min=1e-8).expand(int(here.sum()))
+        )
+
+
+def test_a_prediction_on_the_unsafe_side_costs_the_same_at_every_point_if_relative(model):
+    """Published losses differ by the square of the distance between the two sides."""
+    lesson = prepare(model, options(relative=True))
+    points = lesson.points
+    costs = hinge(points.unsafe, points.safe, points.unsafe, margin=0.5 * lesson.units)
+
+    told_apart = lesson.units > 1e-8
+    assert told_apart.any()
+    torch.testing.assert_close(
+        (costs / lesson.units)[told_apart], torch.full((int(told_apart.sum()),), 1.5)
+    )
+
+
+def test_published_losses_are_measured_as_they_are(lesson):
+    assert lesson.units.eq(1).all()
+    assert lesson.anchor_units.eq(1).all()

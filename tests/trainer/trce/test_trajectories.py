@@ -7,7 +7,14 @@ from diffusers import DDIMScheduler
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
-from trainer.trce.trajectories import Course, anchor_points, choose_points, steering_points
+from trainer.trce.texts import Texts
+from trainer.trce.trajectories import (
+    Course,
+    anchor_points,
+    choose_anchors,
+    choose_points,
+    steering_points,
+)
 
 STEPS, GUIDANCE, BETA = 6, 3.0, 5.0
 
@@ -20,9 +27,10 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def texts(model):
     encoder = PromptEncoder(model.tokenizer, model.text_encoder)
-    unsafe = encoder.encode_all(["an axe", "a pistol"]).embeddings
-    safe = encoder.encode_all(["a flower", "a dog"]).embeddings
-    return unsafe, safe, encoder.encode("").embedding
+    return tuple(
+        Texts.read(encoder, prompts)
+        for prompts in (["an axe", "a pistol"], ["a flower", "a dog"], [""])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def trajectory(model, unsafe, empty, seed: int):
     with torch.no_grad():
         for timestep in scheduler.timesteps:
             seen.append((timestep, latents))
-            nothing = model.unet(latents, timestep, empty[None]).sample
+            nothing = model.unet(latents, timestep, empty.embeddings).sample
             something = model.unet(latents, timestep, unsafe[None]).sample
             noise = nothing + GUIDANCE * (something - nothing)
             latents = scheduler.step(noise, timestep, latents).prev_sample
@@ -68,7 +76,9 @@ def test_each_point_lies_on_its_trajectory_with_its_own_timestep(model, texts, d
     points, place = drawn
     unsafe, _, empty = texts
     for (number, step), row in zip(CHOSEN.tolist(), place, strict=True):
-        timestep, latents = trajectory(model, unsafe[number % 2], empty, 40 + number)[step]
+        timestep, latents = trajectory(model, unsafe.embeddings[number % 2], empty, 40 + number)[
+            step
+        ]
         assert points.timesteps[row] == timestep
         assert points.prompts[row] == number % 2
         torch.testing.assert_close(points.latents[row], latents[0], rtol=0, atol=1e-4)
@@ -81,7 +91,7 @@ def test_the_targets_are_the_original_unets_guided_predictions(model, texts, dra
     with torch.no_grad():
         nothing, bad, good = (
             model.unet(points.latents[row][None], points.timesteps[row], text[None]).sample[0]
-            for text in (empty, unsafe[number], safe[number])
+            for text in (empty.embeddings[0], unsafe.embeddings[number], safe.embeddings[number])
         )
     torch.testing.assert_close(
         points.unsafe[row], nothing + BETA * (bad - nothing), rtol=0, atol=1e-4
@@ -109,17 +119,54 @@ def test_points_do_not_depend_on_how_trajectories_are_batched(model, texts, cour
     torch.testing.assert_close(alone.safe, drawn[0].safe, rtol=0, atol=1e-4)
 
 
-def test_anchors_are_predictions_at_their_own_points(model, texts, course):
-    empty = texts[2]
-    anchors = anchor_points(model.unet, empty, 3, course, advance=lambda _: None)
+@pytest.fixture(scope="module")
+def anchored(model, texts, course):
+    """Two unconditional trajectories, and two that follow the prompts 1 and 2."""
+    unsafe, _, empty = texts
+    kept = empty + unsafe
+    chosen = torch.tensor([[0, 5, 0], [1, 0, 0], [2, 3, 1], [2, 3, 0], [3, 1, 2], [0, 5, 0]])
+    points, place = anchor_points(
+        model.unet, kept, chosen, course, unconditional=2, advance=lambda _: None
+    )
+    return chosen, points, place, kept
 
-    assert len(anchors.latents) == 3 * STEPS
-    for row in (0, 7, 17):
+
+def test_anchors_are_predictions_at_their_own_points(model, anchored):
+    chosen, points, place, kept = anchored
+
+    assert len(points.latents) == 5
+    for (_, _, text), row in zip(chosen.tolist(), place, strict=True):
+        assert points.prompts[row] == text
         with torch.no_grad():
             expected = model.unet(
-                anchors.latents[row][None], anchors.timesteps[row], empty[None]
+                points.latents[row][None], points.timesteps[row], kept.embeddings[text][None]
             ).sample[0]
-        torch.testing.assert_close(anchors.noise[row], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(points.noise[row], expected, rtol=0, atol=1e-4)
+
+
+def test_anchors_lie_on_trajectories_that_lead_elsewhere(model, anchored, texts):
+    chosen, points, place, kept = anchored
+    empty = texts[2]
+    for (number, step, _), row in zip(chosen.tolist(), place, strict=True):
+        followed = kept.embeddings[max(0, number - 1)]
+        timestep, latents = trajectory(model, followed, empty, 40 + number)[step]
+        assert points.timesteps[row] == timestep
+        torch.testing.assert_close(points.latents[row], latents[0], rtol=0, atol=1e-4)
+
+
+def test_a_scheduler_config_that_does_not_speak_of_clipping_does_not_clip_latents(model, texts):
+    config = {k: v for k, v in model.scheduler_config.items() if k != "clip_sample"}
+    empty = texts[2]
+    drawn = [
+        anchor_points(
+            *(model.unet, empty, torch.tensor([[0, 5, 0]])),
+            Course(one, STEPS, GUIDANCE, (4, 8, 8), seed=40, batch=2),
+            unconditional=1,
+            advance=lambda _: None,
+        )[0].latents
+        for one in (config, model.scheduler_config)
+    ]
+    assert drawn[0].equal(drawn[1])
 
 
 class TestChoosing:
@@ -139,3 +186,10 @@ class TestChoosing:
         assert not choose_points(9, 5, count=30, seed=1).equal(
             choose_points(9, 5, count=30, seed=2)
         )
+
+    def test_anchors_of_captions_are_asked_with_the_caption_and_without(self):
+        chosen = choose_anchors(2, 3, 4, count=200, seed=0)
+        texts = {number: set(chosen[chosen[:, 0] == number, 2].tolist()) for number in range(5)}
+
+        assert texts == {0: {0}, 1: {0}, 2: {0, 1}, 3: {0, 2}, 4: {0, 3}}
+        assert set(chosen[:, 1].tolist()) == {0, 1, 2, 3}
