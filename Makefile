@@ -23,6 +23,9 @@ up: install ## run the whole service on this machine until Ctrl-C
 test: install ## run all tests, those over real processes too
 	$(BIN)/python -m pytest
 
+stack-test: install ## build the images, run them with docker compose, kill, scale and upgrade (build/stack/)
+	$(BIN)/python deploy/stack_test.py
+
 check: install ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,5 +41,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test check bench-families lock clean
+.PHONY: help install demo up test stack-test check bench-families lock clean
 .DEFAULT_GOAL := help

@@ -1,16 +1,5 @@
-"""Validation errors, in the words that the user used."""
+"""Validation errors, in the words that the user used; see core."""
 
-from pydantic import ValidationError
+from core.explaining import explain
 
-from core.settings import Settings
-
-
-def explain(error: ValidationError) -> list[str]:
-    """What is wrong with each field, called as the user called it."""
-    lines = []
-    for one in error.errors():
-        name = ".".join(map(str, one["loc"])) or error.title
-        if error.title == Settings.__name__:
-            name = "REDIS_URL" if "redis" in name.lower() else f"TRCE_{name.upper()}"
-        lines.append(f"{name}: {one['msg'].removeprefix('Value error, ')}")
-    return lines
+__all__ = ["explain"]

@@ -46,6 +46,7 @@
     ├── Misconfigured        the process cannot start like this
     └── RetryableError       the same work may succeed later
         ├── StoreUnavailable   Redis does not answer
+        ├── PicturesUnavailable  the store of pictures does not answer, or refuses us
         └── DeviceOutOfMemory
 
 Core knows nothing of HTTP: `service/problems.py` gives each a status code. The message of an
@@ -246,6 +247,10 @@ class RetryableError(AppError):
 
 
 class StoreUnavailable(RetryableError):
+    pass
+
+
+class PicturesUnavailable(RetryableError):
     pass
 
 

@@ -5,11 +5,13 @@ in `.env`. `.env.example` lists them all.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRETS = Path("/run/secrets")
+"""Where containers find secrets as files: a file named like a variable holds its value."""
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -18,7 +20,13 @@ Count = Annotated[int, Field(ge=1)]
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="TRCE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="TRCE_",
+        env_file=".env",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+        # .env holds lines for others, too; core/checkup/names.py finds misspelt ones.
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     # Where things are.
@@ -63,6 +71,21 @@ class Settings(BaseSettings):
     c2pa_key: Path | None = None
     """PEM: its private key."""
 
+    # Pictures in an S3-compatible store, instead of the data folder.
+    s3_bucket: str = ""
+    s3_endpoint_url: str = ""
+    """Of another store than AWS, as http://minio:9000."""
+    s3_region: str = "us-east-1"
+    s3_access_key_id: str = ""
+    """With its secret, or neither: then those of the host's role are used."""
+    s3_secret_access_key: SecretStr = SecretStr("")
+
+    # What operators watch.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where a worker shows Prometheus its metrics; 0: nowhere. The service has /metrics."""
+    trace_endpoint: str = ""
+    """Where OpenTelemetry traces go, as http://collector:4318/v1/traces; empty: none are made."""
+
     # Workers.
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1` ..."""
@@ -82,6 +105,19 @@ class Settings(BaseSettings):
     """A trainer that reports no progress for this long is taken to hang, and is stopped."""
     generation_attempts: Count = 5
     erasure_attempts: Count = 3
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """Half of a configuration would be found out by the first picture; better now."""
+        s3 = self.s3_endpoint_url or self.s3_access_key_id or self.s3_secret_access_key
+        if s3 and not self.s3_bucket:
+            raise ValueError("S3 is half configured: set TRCE_S3_BUCKET, or no TRCE_S3_ at all")
+        if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):
+            raise ValueError(
+                "S3 is half configured: TRCE_S3_ACCESS_KEY_ID and TRCE_S3_SECRET_ACCESS_KEY "
+                "belong together; set both, or neither to use the host's role"
+            )
+        return self
 
     @property
     def models_dir(self) -> Path:

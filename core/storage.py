@@ -1,8 +1,9 @@
-"""Where finished pictures lie: bytes under a key, in a folder that all processes see."""
+"""Where finished pictures lie: bytes under a key, in a place that all processes see."""
 
 import re
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from core.errors import ImageNotFound
 from core.files import write_atomically
@@ -10,9 +11,31 @@ from core.files import write_atomically
 KEY = re.compile(r"^[a-z0-9-]+(/[a-z0-9.-]*[a-z0-9])+$")
 
 
+class PictureStore(Protocol):
+    """What service and workers need of a place for pictures."""
+
+    @property
+    def where(self) -> str:
+        """In words, for people."""
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def get(self, key: str) -> bytes:
+        """Raises ImageNotFound."""
+
+    def delete_below(self, prefix: str) -> None:
+        """Remove every key that starts with `prefix/`."""
+
+    def older_than(self, age_s: float, *, now: float) -> list[str]:
+        """First-level names below `generations/` untouched for `age_s` seconds."""
+
+
 class Storage:
+    """In a folder."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.where = f"the folder {folder}"
 
     def put(self, key: str, data: bytes) -> None:
         write_atomically(self._path(key), data)

@@ -1,6 +1,5 @@
 """The service as a process: `python -m service`. Settings are read here and passed on."""
 
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from core.errors import Misconfigured
 from core.settings import Settings
+from core.startup import read_settings, start
 from core.telemetry import configure_logs
 from core.version import CODE_VERSION
 from service.access import Access
@@ -102,12 +101,9 @@ class Server(uvicorn.Server):
 
 
 def run() -> None:
-    settings = Settings()
     configure_logs()
-    try:
-        app = create_app(settings)
-    except Misconfigured as error:
-        sys.exit(f"cannot start: {error}")
+    settings = start(read_settings)
+    app = start(lambda: create_app(settings))
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -1,19 +1,36 @@
 """Whether a request sent now would be answered with a picture, and what is missing if not."""
 
+import time
+
+import redis
+
+from core.checkup.broker import check_broker
 from core.errors import StoreUnavailable
 from core.job_store import JobStore
 from core.registry import ModelRegistry
 from core.workers import WorkerRoll
 
+LOOK_AGAIN_S = 10.0
+"""How often Redis is asked how it keeps what it is told."""
+
 
 class Readiness:
     def __init__(
-        self, jobs: JobStore, roll: WorkerRoll, registry: ModelRegistry, *, within_s: float
+        self,
+        client: redis.Redis,
+        jobs: JobStore,
+        roll: WorkerRoll,
+        registry: ModelRegistry,
+        *,
+        within_s: float,
     ) -> None:
         """
         Args:
             within_s: a worker that has not beaten for so long counts as gone.
         """
+        self._redis = client
+        self._broker: list[str] = []
+        self._broker_at: float | None = None
         self._jobs = jobs
         self._roll = roll
         self._registry = registry
@@ -24,6 +41,7 @@ class Readiness:
         missing = []
         try:
             self._jobs.ping()
+            missing += self._broker_problems()
             if not self._roll.present("inference", self._within_s):
                 missing.append(f"no inference worker has beaten within {self._within_s:g} s")
         except StoreUnavailable:
@@ -31,3 +49,15 @@ class Readiness:
         if not any(map(self._registry.is_served, self._registry.all())):
             missing.append("no model is served; import or promote one")
         return missing
+
+    def _broker_problems(self) -> list[str]:
+        """Accepting jobs that a restart of Redis would lose is no readiness."""
+        now = time.monotonic()
+        if self._broker_at is None or now - self._broker_at > LOOK_AGAIN_S:
+            self._broker = [
+                f"{one.name}: {one.found}; {one.fix}"
+                for one in check_broker(self._redis)
+                if one.state == "problem"
+            ]
+            self._broker_at = now
+        return self._broker

@@ -4,14 +4,14 @@ import time
 
 from core.errors import JobNotFound
 from core.job_store import JobStore
-from core.storage import Storage
+from core.storage import PictureStore
 from service.records import JOB_ID
 
 
 class Tidying:
     """A sweeper calls it now and then; it may be interrupted at any time."""
 
-    def __init__(self, jobs: JobStore, storage: Storage, *, keep_s: float) -> None:
+    def __init__(self, jobs: JobStore, storage: PictureStore, *, keep_s: float) -> None:
         self._jobs = jobs
         self._storage = storage
         self._keep_s = keep_s

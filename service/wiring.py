@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from core.audit import AuditTrail
 from core.errors import Misconfigured
-from core.installation import open_registry
+from core.installation import open_pictures, open_registry
 from core.job_store import JobStore, connect
 from core.keys import KeyStore
 from core.policies import PolicyStore
@@ -17,7 +17,7 @@ from core.queue import Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
-from core.storage import Storage
+from core.storage import PictureStore
 from core.sweeper import Sweeper
 from core.terms import terms
 from core.workers import WorkerRoll
@@ -35,7 +35,7 @@ class Parts:
     client: redis.Redis
     doorkeeper: Doorkeeper
     jobs: JobStore
-    storage: Storage
+    storage: PictureStore
     policies: PolicyStore
     rates: RateLimits
     desk: AdmissionDesk
@@ -62,7 +62,7 @@ def wire(settings: Settings) -> Parts:
     client = connect(settings.redis_url)
     jobs = JobStore(client, terms(settings))
     wakes = Wakes(celery_app(settings.redis_url))
-    storage = Storage(settings.images_dir)
+    storage = open_pictures(settings)
     signer = Signer.load_or_create(settings.keys_dir)
     registry = open_registry(settings)
     # A picture may come to be verified before a worker has signed one.
@@ -84,7 +84,7 @@ def wire(settings: Settings) -> Parts:
         audit=AuditTrail(client, signer, Verifier.load(settings.keys_dir)),
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
-        readiness=Readiness(jobs, WorkerRoll(client), registry, within_s=settings.lease_s),
+        readiness=Readiness(client, jobs, WorkerRoll(client), registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
         closing=threading.Event(),
     )

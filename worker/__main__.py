@@ -3,12 +3,18 @@
 import argparse
 import os
 import socket
-import sys
 
-from core.errors import AppError
-from core.settings import Settings
+from celery import Celery
+
+from core.startup import read_settings, start
 from worker.marks import drain_mark
 from worker.roles import KIND_OF_ROLE
+
+
+def _app() -> Celery:
+    from worker.app import app  # noqa: PLC0415  (reads the environment that `main` sets)
+
+    return app
 
 
 def main() -> None:
@@ -32,12 +38,8 @@ def main() -> None:
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
     # A mark left by the last shutdown is not for this life.
-    drain_mark(Settings().run_dir, owner).unlink(missing_ok=True)
-
-    try:
-        from worker.app import app  # noqa: PLC0415  (reads the environment set above)
-    except AppError as error:
-        sys.exit(f"cannot start: {error}")
+    drain_mark(start(read_settings).run_dir, owner).unlink(missing_ok=True)
+    app = start(_app)
 
     queue = KIND_OF_ROLE[arguments.role]
     app.worker_main(

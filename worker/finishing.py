@@ -16,7 +16,7 @@ from core.provenance import Provenance, text_digest
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import GenerationSpec
-from core.storage import Storage
+from core.storage import PictureStore
 from worker.content_credentials import ContentCredentials
 from worker.infotext import infotext
 from worker.judging import Panel
@@ -29,7 +29,7 @@ class Finisher:
     def __init__(
         self,
         registry: ModelRegistry,
-        storage: Storage,
+        storage: PictureStore,
         signer: Signer,
         panel: Panel,
         credentials: ContentCredentials | None = None,

@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 
 from core.detection import DetectorSpec
-from core.installation import open_registry
+from core.installation import open_pictures, open_registry
 from core.job_store import JobStore, connect
 from core.policies import PolicyStore
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer
-from core.storage import Storage
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
 from worker.batcher import Batcher
@@ -87,7 +86,7 @@ def _finisher(settings: Settings, registry: ModelRegistry, device: torch.device)
 
     return Finisher(
         registry,
-        Storage(settings.images_dir),
+        open_pictures(settings),
         Signer.load_or_create(settings.picture_keys_dir),
         Panel(policies, load),
         ContentCredentials.load(settings.c2pa_certificates, settings.c2pa_key),

@@ -1,0 +1,52 @@
+"""`trce setup`: what the first run needs, and a look at what every run needs."""
+
+from rich.console import Console
+
+from cli.stack.up import prepare
+from core.checkup.broker import check_broker
+from core.checkup.check import Check, insist, warning
+from core.checkup.folder import check_keys, check_models
+from core.checkup.pictures import check_pictures
+from core.errors import Misconfigured
+from core.installation import open_pictures
+from core.job_store import connect
+from core.keys import KeyStore
+from core.object_storage import BucketStorage
+from core.startup import read_settings
+
+WAIT_FOR_REDIS_S = 30.0
+
+
+def setup() -> None:
+    """Make keys, import the shipped model, create the bucket; then check everything.
+
+    Harmless to repeat: docker compose runs it before each start, and starts nothing if it fails.
+    """
+    settings = read_settings()
+    if settings.redis_url is None:
+        raise Misconfigured("REDIS_URL is not set")
+    prepare(settings)
+    pictures = open_pictures(settings)
+    if isinstance(pictures, BucketStorage):
+        pictures.make()
+    with connect(settings.redis_url, retry_s=WAIT_FOR_REDIS_S) as client:
+        checks = [
+            *check_broker(client),
+            check_keys(settings),
+            check_models(settings),
+            check_pictures(pictures),
+        ]
+        insist(checks)
+        if not KeyStore(client).exist():
+            checks.append(_no_api_key())
+    console = Console(highlight=False, soft_wrap=True)
+    for one in checks:
+        console.print(f"{one.state:<8}{one.name}: {one.found}{'; ' if one.fix else ''}{one.fix}")
+
+
+def _no_api_key() -> Check:
+    return warning(
+        "API keys",
+        "there is none, so nobody is served",
+        "`docker compose exec service trce keys create --scope admin` makes one",
+    )

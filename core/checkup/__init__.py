@@ -1,0 +1,1 @@
+"""What can be wrong with an installation, each found by looking and named with its fix."""

@@ -1,0 +1,120 @@
+"""Whether Redis keeps what it is told: jobs that were accepted must survive its restart."""
+
+import time
+from typing import Any
+
+import redis
+
+from core.checkup.check import Check, ok, problem, warning
+
+MAX_SKEW_S = 2.0
+FULL = 0.8
+"""Of maxmemory: from here on a day's growth may fill it."""
+OLDEST_MAJOR = 6
+
+
+def check_broker(client: redis.Redis) -> list[Check]:
+    """Looks at one server; one check when it does not answer."""
+    try:
+        before = time.time()
+        seconds, micros = _plain(client.time())
+        middle = (before + time.time()) / 2
+        info: dict[str, Any] = _plain(client.info())
+        config = _config(client)
+    except redis.AuthenticationError as error:
+        return [problem("redis", f"it refuses us: {error}", "put the password into REDIS_URL")]
+    except (redis.RedisError, OSError) as error:
+        return [
+            problem(
+                "redis",
+                f"it does not answer ({error})",
+                "start it, or correct REDIS_URL; `trce up` brings one of its own",
+            )
+        ]
+    return [
+        _version(info),
+        _durability(info, config),
+        _eviction(info, config),
+        _memory(info),
+        _clock(seconds + micros / 1e6 - middle),
+    ]
+
+
+def _version(info: dict[str, Any]) -> Check:
+    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    if info.get("role") not in {"master", None}:
+        return problem(
+            "redis", "it is a replica, which takes no writes", "point REDIS_URL at the primary"
+        )
+    if info.get("cluster_enabled"):
+        return problem("redis", "it is a cluster", "use one node, or Sentinel: scripts span keys")
+    if int(version.split(".", maxsplit=1)[0]) < OLDEST_MAJOR:
+        return problem("redis", f"version {version}", f"use version {OLDEST_MAJOR} or newer")
+    return ok("redis", f"version {version} answers")
+
+
+def _durability(info: dict[str, Any], config: dict[str, str]) -> Check:
+    name = "redis persistence"
+    if not info.get("aof_enabled"):
+        return problem(
+            name,
+            "accepted jobs would be lost with its next restart",
+            "start Redis with `--appendonly yes --appendfsync always`",
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return problem(name, "its last write to disk failed", "make room on the disk of Redis")
+    fsync = config.get("appendfsync", "unknown")
+    if fsync == "unknown":
+        return warning(
+            name, "append-only; it does not tell its appendfsync", "see that it is always"
+        )
+    if fsync != "always":
+        return problem(
+            name,
+            f"appendfsync is {fsync}: a crash loses what was accepted since the last write",
+            "start Redis with `--appendfsync always`",
+        )
+    return ok(name, "append-only, written before it answers")
+
+
+def _eviction(info: dict[str, Any], config: dict[str, str]) -> Check:
+    policy = str(config.get("maxmemory-policy") or info.get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        return ok("redis eviction", "noeviction")
+    return problem(
+        "redis eviction",
+        f"maxmemory-policy is {policy}: it would drop jobs when memory runs short",
+        "start Redis with `--maxmemory-policy noeviction`",
+    )
+
+
+def _memory(info: dict[str, Any]) -> Check:
+    used, bound = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not bound:
+        return ok("redis memory", f"{used >> 20} MB used, no bound")
+    found = f"{used >> 20} of {bound >> 20} MB used"
+    if used >= bound:
+        return problem("redis memory", found, "raise maxmemory: it takes no jobs now")
+    if used > FULL * bound:
+        return warning("redis memory", found, "raise maxmemory, or lower TRCE_KEEP_GENERATIONS_S")
+    return ok("redis memory", found)
+
+
+def _clock(ahead_s: float) -> Check:
+    """Of Redis against this host: keys, quotas and beats compare the two."""
+    found = f"Redis' clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} ours"
+    if abs(ahead_s) > MAX_SKEW_S:
+        return problem("clock", found, "synchronise both hosts (chrony or systemd-timesyncd)")
+    return ok("clock", "agrees with Redis")
+
+
+def _config(client: redis.Redis) -> dict[str, str]:
+    """Empty where a hosted Redis does not allow the question."""
+    try:
+        return dict(_plain(client.config_get("appendfsync", "maxmemory-policy")))
+    except redis.ResponseError:
+        return {}
+
+
+def _plain(answer: Any) -> Any:
+    return answer

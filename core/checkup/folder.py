@@ -1,0 +1,62 @@
+"""The data folder: may we write there, is there room, are the keys and the models in it good?"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from core.checkup.check import Check, ok, problem, warning
+from core.errors import AppError
+from core.installation import open_registry
+from core.settings import Settings
+from core.signing import Signer, Verifier
+
+SHORT_BYTES = 2 << 30
+
+
+def check_folder(folder: Path) -> list[Check]:
+    name = "data folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+            probe.write(b"x")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        fix = f"`chown -R {os.getuid()}:{os.getgid()} {folder}` on its host, or set TRCE_DATA_DIR"
+        return [problem(name, f"{folder} cannot be written ({error.strerror})", fix)]
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.1f} GiB free in {folder}"
+    if free < SHORT_BYTES:
+        return [warning(name, found, "make room; models and pictures go there")]
+    return [ok(name, found)]
+
+
+def check_keys(settings: Settings) -> Check:
+    try:
+        Signer.load(settings.keys_dir)
+        Verifier.load(settings.keys_dir)
+    except AppError as error:
+        return problem("signing key", str(error), "`trce setup` makes one on the first run")
+    path = settings.keys_dir / "signing.pem"
+    if path.stat().st_mode & 0o077:
+        return warning("signing key", f"others can read {path}", f"`chmod 600 {path}`")
+    return ok("signing key", "there, private and trusted")
+
+
+def check_models(settings: Settings) -> Check:
+    """Reads and digests every file of the models that are served."""
+    try:
+        registry = open_registry(settings)
+        served = [one for one in registry.all() if registry.is_served(one)]
+        for manifest in served:
+            manifest.check_files(registry.path(manifest.id))
+    except AppError as error:
+        return problem("models", str(error), "restore the model from a backup, or retire it")
+    if not served:
+        return warning(
+            "models",
+            "none is served",
+            "erase and promote one, or set TRCE_SERVE_UNERASED_BASE=true",
+        )
+    return ok("models", f"{len(served)} served, every file as its manifest says")

@@ -1,0 +1,66 @@
+"""Docker Compose as this host has it: `docker compose`, or the old `docker-compose`.
+
+The old one knows neither `name` nor `!reset`; for it the files are merged here into one.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RESET = object()
+
+
+def compose(project: str, files: list[str], scratch: Path) -> list[str]:
+    """The command, up to its verb.
+
+    Raises:
+        SystemExit: there is no Docker Compose.
+    """
+    if _works(["docker", "compose", "version"]):
+        chosen = [word for file in files for word in ("-f", str(ROOT / file))]
+        return ["docker", "compose", "-p", project, *chosen]
+    if shutil.which("docker-compose") is None:
+        raise SystemExit("Docker Compose is needed: https://docs.docker.com/compose/install/")
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = _merge(merged, yaml.load((ROOT / file).read_text(), Loader=_Loader))  # noqa: S506
+    plain = {key: value for key, value in merged.items() if key in _KEPT}
+    path = scratch / "docker-compose.json"
+    path.write_text(json.dumps(plain, indent=1))
+    return ["docker-compose", "-p", project, "--project-directory", str(ROOT), "-f", str(path)]
+
+
+_KEPT = {"services", "networks", "volumes", "secrets"}
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+_Loader.add_constructor("!reset", lambda *_: RESET)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        if value is RESET:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(below.get(key), dict):
+            merged[key] = _merge(below[key], value)
+        elif isinstance(value, list) and isinstance(below.get(key), list):
+            merged[key] = [*below[key], *value]
+        else:
+            merged[key] = value
+    return merged
+
+
+def _works(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False

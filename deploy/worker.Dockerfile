@@ -1,0 +1,32 @@
+# Inference and trainer workers. On a GPU host torch is the CUDA build that the package index serves.
+# Build from the repository's root: docker build -f deploy/worker.Dockerfile .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
+
+# torch alone: by far the largest layer, and the one that changes least.
+WORKDIR /app
+COPY pyproject.toml requirements.lock ./
+RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+        --constraint requirements.lock torch
+RUN touch README.md LICENSE NOTICE \
+ && pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+        --constraint requirements.lock '.[worker,monitoring,s3,tracing,c2pa,demo]' \
+ && rm -rf README.md LICENSE NOTICE build *.egg-info
+
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin trce \
+ && install -d -o trce -g trce /data
+COPY models ./models
+COPY core ./core
+COPY diffusion ./diffusion
+COPY trainer ./trainer
+COPY worker ./worker
+RUN python -m compileall -q core diffusion trainer worker
+
+# Nothing is fetched from a model hub: models come by `trce models import`.
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TRCE_DATA_DIR=/data \
+    HF_HUB_OFFLINE=1 HF_HOME=/tmp/huggingface MPLCONFIGDIR=/tmp/matplotlib
+USER trce
+WORKDIR /tmp
+VOLUME /data
+ENTRYPOINT ["python", "-m", "worker"]
+CMD ["inference"]
