@@ -38,6 +38,9 @@ SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel",
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
+PRIORITIES = 3
+PRIORITY_SCORE = 10**9
+"""What a priority adds to a job's place (lua/submit.lua)."""
 SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
@@ -285,6 +288,27 @@ class JobStore:
             count: Any = self._redis.get(f"queued:{kind}")
         return int(count or 0)
 
+    def depths(self, kind: Kind) -> dict[int, int]:
+        """How many jobs wait, by priority."""
+        counts = dict.fromkeys(range(PRIORITIES), 0)
+        with answering():
+            classes: Any = self._redis.smembers(f"classes:{kind}")
+            pipe = self._redis.pipeline(transaction=False)
+            for queue_class in classes:
+                for priority in counts:
+                    low, high = priority * PRIORITY_SCORE, (priority + 1) * PRIORITY_SCORE
+                    pipe.zcount(f"queue:{kind}:{queue_class}", low, f"({high}")
+            for place, count in enumerate(pipe.execute()):
+                counts[place % PRIORITIES] += count
+        return counts
+
+    def outcomes(self, kind: Kind) -> dict[str, int]:
+        """How many jobs have ever ended, by the state they ended in."""
+        with answering():
+            counted: Any = self._redis.hgetall(f"outcomes:{kind}")
+        ended = [state.value for state in JobState if state.ended]
+        return {state: int(counted.get(state, 0)) for state in ended}
+
     def ahead(self, kind: Kind, job_id: str) -> int:
         """How many waiting jobs have a better place than `job_id`; workers may bend that a little.
 
@@ -326,7 +350,16 @@ class JobStore:
         values = self._call("claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle))
         keep_ms = _ms(self._terms[kind].keep_s)
         leases = []
-        for job_id, token, attempt, alone, spec, tenant, request_id in _chunks(values, 7):
+        for (
+            job_id,
+            token,
+            attempt,
+            alone,
+            spec,
+            tenant,
+            request_id,
+            waited_ms,
+        ) in _chunks(values, 8):
             try:
                 parsed = _specs.validate_json(spec)
             except ValidationError:
@@ -342,6 +375,7 @@ class JobStore:
                     spec=parsed,
                     tenant=tenant,
                     request_id=request_id,
+                    waited_s=int(waited_ms) / 1000,
                 )
             )
         return leases

@@ -127,3 +127,5 @@ class Lease(BaseModel):
     tenant: str = LOCAL
     request_id: str = ""
     """Of the request that made the job."""
+    waited_s: float = 0.0
+    """From its acceptance to this claim."""

@@ -82,7 +82,8 @@ class Settings(BaseSettings):
 
     # What operators watch.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where a worker shows Prometheus its metrics; 0: nowhere. The service has /metrics."""
+    """Where a process shows Prometheus its metrics without asking for a key; 0: nowhere."""
+    metrics_host: str = "127.0.0.1"
     trace_endpoint: str = ""
     """Where OpenTelemetry traces go, as http://collector:4318/v1/traces; empty: none are made."""
 

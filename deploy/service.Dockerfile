@@ -9,7 +9,7 @@ WORKDIR /app
 COPY pyproject.toml requirements.lock ./
 RUN touch README.md LICENSE NOTICE \
  && pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --constraint requirements.lock '.[service,monitoring,s3,tracing]' \
+        --constraint requirements.lock '.[service,s3,tracing]' \
  && rm -rf README.md LICENSE NOTICE build *.egg-info
 
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin trce \

@@ -10,7 +10,7 @@ RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-a
         --constraint requirements.lock torch
 RUN touch README.md LICENSE NOTICE \
  && pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --constraint requirements.lock '.[worker,monitoring,s3,tracing,c2pa,demo]' \
+        --constraint requirements.lock '.[worker,s3,tracing,c2pa,demo]' \
  && rm -rf README.md LICENSE NOTICE build *.egg-info
 
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin trce \

@@ -13,6 +13,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.metrics import Metrics
 from service.problems import problem
 
 HEADER = "x-request-id"
@@ -25,8 +26,9 @@ log = structlog.get_logger(__name__)
 class Access:
     """Pure ASGI, so that it neither buffers nor spawns a task."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,17 +56,29 @@ class Access:
             response = problem(scope["path"], 500, "something broke here; the log says what")
             await response(scope, receive, send_with_id)
         finally:
+            seconds = time.perf_counter() - began
+            self._metrics.request(scope["method"], _route(scope), status or 499, seconds)
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"][:MAX_LOGGED_PATH],
                 status=status,
-                ms=round((time.perf_counter() - began) * 1000, 1),
+                ms=round(seconds * 1000, 1),
             )
 
 
 def _request_id(offered: str) -> str:
     return offered if SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _route(scope: Scope) -> str:
+    """As it is declared: with `{id}`, not with every id; of all that is none, one name."""
+    route: str | None = getattr(scope.get("route"), "path", None)
+    if route is None:
+        return "none"
+    # A route of an included router does not know the router's prefix.
+    parts = scope["path"].split("/")
+    return "/".join(parts[: len(parts) - route.count("/")]) + route
 
 
 def _names(error: BaseException) -> list[str]:

@@ -20,7 +20,17 @@ from service.door import Door
 from service.hardening import Hardening
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
-from service.routes import audit, erasures, generations, health, models, policies, presets, verify
+from service.routes import (
+    audit,
+    erasures,
+    generations,
+    health,
+    metrics,
+    models,
+    policies,
+    presets,
+    verify,
+)
 from service.wiring import wire
 
 log = structlog.get_logger(__name__)
@@ -48,7 +58,14 @@ def create_app(settings: Settings) -> FastAPI:
         if parts.doorkeeper.lets_nobody_in():
             log.warning("no API keys, so nobody is served; `trce keys create` makes one")
         parts.sweeper.start()
+        end_metrics = (
+            parts.metrics.listen(settings.metrics_port, settings.metrics_host)
+            if settings.metrics_port
+            else None
+        )
         yield
+        if end_metrics:
+            end_metrics()
         parts.sweeper.stop()
         parts.client.close()
 
@@ -65,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     for noun in (generations, erasures, models, presets, policies, verify, audit):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(metrics.router)
     answer_with_problems(app)
     limits = {verify.ADDRESS: settings.max_picture_bytes}
     app.add_middleware(
@@ -84,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=READABLE_ANSWER_HEADERS,
         )
     app.add_middleware(Hardening)
-    app.add_middleware(Access)
+    app.add_middleware(Access, metrics=parts.metrics)
     return app
 
 

@@ -151,6 +151,7 @@ def from_app_error(path: str, error: AppError) -> Response:
 
 def _from_app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
+    request.app.state.parts.metrics.refusal(error)
     return from_app_error(request.url.path, error)
 
 

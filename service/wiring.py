@@ -23,6 +23,7 @@ from core.terms import terms
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
 from service.doorkeeper import Doorkeeper, is_loopback
+from service.metrics import Metrics
 from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
@@ -46,6 +47,7 @@ class Parts:
     signer: Signer
     verification: Verification
     readiness: Readiness
+    metrics: Metrics
     sweeper: Sweeper
     closing: threading.Event
     """Set when the process was told to stop: nobody is to wait any longer."""
@@ -68,6 +70,7 @@ def wire(settings: Settings) -> Parts:
     # A picture may come to be verified before a worker has signed one.
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
+    roll = WorkerRoll(client)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
     return Parts(
@@ -84,7 +87,8 @@ def wire(settings: Settings) -> Parts:
         audit=AuditTrail(client, signer, Verifier.load(settings.keys_dir)),
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
-        readiness=Readiness(client, jobs, WorkerRoll(client), registry, within_s=settings.lease_s),
+        metrics=Metrics(jobs, roll, registry, within_s=settings.lease_s),
+        readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
         closing=threading.Event(),
     )

@@ -5,6 +5,7 @@ loop ends when there is nothing left to do, and Celery gets its process back.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from core.jobs import GenerationResult, ImageRecord, Lease
 from core.progress import Progress
 from core.specs import GenerationSpec
 from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
+from worker import metrics
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
 from worker.shelf import Shelf, Variant
@@ -150,6 +152,8 @@ class Batcher:
         # Loading a model may take longer than a lease: beat first.
         self._heartbeat.hold([*(d.lease for d in self._drawings.values()), *leases])
         for lease in leases:
+            if lease.attempt == 1:
+                metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
             self._admit(lease)
         self._hold()
 
@@ -220,7 +224,8 @@ class Batcher:
         """One denoising step of everything, and the decoding of what is done."""
         for denoiser in self._denoisers():
             try:
-                finished = denoiser.step()
+                with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
+                    finished = denoiser.step()
                 pictures = _decode(denoiser, finished)
             except AppError as error:
                 self._give_up(denoiser, error)
@@ -239,6 +244,11 @@ class Batcher:
         """Those with rows, each once."""
         waiting = [d.variant.denoiser for d in self._drawings.values() if not d.drawn]
         return list({id(denoiser): denoiser for denoiser in waiting}.values())
+
+    def _largest(self, denoiser: Denoiser) -> tuple[int, int]:
+        """Width and height of the largest picture in a batch, in pixels."""
+        specs = [d.spec for d in self._drawings.values() if d.variant.denoiser is denoiser]
+        return max(((spec.width or 0, spec.height or 0) for spec in specs), key=math.prod)
 
     def _finish(
         self, drawing: Drawing, number: int, picture: Image | PictureNotFinite
@@ -284,6 +294,9 @@ class Batcher:
             kept = self._jobs.fail(drawing.lease, images[0].reason or "", result)
         else:
             kept = self._jobs.succeed(drawing.lease, result)
+        if kept:
+            for image in images:
+                metrics.IMAGES.labels(image.finish_reason).inc()
         log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
 
     def _obey_verdicts(self) -> None:

@@ -17,6 +17,7 @@ from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import GenerationSpec
 from core.storage import PictureStore
+from worker import metrics
 from worker.content_credentials import ContentCredentials
 from worker.infotext import infotext
 from worker.judging import Panel
@@ -108,6 +109,7 @@ def withheld(lease: Lease, seed: int, error: AppError) -> ImageRecord:
 
 
 def _filtered(lease: Lease, seed: int, finding: Finding) -> ImageRecord:
+    metrics.BLOCKS.labels("picture", finding.category).inc()
     log.info(
         "content filtered",
         job=lease.job_id,

@@ -14,6 +14,7 @@ from core.settings import Settings
 from core.signing import Signer
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
+from worker import metrics
 from worker.batcher import Batcher
 from worker.content_credentials import ContentCredentials
 from worker.finishing import Finisher
@@ -42,6 +43,9 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
     device = _device(settings.device)
+    metrics.listen(settings.metrics_port, settings.metrics_host)
+    if device.type == "cuda":
+        metrics.watch_gpu()
     if role == "trainer":
         trainings = Trainings(
             jobs,

@@ -20,6 +20,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.erasure import FILENAME, Erasure, write_tensors
 from diffusion.loading import Components, load_base
 from diffusion.prompts import EncodedPrompt, PromptEncoder
+from worker import metrics
 
 log = structlog.get_logger()
 
@@ -78,7 +79,8 @@ class Shelf:
         manifest = self._registry.served(model_id)
         digest = manifest.content_digest
         if digest not in self._variants:
-            self._variants[digest] = self._load(manifest)
+            with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
+                self._variants[digest] = self._load(manifest)
             self._forget_least_used()
         self._variants.move_to_end(digest)
         return self._variants[digest]

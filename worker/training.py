@@ -35,6 +35,7 @@ from core.progress import Progress
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ErasureSpec
+from worker import metrics
 from worker.heartbeat import Heartbeat
 
 log = structlog.get_logger()
@@ -104,9 +105,12 @@ class Trainings:
             if not leases:
                 return
             self._heartbeat.hold(leases)
+            if leases[0].attempt == 1:
+                metrics.QUEUE_WAIT.labels("erasure").observe(leases[0].waited_s)
             try:
                 self._run(leases[0])
             finally:
+                metrics.not_erasing()
                 self._heartbeat.hold([])
 
     def _run(self, lease: Lease) -> None:
@@ -208,8 +212,10 @@ class Trainings:
                     raise ShuttingDown("its worker is shutting down")
                 if line.startswith('{"stage"'):
                     # An outage of the broker is no reason to stop: the lease decides.
+                    progress = Progress.model_validate_json(line)
+                    metrics.erasing(progress.stage, progress.done / max(1, progress.total))
                     with contextlib.suppress(StoreUnavailable):
-                        self._jobs.report(lease, Progress.model_validate_json(line))
+                        self._jobs.report(lease, progress)
                 last_words = line or last_words
         finally:
             code = stop_child(trainer, grace_s=GRACE_S)

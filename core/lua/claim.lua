@@ -1,5 +1,5 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
--- Returns id, token, attempt, alone, spec, tenant, request_id for each.
+-- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
 local kind, owner, slots, lease_ms, held, bonus, idle = unpack(ARGV)
 slots = tonumber(slots)
 
@@ -45,7 +45,8 @@ while slots > 0 do
   event(id, 'state', 'running', 'attempt', attempt)
 
   local job = redis.call('HMGET', 'job:' .. id, 'spec', 'tenant', 'request_id')
-  for _, value in ipairs({id, tostring(token), attempt, alone and 1 or 0, job[1], job[2], job[3] or ''}) do
+  for _, value in ipairs({id, tostring(token), attempt, alone and 1 or 0, job[1], job[2], job[3] or '',
+      at - tonumber(get(id, 'created_at'))}) do
     claimed[#claimed + 1] = value
   end
   slots = slots - cost

@@ -5,6 +5,7 @@
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
 --   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
+--   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
 --                       their attempts
 local function now()
@@ -38,6 +39,7 @@ local function finish(id, state, ttl_ms)
   if redis.call('HINCRBY', 'open:' .. kind, get(id, 'tenant'), -1) <= 0 then
     redis.call('HDEL', 'open:' .. kind, get(id, 'tenant'))
   end
+  redis.call('HINCRBY', 'outcomes:' .. kind, state, 1)
   event(id, 'state', state)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
