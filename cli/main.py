@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from cli.commands import audit, demo, erase, generate, keys, models, policies, setup, up
+from cli.commands import audit, demo, doctor, erase, generate, keys, models, policies, setup, up
 from cli.explaining import explain
 from core.errors import AppError
 
@@ -25,6 +25,7 @@ app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
 app.command("audit")(audit.audit)
+app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

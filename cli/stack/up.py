@@ -7,9 +7,14 @@ from collections.abc import Callable
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
+from core.checkup.broker import check_broker
+from core.checkup.check import insist
+from core.checkup.folder import check_folder
+from core.checkup.names import check_names
 from core.errors import Misconfigured
 from core.importing import import_base
 from core.installation import open_registry
+from core.job_store import connect
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 
@@ -24,7 +29,7 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     Raises:
         Misconfigured: another stack uses the data folder, the port is taken, no broker ...
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    insist([check_names(), *check_folder(settings.data_dir)])
     with exclusive(settings.data_dir / "up.lock"):
         settings = prepare(settings)
         supervisor = Supervisor()
@@ -70,6 +75,8 @@ def _start(supervisor: Supervisor, settings: Settings) -> None:
     if settings.redis_url == broker_url(settings.broker_dir):
         start("broker", broker_command(settings.broker_dir))
     wait_until_ready(settings.redis_url, within_s=BROKER_START_S)
+    with connect(settings.redis_url) as client:
+        insist(check_broker(client))
     start("service", [sys.executable, "-m", "service"])
     for role, count in [
         ("inference", settings.inference_workers),

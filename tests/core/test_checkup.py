@@ -1,0 +1,192 @@
+"""Each thing that can be wrong is found, named, and told with its fix."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from cli.stack.broker import find_server
+from core.checkup.broker import check_broker
+from core.checkup.check import insist, ok, problem, warning
+from core.checkup.folder import check_folder, check_keys
+from core.checkup.names import check_names
+from core.checkup.pictures import check_pictures
+from core.checkup.port import check_port
+from core.errors import Misconfigured
+from core.settings import Settings
+from core.signing import Signer
+from core.storage import Storage
+
+
+def states(checks) -> dict[str, str]:
+    return {one.name: one.state for one in checks}
+
+
+class TestNames:
+    def test_a_misspelt_setting_is_found_with_the_name_that_was_meant(self, tmp_path):
+        check = check_names({"TRCE_BATCH_ROW": "4"}, tmp_path / "none")
+
+        assert check.state == "problem"
+        assert "TRCE_BATCH_ROW (did you mean TRCE_BATCH_ROWS?)" in check.found
+
+    def test_lines_of_the_env_file_count(self, tmp_path):
+        (tmp_path / ".env").write_text("TRCE_PROT=80\nOTHERS=1\n")
+
+        assert "did you mean TRCE_PORT?" in check_names({}, tmp_path / ".env").found
+
+    def test_known_ones_and_those_of_others_are_fine(self, tmp_path):
+        environ = {"TRCE_PORT": "1", "TRCE_API_KEY": "x", "HOME": "/", "TRCE_VERSION": "1"}
+
+        assert check_names(environ, tmp_path / "none").state == "ok"
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"s3_endpoint_url": "http://x"}, "TRCE_S3_BUCKET"),
+            ({"s3_bucket": "b", "s3_access_key_id": "a"}, "belong together"),
+            ({"s3_bucket": "b", "s3_secret_access_key": "s"}, "belong together"),
+        ],
+        ids=["no bucket", "no secret", "no key id"],
+    )
+    def test_half_of_s3_is_refused(self, given, words):
+        with pytest.raises(ValueError, match=words):
+            Settings(_env_file=None, **given)
+
+    def test_a_secret_may_come_as_a_file(self, tmp_path):
+        (tmp_path / "trce_s3_secret_access_key").write_text("hidden\n")
+
+        settings = Settings(
+            _env_file=None, _secrets_dir=tmp_path, s3_bucket="b", s3_access_key_id="a"
+        )
+
+        assert settings.s3_secret_access_key.get_secret_value() == "hidden"
+        assert "hidden" not in repr(settings)
+
+
+class TestBroker:
+    def test_the_embedded_one_is_as_it_should_be(self, redis_url):
+        with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+            assert set(states(check_broker(client)).values()) == {"ok"}
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "name"),
+        [
+            ("appendonly", "no", "redis persistence"),
+            ("appendfsync", "everysec", "redis persistence"),
+            ("maxmemory-policy", "allkeys-lru", "redis eviction"),
+            ("maxmemory", "1024", "redis memory"),
+        ],
+    )
+    def test_what_would_lose_jobs_is_a_problem(self, careless, setting, value, name):
+        careless.config_set(setting, value)
+
+        found = {one.name: one for one in check_broker(careless)}
+
+        assert found[name].state == "problem"
+        assert found[name].fix
+
+    def test_one_that_is_not_there_is_told_in_one_line(self, tmp_path):
+        with redis.Redis(unix_socket_path=str(tmp_path / "none")) as nobody:
+            (check,) = check_broker(nobody)
+
+        assert check.state == "problem"
+        assert "REDIS_URL" in check.fix
+
+    def test_a_clock_that_differs_is_found(self, careless, monkeypatch):
+        seconds, micros = careless.time()
+        monkeypatch.setattr(careless, "time", lambda: (seconds + 60, micros))
+
+        assert states(check_broker(careless))["clock"] == "problem"
+
+
+@pytest.fixture
+def careless(tmp_path_factory):
+    """A server of its own, good at first, that a test may spoil."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--port", str(port), "--dir", str(folder), "--save", ""]
+    options += ["--appendonly", "yes", "--appendfsync", "always"]
+    server = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL)
+    with redis.Redis(port=port, decode_responses=True) as client:
+        for _ in range(200):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                import time
+
+                time.sleep(0.02)
+        yield client
+    server.kill()
+    server.wait()
+
+
+class TestFolder:
+    def test_one_that_can_be_written_is_fine_and_left_empty(self, tmp_path):
+        checks = check_folder(tmp_path / "data")
+
+        assert checks[0].state in {"ok", "warning"}
+        assert list((tmp_path / "data").iterdir()) == []
+
+    def test_one_that_cannot_be_made_is_told_with_its_fix(self, tmp_path):
+        (tmp_path / "file").write_text("")
+
+        (check,) = check_folder(tmp_path / "file" / "data")
+
+        assert check.state == "problem"
+        assert f"chown -R {os.getuid()}" in check.fix
+
+    def test_without_a_key_it_says_what_makes_one(self, settings):
+        assert "trce setup" in check_keys(settings).fix
+
+    def test_a_key_that_others_can_read_is_a_warning(self, settings):
+        Signer.load_or_create(settings.keys_dir)
+        assert check_keys(settings).state == "ok"
+
+        (settings.keys_dir / "signing.pem").chmod(0o644)
+
+        assert check_keys(settings).state == "warning"
+
+
+def test_a_folder_for_pictures_takes_and_forgets_a_probe(tmp_path):
+    assert check_pictures(Storage(tmp_path)).state == "ok"
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+def test_a_port_that_is_taken_is_found():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        check = check_port("127.0.0.1", port)
+
+    assert check.state == "problem"
+    assert "TRCE_PORT" in check.fix
+    assert check_port("127.0.0.1", port).state == "ok"
+
+
+def test_problems_stop_the_start_and_warnings_do_not():
+    insist([ok("a", "fine"), warning("b", "so so", "mend it")])
+
+    with pytest.raises(Misconfigured, match="c: broken; mend it"):
+        insist([ok("a", "fine"), problem("c", "broken", "mend it")])
+
+
+@pytest.mark.parametrize("module", [["service"], ["worker", "inference"]], ids=lambda m: m[0])
+def test_no_process_starts_with_a_setting_that_nobody_reads(module, tmp_path):
+    env = os.environ | {"TRCE_BATCH_ROW": "4", "TRCE_DATA_DIR": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-m", *module], env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert "did you mean TRCE_BATCH_ROWS?" in done.stderr
+    assert "Traceback" not in done.stderr
