@@ -46,8 +46,8 @@ class Settings(BaseSettings):
     Always so on an address that other machines can reach.
     """
     max_body_bytes: Count = 256 * 1024
-    body_timeout_s: PositiveSeconds = 30.0
-    """For a client to send all of its body."""
+    receive_timeout_s: PositiveSeconds = 30.0
+    """For a client to send the head of a request, and again for its body."""
     cors_origins: str = ""
     """Web sites whose pages may call the service, as `https://a.example https://b.example`."""
     max_picture_bytes: Count = 20 * 1024 * 1024

@@ -2,7 +2,9 @@
 
 import asyncio
 import email.message
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -95,19 +97,27 @@ async def _refuse_slow(scope: Scope, receive: Receive, send: Send, within_s: flo
     await response(scope, receive, send)
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """A dependency of every route that takes a body.
 
     It also stops web pages of other origins: a browser asks before it sends this type.
 
     Raises:
-        HTTPException: 415.
+        HTTPException: 415; 400 for an object that has a name twice, of which others may read the
+            one value (a filter in front of us, say) and we the other.
     """
     message = email.message.Message()
     message["content-type"] = request.headers.get("content-type", "")
     subtype = message.get_content_subtype()
-    json = message.get_content_maintype() == "application" and (
+    if message.get_content_maintype() != "application" or not (
         subtype == "json" or subtype.endswith("+json")
-    )
-    if not json:
+    ):
         raise HTTPException(415, "the body must be JSON, sent as Content-Type: application/json")
+    # FastAPI has read it by now; that it is JSON is certain, or there is none.
+    if body := await request.body():
+        json.loads(body, object_pairs_hook=_refuse_repeated_names)
+
+
+def _refuse_repeated_names(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise HTTPException(400, "an object in the body has the same name twice; send it once")

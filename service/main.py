@@ -18,6 +18,7 @@ from service.access import Access
 from service.bodies import BodyLimit
 from service.door import Door
 from service.hardening import Hardening
+from service.impatience import impatient
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import (
@@ -88,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
-        within_s=settings.body_timeout_s,
+        within_s=settings.receive_timeout_s,
         larger=limits,
     )
     # The last one added is the outermost.
@@ -126,6 +127,7 @@ def run() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=impatient(settings.receive_timeout_s),
         log_config=None,
         access_log=False,  # service.access logs requests
         server_header=False,

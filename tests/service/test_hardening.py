@@ -1,5 +1,6 @@
 """What operators did is written down; what leaves is hardened; who is slow is let go."""
 
+import contextlib
 import socket
 import time
 
@@ -121,17 +122,51 @@ class TestOtherSites:
         assert self.preflight(client, "https://evil.example").status_code == 400
 
 
-def test_a_body_that_does_not_come_is_waited_for_only_so_long(start):
-    address, _ = start(TRCE_BODY_TIMEOUT_S="0.5")
-    host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as client:
-        head = f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{{"
-        began = time.monotonic()
-        client.sendall(head.encode())
-        answer = client.recv(4096).decode()
+HEAD = f"POST {URL} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n".encode()
 
-    assert answer.startswith("HTTP/1.1 408")
-    assert time.monotonic() - began < 15
+
+class TestSlowClients:
+    @pytest.fixture
+    def connect(self, start):
+        address, _ = start(TRCE_RECEIVE_TIMEOUT_S="0.5")
+        host, port = address.removeprefix("http://").split(":")
+        with contextlib.ExitStack() as open_ones:
+            yield lambda: open_ones.enter_context(
+                socket.create_connection((host, int(port)), timeout=20)
+            )
+
+    def test_each_part_of_a_request_is_waited_for_only_so_long(self, connect):
+        silent, half_a_head, half_a_body, second = (connect() for _ in range(4))
+        half_a_head.sendall(HEAD)
+        half_a_body.sendall(HEAD + b"\r\n{")
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEAD)
+
+        assert silent.recv(4096) == b""
+        assert half_a_head.recv(4096) == b""
+        assert half_a_body.recv(4096).startswith(b"HTTP/1.1 408")
+        answer = b""
+        while more := second.recv(4096):
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 200")
+
+    def test_drops_do_not_buy_time(self, connect):
+        dripping = connect()
+
+        def drip() -> None:
+            for byte in HEAD + b"X-Padding: " + b"x" * 1000:
+                dripping.sendall(bytes([byte]))
+                time.sleep(0.1)
+
+        with pytest.raises(ConnectionError):
+            drip()
+
+    def test_whoever_is_quick_is_served_meanwhile(self, connect):
+        slow = [connect() for _ in range(300)]
+        quick = connect()
+        quick.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert quick.recv(4096).startswith(b"HTTP/1.1 200")
+        assert {one.recv(1) for one in slow} == {b""}
 
 
 def test_a_real_log_holds_no_prompt_and_no_key(start, settings):
