@@ -58,6 +58,7 @@ def erase_into(
     like: Path | None,
     device: str,
     captions: Path | None,
+    cache: Path | None,
 ) -> Manifest:
     """Make an unsigned model in the folder `out` from the base model in `base`.
 
@@ -76,7 +77,9 @@ def erase_into(
     quieten_libraries()
     model_id = model_id_of(out)
     with base_folder(base, like, out) as folder, bars() as report:
-        return erase(folder, manifest, spec, out, report, model_id=model_id, device=device)
+        return erase(
+            folder, manifest, spec, out, report, model_id=model_id, device=device, cache=cache
+        )
 
 
 def base_of(manifest: Manifest) -> str:

@@ -39,6 +39,9 @@ def erase(
     captions: Annotated[
         Path | None, typer.Option(help="With --out: captions to preserve, one a line.")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="With --out: keep what captions gave for other runs.")
+    ] = None,
     device: Annotated[str, typer.Option(help="With --out: cpu, cuda, cuda:1 ...")] = "cpu",
     data_dir: DataDir = None,
     url: Url = "http://127.0.0.1:8000",
@@ -60,10 +63,14 @@ def erase(
     spec = parse_spec(fields, name, source=what)
     if out is not None:
         base = base or SHIPPED_MODELS / spec.base_model
-        typer.echo(erase_into(out, spec, base, like=like, device=device, captions=captions).id)
+        typer.echo(
+            erase_into(
+                out, spec, base, like=like, device=device, captions=captions, cache=cache
+            ).id
+        )
         return
-    if base is not None or captions is not None:
-        raise Invalid("--base and --captions belong to --out")
+    if base is not None or captions is not None or cache is not None:
+        raise Invalid("--base, --captions and --cache belong to --out")
     if data_dir is not None:
         typer.echo(erase_here(spec, Settings(data_dir=data_dir)).id)
         return
