@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -153,11 +153,13 @@ class TestScreen:
     def test_other_words_pass(self, prompt):
         screen(prompt, PolicyInForce("acme", SCREENED))
 
+    @settings(deadline=None)
     @given(st.text(max_size=200))
     def test_whatever_the_prompt_it_passes_or_is_refused(self, prompt):
         with contextlib.suppress(PromptRefused):
             screen(prompt, PolicyInForce("acme", SCREENED))
 
+    @settings(deadline=None)
     @given(st.text(max_size=30), st.text(max_size=30))
     def test_a_listed_word_is_found_between_whatever_stands_around_it(self, before, after):
         with pytest.raises(PromptRefused):

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from fastapi.routing import APIRoute
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scenery import APPLE, WEAPONS
 from starlette.datastructures import Headers
@@ -239,6 +240,7 @@ class TestTenants:
         assert queue.get(job["id"]).request_id == "trace-7"
 
 
+@examples(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"Bearer ", b"Basic ", b"basic\t"]))
 def test_whatever_stands_in_the_header_is_a_key_or_a_refusal(data, scheme):
     with contextlib.suppress(ApiKeyRefused):
