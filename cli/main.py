@@ -7,7 +7,19 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from cli.commands import audit, demo, doctor, erase, generate, keys, models, policies, setup, up
+from cli.commands import (
+    audit,
+    demo,
+    doctor,
+    erase,
+    generate,
+    keys,
+    models,
+    policies,
+    setup,
+    up,
+    verify,
+)
 from cli.explaining import explain
 from core.errors import AppError
 
@@ -24,6 +36,7 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
+app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)

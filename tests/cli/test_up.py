@@ -69,7 +69,7 @@ def test_the_environment_of_children_makes_the_same_settings(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "generate", "erase", "models", "keys", "policies", "audit"]
+    "command", ["up", "demo", "generate", "erase", "models", "keys", "policies", "audit", "verify"]
 )
 def test_every_command_teaches_its_use(command):
     result = subprocess.run(

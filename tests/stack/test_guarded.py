@@ -88,6 +88,15 @@ def test_a_picture_is_traced_to_its_model(client, drawn):
     assert answer["origin"]["generation"] == drawn[1]["id"]
 
 
+def test_the_command_traces_a_picture_too(stack, trce, client, drawn, admin):
+    file = stack.data_dir.parent / "apple.png"
+    file.write_bytes(client.get(drawn[1]["images"][0]["url"]).content)
+
+    said = trce("verify", str(file), "--url", stack.url, key=admin)
+    assert said.startswith("intact: ")
+    assert "model emoji" in said
+
+
 def test_the_operators_deeds_are_on_record(stack, trce, admin, client):
     trail = json.loads(trce("audit", "--json", "--url", stack.url, key=admin))
 
