@@ -124,7 +124,11 @@ def caption_groups(
     own: Sequence[str] = (),
     general: int = GENERAL_CAPTIONS,
 ) -> tuple[CaptionGroup, ...]:
-    """What to preserve: everyday captions, the empty prompt, the model's own concepts, neighbours.
+    """What to preserve: what the model draws, the empty prompt, neighbours.
+
+    What it draws are its own concepts, where it says what they are, or everyday things. The
+    shipped everyday captions would be foreign to a model of few concepts: preserving them too
+    costs it some of its own, see docs/trce.md.
 
     The groups weigh the same, whatever their sizes; the neighbours together weigh the mean of
     their weights. So one protected among five counts as much as two hundred everyday captions.
@@ -132,12 +136,12 @@ def caption_groups(
     Args:
         own: captions in place of the everyday ones.
     """
-    everyday = own or general_captions(general, seed=seed)
-    groups = [
-        CaptionGroup("everyday", tuple(dict.fromkeys(everyday)), 1.0),
-        # Guidance compares every prediction with that of the empty prompt.
-        CaptionGroup("empty", ("",), 1.0),
-    ]
+    groups = []
+    if own or known is None:
+        everyday = own or general_captions(general, seed=seed)
+        groups.append(CaptionGroup("everyday", tuple(dict.fromkeys(everyday)), 1.0))
+    # Guidance compares every prediction with that of the empty prompt.
+    groups.append(CaptionGroup("empty", ("",), 1.0))
     if known is not None:
         groups.append(CaptionGroup("in domain", _in_domain(known, seed), 1.0))
     return (*groups, *neighbour_groups(protect, seed=seed))

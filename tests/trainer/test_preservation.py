@@ -64,13 +64,23 @@ def test_a_group_of_which_nothing_is_left_counts_no_more(encoder):
     torch.testing.assert_close(moment, kept_moment(encoder, groups_of("a dog")))
 
 
-def test_captions_cover_everyday_things_the_empty_prompt_what_the_model_knows_and_neighbours():
-    groups = caption_groups(known=KNOWN, protect=SAW, seed=0, general=500)
-    assert [group.name for group in groups] == ["everyday", "empty", "in domain", "neighbour: saw"]
+def test_captions_cover_the_empty_prompt_what_the_model_knows_and_neighbours():
+    groups = caption_groups(known=KNOWN, protect=SAW, seed=0)
+    assert [group.name for group in groups] == ["empty", "in domain", "neighbour: saw"]
     captions = {group.name: group.captions for group in groups}
     assert captions["empty"] == ("",)
     for name, word in (("in domain", "hound"), ("in domain", "axe"), ("neighbour: saw", "saw")):
         assert any(mentions(caption, [word]) for caption in captions[name])
+
+
+def test_captions_cover_everyday_things_where_a_model_does_not_say_what_it_draws():
+    groups = caption_groups(known=None, protect=(), seed=0, general=500)
+    assert [group.name for group in groups] == ["everyday", "empty"]
+
+
+def test_captions_of_the_user_are_kept_beside_what_the_model_knows():
+    groups = caption_groups(known=KNOWN, protect=(), seed=0, own=("a kiln",))
+    assert [group.name for group in groups] == ["everyday", "empty", "in domain"]
 
 
 def test_captions_of_the_user_stand_in_for_the_everyday_ones():
