@@ -1,7 +1,7 @@
 """`make bench-families`: stage 1 at the true sizes of SD 1.5 and SDXL, from random weights.
 
-What is measured does not depend on what the weights are. Seconds are those of the CPU, over all
-threads. Encoding is measured on a few prompts and stated per
+What is measured does not depend on what the weights are. Seconds are those of the CPU, on one
+thread. Encoding is measured on a few prompts and stated per
 prompt: a first erasure reads 1000 everyday captions besides those of its concepts, later ones
 read only their concepts. The alternative for writing is the usual way: load the UNet in full
 precision, edit it, convert it, save it.
@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, metavar="DIR", help="of this model")
     parser.add_argument("--usual", type=Path, help="the alternative: load this UNet and edit it")
     options = parser.parse_args()
+    # Threads that wait for each other on a busy machine would count as work.
+    torch.set_num_threads(1)
     if options.usual:
         print(json.dumps(_usual_way(options.usual)))
     elif options.make:

@@ -141,7 +141,13 @@ def _check_nothing_counts_twice(
     kept: Collection[Concept], dropped: Collection[Concept], new: Collection[Concept], models: int
 ) -> None:
     """Among the concepts of one model, a phrase was counted once when it was made."""
-    pairs = [(one, other) for one in kept for other in (*dropped, *new)]
+    for one, other in [(one, other) for one in kept for other in new]:
+        if shared := _phrases_of(one) & _phrases_of(other):
+            raise ConceptInvalid(
+                f"{min(shared)!r} is erased already, under {one.name!r}; name {one.name!r} in "
+                f"`remove` to take the new {other.name!r} instead, or leave that out"
+            )
+    pairs = [(one, other) for one in kept for other in dropped]
     if models > 1:
         pairs += combinations(kept, 2)
     for one, other in pairs:

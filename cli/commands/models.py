@@ -111,12 +111,17 @@ def merge(
 def add(
     model_id: Id,
     what: Annotated[str, typer.Argument(help="A preset, or a YAML or JSON file with `concepts`.")],
+    instead_of: Annotated[
+        list[str] | None,
+        typer.Option("--instead-of", help="A concept that the new ones take the place of."),
+    ] = None,
     new_id: NewId = None,
     data_dir: DataDir = None,
     url: Url = LOCAL,
 ) -> None:
     """Make a candidate that erases more concepts than this model; only those are read."""
-    _derive({"merge": [model_id], **read_fields(what)}, new_id, data_dir, url)
+    fields = {"merge": [model_id], "remove": instead_of or [], **read_fields(what)}
+    _derive(fields, new_id, data_dir, url)
 
 
 @app.command()

@@ -69,6 +69,9 @@ def test_models_are_erased_merged_added_to_and_taken_from_on_a_data_folder(
     added = trce("models", "add", first, other, *data)
     assert erased(installation, added) == ["axe", "pistol"]
     assert erased(installation, trce("models", "remove", added, "axe", *data)) == ["pistol"]
+    assert "already" in trce("models", "add", added, other, *data, code=1)
+    again = trce("models", "add", added, other, *data, "--instead-of", "pistol")
+    assert erased(installation, again) == ["axe", "pistol"]
 
 
 def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):

@@ -83,7 +83,7 @@ def test_a_concept_can_be_described_anew():
         pytest.param(
             [A],
             {"concepts": [{"name": "hatchet", "replacement": "flower"}]},
-            "'hatchet' stands under",
+            "'hatchet' is erased already, under 'axe'",
             id="added twice",
         ),
         pytest.param(
