@@ -59,5 +59,6 @@ def _replace_validation(responses: dict[str, Any]) -> None:
 
 def _require_key(operation: dict[str, Any]) -> None:
     operation["security"] = [{name: []} for name in SCHEMES]
-    for status in BEHIND_THE_DOOR:
+    late = (408,) if "requestBody" in operation else ()
+    for status in (*BEHIND_THE_DOOR, *late):
         operation["responses"].setdefault(str(status), refusals(status)[status])

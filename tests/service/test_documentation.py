@@ -7,6 +7,7 @@ from scenery import WEAPONS
 
 from core import errors
 from core.specs import ErasureSpec
+from service.door import OPEN_TO_ALL
 from service.problems import STATUS
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -36,6 +37,14 @@ def test_every_operation_has_an_id_a_tag_and_problems(operations):
         assert "500" in refused
         for response in refused.values():
             assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_what_needs_a_key_says_so_and_what_takes_a_body_may_time_out(operations):
+    for path, _, operation in operations:
+        open_to_all = path in OPEN_TO_ALL
+        assert ("security" in operation) is not open_to_all, path
+        assert ({"401", "403", "503"} <= set(operation["responses"])) is not open_to_all, path
+        assert ("408" in operation["responses"]) is ("requestBody" in operation), path
 
 
 def test_no_schema_is_named_that_is_not_there(document):
