@@ -147,7 +147,8 @@ class TestReading:
         assert read["state"] == "running"
         assert read["attempt"] == 1
         assert read["started_at"] >= read["created_at"]
-        assert read["progress"] == {"stage": "denoise", "done": 3, "total": 20, "message": ""}
+        progress = Progress(stage="denoise", done=3, total=20)
+        assert read["progress"] == progress.model_dump()
 
     def test_a_waiting_one_shows_how_many_go_before_it(self, client, worker):
         ids = [client.post(URL, json=APPLE).json()["id"] for _ in range(3)]
