@@ -31,14 +31,14 @@ from core.specs import Concept, ErasureSpec, TextualOptions
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure, write_unet
-from diffusion.loading import load_prompt_encoder, load_unet
+from diffusion.loading import check_base, load_prompt_encoder, load_unet
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from diffusion.weights import find_weights, open_weights
 from trainer import model_card
 from trainer.concepts import prompt_pairs
 from trainer.memory import cost
-from trainer.preservation import Kept, caption_groups, read_groups
+from trainer.preservation import NEIGHBOUR, Kept, caption_groups, read_groups
 from trainer.reporting import counter
 from trainer.room import check_room
 from trainer.steered import StageOne, steer
@@ -58,6 +58,13 @@ class Earlier:
     """Names; one whose words all stand under another has no statistics of its own."""
     statistics: Mapping[str, Statistics]
     kept: Kept
+
+    def suffices(self, concepts: Sequence[Concept], options: TextualOptions) -> bool:
+        """Nothing is to be read: no concept and no neighbour is new."""
+        groups = {group.name for group in self.kept.groups}
+        return {concept.name for concept in concepts} <= self.concepts and all(
+            f"{NEIGHBOUR}{neighbour.name}" in groups for neighbour in options.protect
+        )
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,7 @@ def erase(
     )
     earlier = _earlier(spec, merge, merged, described) if merged else None
     check_room(base, out, spec, concepts, device=device)
-    encoder = load_prompt_encoder(base, manifest, device=device)
-    check_vocabulary(encoder, concepts, spec.textual.protect)
+    encoder = _reader(base, manifest, spec, concepts, earlier, device=device)
     advance(1)
 
     known = ModelConcepts.of(base)
@@ -140,6 +146,7 @@ def erase(
         )
     erasure, curve = solution.erasure, None
     if spec.steering is not None:
+        assert encoder is not None
         begun = StageOne(
             *(described.content_digest, encoder, known),
             *(drawing.native_px, concepts, erasure),
@@ -207,6 +214,28 @@ def _check_empty(out: Path) -> None:
         raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
 
 
+def _reader(
+    base: Path,
+    manifest: Manifest | None,
+    spec: ErasureSpec,
+    concepts: Sequence[Concept],
+    earlier: Earlier | None,
+    *,
+    device: torch.device | str,
+) -> PromptEncoder | None:
+    """What reads prompts, checked with the base; None when there is nothing to read.
+
+    Raises:
+        ConceptInvalid, UntrustedModel, ModelUnsupported.
+    """
+    if earlier is not None and spec.steering is None and earlier.suffices(concepts, spec.textual):
+        check_base(base, manifest)
+        return None
+    encoder = load_prompt_encoder(base, manifest, device=device)
+    check_vocabulary(encoder, concepts, spec.textual.protect)
+    return encoder
+
+
 def _parameters_changed(unet: Path, erasure: Erasure) -> int:
     """In the erased `unet/`: trained ones, and those that the text maps are folded into."""
     with open_weights(*find_weights(unet).paths) as weights:
@@ -221,7 +250,7 @@ def _make_readable(folder: Path) -> None:
 
 
 def solve(
-    encoder: PromptEncoder,
+    encoder: PromptEncoder | None,
     concepts: Sequence[Concept],
     spec: ErasureSpec,
     *,
@@ -233,6 +262,7 @@ def solve(
     """Stage 1 in memory.
 
     Args:
+        encoder: None when what is known from `earlier` suffices.
         known: what the base says it can draw; what is not erased of it is preserved.
         earlier: what is known already of some of the concepts, and of what is preserved.
 
@@ -240,6 +270,13 @@ def solve(
         SingularEdit
     """
     options = spec.textual
+    if encoder is None:
+        assert earlier is not None
+        advance = counter(report, "solving", 1)
+        kept = earlier.kept.reweighted(options.protect)
+        solution = solve_again(earlier.statistics, kept, concepts, options)
+        advance(1)
+        return solution
     groups = caption_groups(
         known=known, protect=options.protect, seed=spec.seed, own=options.captions
     )

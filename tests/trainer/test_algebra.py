@@ -41,6 +41,8 @@ def shelf(tiny_folder, tmp_path_factory):
         return out
 
     make("a", concepts=[AXE])
+    heavy = {"protect": [{"name": "saw", "weight": 9}]}
+    make("heavy", concepts=[AXE], textual=OPTIONS | heavy)
     make("alone", concepts=[AXE], textual=OPTIONS | {"protect": ["file", "saw"]})
     make("b", concepts=[BREAD, PISTOL], textual=OPTIONS | {"protect": ["file", "saw"]})
     make(
@@ -64,10 +66,11 @@ def text_map(folder):
 
 @pytest.fixture
 def no_reading(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         pytest.fail("a prompt was read")
 
     monkeypatch.setattr(PromptEncoder, "encode_all", refuse)
+    monkeypatch.setattr("trainer.erase.load_prompt_encoder", refuse)
 
 
 def test_a_merge_is_what_erasing_everything_at_once_gives(shelf, no_reading):
@@ -118,6 +121,13 @@ def test_without_its_last_concept_a_model_is_its_base_bit_for_bit(shelf, tiny_fo
     assert not erasure.tensors
     again = solved(shelf("again", merge=["none", "a"]))
     assert (again - solved(shelf("ab2", merge=["a", "b"], remove=["bread", "pistol"]))).norm() == 0
+
+
+def test_a_neighbour_of_more_weight_is_weighed_anew(shelf, no_reading):
+    heavy = {"protect": [{"name": "saw", "weight": 9}]}
+    merged = solved(shelf("heavier", merge=["a"], textual=heavy))
+    assert (merged - solved(shelf("heavy"))).abs().max() < 1e-10
+    assert (merged - solved(shelf("a"))).abs().max() > 1e-4
 
 
 def test_another_strength_scales_the_change_and_keeps_the_solution(shelf, no_reading):
