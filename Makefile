@@ -35,11 +35,14 @@ check: install ## formatting, lint, types, import contracts
 bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and SDXL
 	$(BIN)/python -m benchmarks.families
 
+bench-capacity: install ## what a generation costs Redis
+	$(BIN)/python -m benchmarks.capacity
+
 lock: install ## resolve the dependencies anew into requirements.lock
 	$(BIN)/python deploy/lock.py
 
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test check bench-families lock clean
+.PHONY: help install demo up test stack-test check bench-families bench-capacity lock clean
 .DEFAULT_GOAL := help

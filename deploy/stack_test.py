@@ -158,9 +158,10 @@ def refuse_bad_settings(stack: Stack) -> dict[str, Any]:
         options = [word for one in settings for word in ("-e", one)]
         done = stack.compose("run", "--rm", *options, "setup", check=False)
         assert done.returncode != 0, name
-        message = (done.stdout + done.stderr).strip().splitlines()[-1]
-        assert words in message, message
-        said[name] = message
+        lines = (done.stdout + done.stderr).splitlines()
+        message = next((line for line in lines if words in line), None)
+        assert message, lines
+        said[name] = message.strip()
     return said
 
 
