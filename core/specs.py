@@ -108,7 +108,7 @@ def _named(given: Any) -> Any:
 class TextualOptions(Spec):
     """Stage 1 of TRCE, the closed form. Defaults: see the tables in docs/trce.md."""
 
-    preserve: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 2.0
+    preserve: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.5
     """η, the weight of captions that are to keep their meaning."""
     ridge: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.1
     """ρ, the weight that pulls the map towards the identity."""
