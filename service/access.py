@@ -13,12 +13,14 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.tracing import Tracing
 from service.metrics import Metrics
 from service.problems import problem
 
 HEADER = "x-request-id"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH = 200
+FAILED = 500
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +28,10 @@ log = structlog.get_logger(__name__)
 class Access:
     """Pure ASGI, so that it neither buffers nor spawns a task."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,6 +61,15 @@ class Access:
         finally:
             seconds = time.perf_counter() - began
             self._metrics.request(scope["method"], _route(scope), status or 499, seconds)
+            ended_s = time.time()
+            self._tracing.record(
+                f"{scope['method']} {_route(scope)}",
+                request_id,
+                began_s=ended_s - seconds,
+                ended_s=ended_s,
+                attributes={"http.response.status_code": status or 499},
+                failed=status is None or status >= FAILED,
+            )
             log.info(
                 "request",
                 method=scope["method"],

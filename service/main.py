@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         if end_metrics:
             end_metrics()
         parts.sweeper.stop()
+        parts.tracing.close()
         parts.client.close()
 
     app = Api(
@@ -103,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=READABLE_ANSWER_HEADERS,
         )
     app.add_middleware(Hardening)
-    app.add_middleware(Access, metrics=parts.metrics)
+    app.add_middleware(Access, metrics=parts.metrics, tracing=parts.tracing)
     return app
 
 

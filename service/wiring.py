@@ -20,6 +20,7 @@ from core.signing import Signer, Verifier
 from core.storage import PictureStore
 from core.sweeper import Sweeper
 from core.terms import terms
+from core.tracing import Tracing, start_tracing
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
 from service.doorkeeper import Doorkeeper, is_loopback
@@ -48,6 +49,7 @@ class Parts:
     verification: Verification
     readiness: Readiness
     metrics: Metrics
+    tracing: Tracing
     sweeper: Sweeper
     closing: threading.Event
     """Set when the process was told to stop: nobody is to wait any longer."""
@@ -88,6 +90,7 @@ def wire(settings: Settings) -> Parts:
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
         metrics=Metrics(jobs, roll, registry, within_s=settings.lease_s),
+        tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
         closing=threading.Event(),

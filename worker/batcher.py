@@ -26,6 +26,7 @@ from core.job_store import JobStore
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.progress import Progress
 from core.specs import GenerationSpec
+from core.tracing import Tracing, Value
 from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
 from worker import metrics
 from worker.finishing import Finisher, withheld
@@ -53,6 +54,7 @@ class Drawing:
     variant: Variant
     images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
     reported_at: float = 0.0
+    began_s: float = field(default_factory=time.time)
 
     @property
     def keys(self) -> list[RowKey]:
@@ -85,6 +87,7 @@ class Batcher:
         lease_s: float,
         draining: Callable[[], bool],
         drain_s: float,
+        tracing: Tracing | None = None,
     ) -> None:
         self._jobs = jobs
         self._shelf = shelf
@@ -95,6 +98,7 @@ class Batcher:
         self._lease_s = lease_s
         self._draining = draining
         self._drain_s = drain_s
+        self._tracing = tracing or Tracing()
         self._drawings: dict[str, Drawing] = {}
         self._held_class = ""
         self._alone = False
@@ -298,6 +302,27 @@ class Batcher:
             for image in images:
                 metrics.IMAGES.labels(image.finish_reason).inc()
         log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
+        self._trace(drawing, kept=kept)
+
+    def _trace(self, drawing: Drawing, *, kept: bool) -> None:
+        """Of this attempt: how long its job had waited, and how long it was drawn."""
+        lease, now = drawing.lease, time.time()
+        facts: dict[str, Value] = {
+            "job": lease.job_id,
+            "attempt": lease.attempt,
+            "model": drawing.spec.model,
+        }
+        for name, began_s, ended_s in [
+            ("wait", drawing.began_s - lease.waited_s, drawing.began_s),
+            ("draw", drawing.began_s, now),
+        ]:
+            self._tracing.record(
+                name,
+                lease.request_id,
+                began_s=began_s,
+                ended_s=ended_s,
+                attributes={**facts, "kept": kept},
+            )
 
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, or belongs to another worker now."""

@@ -12,6 +12,7 @@ from core.policies import PolicyStore
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer
+from core.tracing import start_tracing
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
 from worker import metrics
@@ -43,6 +44,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
     device = _device(settings.device)
+    tracing = start_tracing(settings.trace_endpoint, role)
     metrics.listen(settings.metrics_port, settings.metrics_host)
     if device.type == "cuda":
         metrics.watch_gpu()
@@ -59,6 +61,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             cache=settings.data_dir / "cache",
             checkpoints=settings.data_dir / "checkpoints",
             draining=mark.exists,
+            tracing=tracing,
         )
         return trainings.drain
     if device.type == "cpu":
@@ -77,6 +80,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         lease_s=settings.lease_s,
         draining=mark.exists,
         drain_s=DRAIN_S,
+        tracing=tracing,
     )
     return batcher.drain
 

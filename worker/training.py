@@ -35,6 +35,7 @@ from core.progress import Progress
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ErasureSpec
+from core.tracing import Tracing
 from worker import metrics
 from worker.heartbeat import Heartbeat
 
@@ -77,6 +78,7 @@ class Trainings:
         cache: Path,
         checkpoints: Path,
         draining: Callable[[], bool],
+        tracing: Tracing | None = None,
     ) -> None:
         """
         Args:
@@ -95,6 +97,7 @@ class Trainings:
         self._cache = cache
         self._checkpoints = checkpoints
         self._draining = draining
+        self._tracing = tracing or Tracing()
 
     def drain(self) -> None:
         """Work until nothing waits, or until told to shut down."""
@@ -115,7 +118,7 @@ class Trainings:
 
     def _run(self, lease: Lease) -> None:
         """One attempt at one job, to whatever end."""
-        started = time.monotonic()
+        started, began_s = time.monotonic(), time.time()
         log.info("erasing", job=lease.job_id, request=lease.request_id, attempt=lease.attempt)
         try:
             # One folder a job: what a killed attempt left there is cleared away by the next.
@@ -145,6 +148,13 @@ class Trainings:
             log.info("erased" if kept else "fenced off", job=lease.job_id, model=manifest.id)
         finally:
             self._registry.clear_incoming(lease.job_id)
+            self._tracing.record(
+                "erase",
+                lease.request_id,
+                began_s=began_s,
+                ended_s=time.time(),
+                attributes={"job": lease.job_id, "attempt": lease.attempt},
+            )
             self._clear_checkpoints()
 
     def _clear_checkpoints(self) -> None:

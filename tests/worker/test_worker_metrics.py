@@ -3,8 +3,12 @@
 import time
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
+from core.tracing import Tracing
 from worker import metrics
 
 
@@ -71,3 +75,19 @@ def test_a_job_is_counted_from_its_wait_to_its_picture(make_batcher, submit, sin
     make_batcher().drain()
 
     assert [since(name, **labels) for name, labels in names] == [2, 1, 1, 3]
+
+
+def test_a_drawn_job_leaves_its_wait_and_its_drawing_in_the_trace(make_batcher, submit):
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    batcher = make_batcher()
+    batcher._tracing = Tracing(provider)
+    job_id = submit(num_inference_steps=2)
+
+    batcher.drain()
+
+    wait, draw = exporter.get_finished_spans()
+    assert [wait.name, draw.name] == ["wait", "draw"]
+    assert wait.end_time == draw.start_time
+    assert draw.attributes["job"] == job_id
+    assert draw.attributes["kept"] is True
