@@ -14,7 +14,9 @@ from core.specs import ErasureSpec
 MAX_NAME_CHARS = 60
 
 
-def erase_here(spec: ErasureSpec, settings: Settings, *, model_id: str | None = None) -> Manifest:
+def erase_here(
+    spec: ErasureSpec, settings: Settings, *, model_id: str | None = None, device: str = "cpu"
+) -> Manifest:
     """Make the model, sign it and register it as a candidate.
 
     Raises:
@@ -42,6 +44,7 @@ def erase_here(spec: ErasureSpec, settings: Settings, *, model_id: str | None = 
                 scratch / "model",
                 report,
                 model_id=model_id,
+                device=device,
                 cache=settings.data_dir / "cache",
                 merge=merge,
             )

@@ -12,7 +12,10 @@ from cli.following import follow
 from cli.offline import erase_here, erase_into
 from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
+from core.installation import open_registry
+from core.manifests import ModelStatus
 from core.settings import SHIPPED_MODELS, Settings
+from core.signing import Signer
 
 
 def erase(
@@ -42,7 +45,7 @@ def erase(
     cache: Annotated[
         Path | None, typer.Option(help="With --out: keep what captions gave for other runs.")
     ] = None,
-    device: Annotated[str, typer.Option(help="With --out: cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="In this process: cpu, cuda, cuda:1 ...")] = "cpu",
     data_dir: DataDir = None,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
@@ -62,6 +65,10 @@ def erase(
     name = fields.get("base_model", "emoji")
     spec = parse_spec(fields, name, source=what)
     if out is not None:
+        if promote or data_dir is not None:
+            raise Invalid(
+                "--out makes a folder for yourself; --promote and --data-dir are others'"
+            )
         base = base or SHIPPED_MODELS / spec.base_model
         typer.echo(
             erase_into(
@@ -72,7 +79,12 @@ def erase(
     if base is not None or captions is not None or cache is not None:
         raise Invalid("--base, --captions and --cache belong to --out")
     if data_dir is not None:
-        typer.echo(erase_here(spec, Settings(data_dir=data_dir)).id)
+        settings = Settings(data_dir=data_dir)
+        made = erase_here(spec, settings, device=device)
+        if promote:
+            registry = open_registry(settings)
+            registry.set_status(made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir))
+        typer.echo(made.id)
         return
     with Client(url) as client:
         accepted = client.erase(spec)

@@ -74,6 +74,17 @@ def test_models_are_erased_merged_added_to_and_taken_from_on_a_data_folder(
     assert erased(installation, again) == ["axe", "pistol"]
 
 
+def test_a_model_made_on_a_data_folder_can_be_served_at_once(installation, spec):
+    model = trce("erase", spec, "--data-dir", installation.data_dir, "--promote")
+    assert open_registry(installation).get(model).status is ModelStatus.SERVING
+
+
+def test_a_folder_of_ones_own_cannot_be_promoted(installation, spec, tmp_path):
+    words = ("--out", tmp_path / "out", "--base", installation.models_dir / "tiny")
+    assert "--promote" in trce("erase", spec, *words, "--promote", code=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):
     before = open_registry(installation).all()
     data = ("--data-dir", installation.data_dir)
