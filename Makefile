@@ -32,6 +32,9 @@ check: install ## formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench-trce: install ## both stages of TRCE against the procedure as published
+	$(BIN)/python -m benchmarks.trce
+
 bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and SDXL
 	$(BIN)/python -m benchmarks.families
 
@@ -44,5 +47,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test check bench-families bench-capacity lock clean
+.PHONY: help install demo up test stack-test check bench-trce bench-families bench-capacity lock clean
 .DEFAULT_GOAL := help
