@@ -56,9 +56,9 @@ def _print_table(options: argparse.Namespace) -> None:
         others=others.thinned(options.at_most),
     )
     base = examiner.examine(Erasure())
-    _print(["setting", *base, "kept", "change"])
-    _print(["---"] * (len(base) + 3))
-    _print_row("base", base, base[others.name], 0.0)
+    print_cells(["setting", *base, "kept", "change"])
+    print_cells(["---"] * (len(base) + 3))
+    print_row("base", base, base[others.name], 0.0)
     for spec, settings in zip(specs, options.settings, strict=True):
         solution = solve(
             *(studio.encoder, concepts, spec),
@@ -67,7 +67,7 @@ def _print_table(options: argparse.Namespace) -> None:
             cache=options.cache,
         )
         rates = examiner.examine(solution.erasure)
-        _print_row(settings, rates, base[others.name], solution.relative_change)
+        print_row(settings, rates, base[others.name], solution.relative_change)
 
 
 def _spec(options: argparse.Namespace, settings: str) -> ErasureSpec:
@@ -78,13 +78,13 @@ def _spec(options: argparse.Namespace, settings: str) -> ErasureSpec:
         raise ConceptInvalid(f"{settings}: {error.errors()[0]['msg']}") from error
 
 
-def _print_row(name: str, rates: dict[str, Rate], base: Rate, change: float) -> None:
+def print_row(name: str, rates: dict[str, Rate], base: Rate, change: float) -> None:
     *_, others = rates.values()
     kept = others.value / base.value if base.value else 0.0
-    _print([f"`{name}`", *map(str, rates.values()), f"{kept:.3f}", f"{change:.2f}"])
+    print_cells([f"`{name}`", *map(str, rates.values()), f"{kept:.3f}", f"{change:.2f}"])
 
 
-def _print(cells: Sequence[str]) -> None:
+def print_cells(cells: Sequence[str]) -> None:
     sys.stdout.write(f"| {' | '.join(cells)} |\n")
     sys.stdout.flush()
 
