@@ -5,6 +5,7 @@
     │   ├── ConceptInvalid   a concept that cannot be erased as described
     │   ├── SizeNotDrawable  width or height the model cannot draw
     │   ├── PromptRefused    the prompt names what the policy does not allow
+    │   ├── PicturesBlocked  drawn, and withheld by the policy
     │   └── PictureUnreadable  bytes that are no picture
     ├── NotFound             no such thing
     │   ├── JobNotFound
@@ -17,6 +18,7 @@
     ├── Conflict             right in itself, but not now
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
+    │   ├── DrawingCancelled  a generation that somebody waits for was cancelled
     │   ├── JobEnded         a cancel that came too late
     │   ├── ImageNotReady    its job has not ended yet
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
@@ -38,6 +40,8 @@
     ├── ModelUnsupported     not a kind of model this code can load or erase
     ├── DetectorNotUsable    no such detector, or it cannot run here as asked
     ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
+    ├── DrawingFailed        a generation that somebody waits for came to no picture
+    ├── StillDrawing         a generation that somebody waits for takes longer than they can
     ├── PictureNotFinite     the model computed numbers that are no picture
     ├── DetectorUnavailable  a picture that cannot be judged, and so is not shown
     ├── ContentCredentialsFailed  a picture that cannot be signed as the settings want it
@@ -77,6 +81,12 @@ class SizeNotDrawable(Invalid):
 
 
 class PromptRefused(Invalid):
+    def __init__(self, message: str, finding: Finding) -> None:
+        super().__init__(message)
+        self.finding = finding
+
+
+class PicturesBlocked(Invalid):
     def __init__(self, message: str, finding: Finding) -> None:
         super().__init__(message)
         self.finding = finding
@@ -127,6 +137,10 @@ class ModelNotServed(Conflict):
 
 
 class ModelExists(Conflict):
+    pass
+
+
+class DrawingCancelled(Conflict):
     pass
 
 
@@ -214,6 +228,16 @@ class DetectorNotUsable(AppError):
 
 class DetectorFailed(AppError):
     pass
+
+
+class DrawingFailed(AppError):
+    pass
+
+
+class StillDrawing(AppError):
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class PictureNotFinite(AppError):

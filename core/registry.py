@@ -6,7 +6,7 @@ models/.incoming/<anything>/        a model being made; becomes visible by one r
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,15 +38,30 @@ class ModelRegistry:
         *,
         serve_unerased_base: bool,
         default_model: str,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
+        """
+        Args:
+            aliases: other names that clients may use -> a model's id, or `default`.
+        """
         self._folder = folder
         self._verifier = verifier
         self._serve_unerased_base = serve_unerased_base
         self._default_model = default_model
+        self._aliases = aliases or {}
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
-        return self._default_model if name == "default" else name
+        meant = self._aliases.get(name, name)
+        return self._default_model if meant == "default" else meant
+
+    def known_as(self, name: str) -> str:
+        """The id of the model that a name of any form means.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        return self.get(self.resolve(name)).id
 
     def path(self, model_id: str) -> Path:
         return self._folder / model_id

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """For a client to send the head of a request, and again for its body."""
     cors_origins: str = ""
     """Web sites whose pages may call the service, as `https://a.example https://b.example`."""
+    longest_sitting_s: PositiveSeconds = 300.0
+    """How long a request of a client that knows no queue may wait for its pictures."""
     max_picture_bytes: Count = 20 * 1024 * 1024
     """Of a picture that is sent to be verified."""
     max_queued_generations: Count = 2000
@@ -64,6 +66,11 @@ class Settings(BaseSettings):
     """Also serve base models, from which nothing was erased."""
     default_model: str = "emoji"
     """What the model name `default` means."""
+    model_aliases: str = (
+        "dall-e-2:default dall-e-3:default gpt-image-1:default gpt-image-1-mini:default "
+        "gpt-image-1.5:default"
+    )
+    """Names that clients have built in, and the models to draw with: `name:model name:model`."""
 
     # What pictures carry.
     c2pa_certificates: Path | None = None

@@ -14,11 +14,15 @@ from core.settings import Settings
 from core.startup import read_settings, start
 from core.telemetry import configure_logs
 from core.version import CODE_VERSION
+from service.a1111 import drawing
+from service.a1111 import settings as a1111_settings
 from service.access import Access
 from service.bodies import BodyLimit
 from service.door import Door
 from service.hardening import Hardening
+from service.huggingface import inference
 from service.impatience import impatient
+from service.openai import images
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import (
@@ -83,10 +87,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.parts = parts
     for noun in (generations, erasures, models, presets, policies, verify, audit):
         app.include_router(noun.router, prefix="/v1")
+    app.include_router(images.router, prefix="/v1")
+    for part in (drawing, a1111_settings):
+        app.include_router(part.router, prefix="/sdapi/v1")
+    app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     answer_with_problems(app)
-    limits = {verify.ADDRESS: settings.max_picture_bytes}
+    limits = {
+        verify.ADDRESS: settings.max_picture_bytes,
+        drawing.PNG_INFO: settings.max_picture_bytes * 2,  # in base64
+    }
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,

@@ -15,6 +15,9 @@ result at `/v1/models/{id}/promotion`. Every error is an RFC 9457 problem docume
 """
 TAGS = [
     {"name": "generations", "description": "Pictures of a prompt."},
+    {"name": "openai", "description": "For clients of OpenAI's Images API."},
+    {"name": "a1111", "description": "For clients of the A1111 web UI."},
+    {"name": "huggingface", "description": "For Hugging Face's InferenceClient."},
     {"name": "erasures", "description": "Models from which concepts are erased."},
     {"name": "models", "description": "What is installed, and what is served."},
     {"name": "presets", "description": "Concept lists that ship with the service."},

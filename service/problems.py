@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from core import errors
 from core.errors import AppError
 from core.findings import Finding
+from service.envelopes import OpenAIError, may_retry, openai_error
 
 # The nearest class in an error's ancestry decides. What is not listed is our fault: 500.
 STATUS: dict[type[AppError], int] = {
@@ -32,6 +33,8 @@ STATUS: dict[type[AppError], int] = {
     errors.QueueFull: 503,
     errors.StoreUnavailable: 503,
     errors.PicturesUnavailable: 503,
+    errors.DrawingFailed: 500,
+    errors.StillDrawing: 504,
 }
 RETRY_AFTER_S: dict[type[AppError], int] = {
     errors.ImageNotReady: 1,
@@ -40,8 +43,12 @@ RETRY_AFTER_S: dict[type[AppError], int] = {
 }
 # RFC 9110 wants a 401 to say how to authenticate. Basic is not offered: a browser would ask for
 # a password; clients of A1111 servers send it unasked.
+FOUND = (errors.PromptRefused, errors.PicturesBlocked)
 CHALLENGE = 'Bearer realm="trce"'
 MEDIA_TYPE = "application/problem+json"
+OPENAI_IMAGES = "/v1/images/"
+READ_BY_OPENAI = (OPENAI_IMAGES, "/v1/models")
+READ_BY_HUGGING_FACE = "/hf/"
 MAX_FIELD_PROBLEMS = 20
 MAX_FIELD_CHARS = 100
 
@@ -76,7 +83,9 @@ class Problem(BaseModel):
     missing: list[str] = []
     """For a service that is not ready: what it waits for."""
     finding: Finding | None = None
-    """For a prompt that is refused: what the policy objects to."""
+    """For a prompt or pictures that are refused: what the policy objects to."""
+    error: OpenAIError | str | None = None
+    """The same once more, where clients of other servers look for it."""
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -111,6 +120,8 @@ def problem(
 ) -> Response:
     """The response that tells a client what went wrong."""
     title = title or HTTPStatus(status).phrase
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and path.startswith(OPENAI_IMAGES):
+        status = HTTPStatus.BAD_REQUEST  # OpenAI knows no 422
     document = Problem(
         type="urn:problem:" + re.sub(r"[^a-z]+", "-", title.lower()),
         title=title,
@@ -122,6 +133,14 @@ def problem(
         missing=missing or [],
         finding=finding,
     )
+    headers = dict(headers or {})
+    if path.startswith(READ_BY_OPENAI):
+        headers["x-should-retry"] = may_retry(document.status)
+        param = fields[0].field if fields else None
+        kind = document.type.rpartition(":")[2]
+        document.error = openai_error(kind, document.status, detail, param=param, finding=finding)
+    elif path.startswith(READ_BY_HUGGING_FACE):
+        document.error = detail
     # json.dumps writes ASCII, so no text, a lone surrogate for one, can break the answer.
     content = json.dumps(document.model_dump(exclude_defaults=True))
     return Response(content, status, headers, media_type=MEDIA_TYPE)
@@ -137,6 +156,8 @@ def from_app_error(path: str, error: AppError) -> Response:
     if isinstance(error, errors.Busy):
         wait_s = error.retry_after_s
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    if isinstance(error, errors.StillDrawing):
+        headers["Location"] = f"/v1/generations/{error.job_id}"
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = CHALLENGE
     return problem(
@@ -145,8 +166,14 @@ def from_app_error(path: str, error: AppError) -> Response:
         error.detail,
         title=_words(type(error).__name__),
         headers=headers,
-        finding=error.finding if isinstance(error, errors.PromptRefused) else None,
+        finding=error.finding if isinstance(error, FOUND) else None,
     )
+
+
+def describe(path: str, error: AppError) -> str:
+    """The document of an error that comes too late for a status, in a stream."""
+    body = from_app_error(path, error).body
+    return bytes(body).decode()
 
 
 def _from_app_error(request: Request, error: Exception) -> Response:

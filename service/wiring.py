@@ -51,6 +51,8 @@ class Parts:
     metrics: Metrics
     tracing: Tracing
     sweeper: Sweeper
+    longest_sitting_s: float
+    """How long a client that knows no queue may wait for its pictures."""
     closing: threading.Event
     """Set when the process was told to stop: nobody is to wait any longer."""
 
@@ -93,6 +95,7 @@ def wire(settings: Settings) -> Parts:
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
+        longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),
     )
 

@@ -1,0 +1,1 @@
+"""What clients of the A1111 web UI speak."""

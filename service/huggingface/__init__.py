@@ -1,0 +1,1 @@
+"""What clients of Hugging Face inference endpoints speak."""
