@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 import webuiapi
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, close_session
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 from PIL import Image
 
@@ -31,7 +31,9 @@ def client(stack):
 
 @pytest.fixture(scope="module")
 def webui(stack):
-    return webuiapi.WebUIApi(host="127.0.0.1", port=stack.port)
+    api = webuiapi.WebUIApi(host="127.0.0.1", port=stack.port)
+    yield api
+    api.session.close()
 
 
 class TestOpenAI:
@@ -153,6 +155,12 @@ class TestA1111:
 
 
 class TestHuggingFace:
+    @pytest.fixture(autouse=True)
+    def _closed(self):
+        """Its connections are the module's own."""
+        yield
+        close_session()
+
     def test_text_to_image(self, stack):
         client = InferenceClient(base_url=f"{stack.url}/hf/models/emoji", api_key="any")
         image = client.text_to_image(
@@ -175,6 +183,7 @@ def test_langchains_tool_returns_an_address(stack):
 
         tool = DallEAPIWrapper(api_key="any", base_url=f"{stack.url}/v1", model="dall-e-3")
         address = tool.run(APPLE)
+        tool.client._client.close()
 
     assert opened(httpx.get(address).content).size == (64, 64)
 
