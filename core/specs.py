@@ -132,36 +132,40 @@ class TextualOptions(Spec):
 
 
 class SteeringOptions(Spec):
-    """Stage 2 of TRCE, training. Defaults: see the tables in docs/trce.md."""
+    """Stage 2 of TRCE, training.
 
-    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_TRAINING_STEPS)] = 200
+    The defaults are those of the shipped model, see the tables in docs/trce.md. Its learning
+    rate is far too high for a model of true size: begin with "published-sd1" there.
+    """
+
+    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_TRAINING_STEPS)] = 60
     """Of the optimiser."""
     batch: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     """Points of trajectories in each step."""
-    anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 4
+    anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     """Points in each step of trajectories that lead elsewhere, where nothing is to change."""
     accumulation: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     """Parts that a batch is computed in, to need less memory."""
-    learning_rate: Annotated[float, Field(strict=True, gt=0, le=0.1, allow_inf_nan=False)] = 2e-5
-    weight_decay: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.01
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=0.1, allow_inf_nan=False)] = 6e-4
+    weight_decay: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = 0.0
     margin: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.01
     """How much nearer to the safe prediction, in mean squares per element; if `relative`, in
     units of the distance between the two."""
-    relative: StrictBool = True
+    relative: StrictBool = False
     """Measure every point's losses in units of what a prompt changes there. The paper does not, so
     late points, where that is a thousand times more, outweigh those where pictures are decided."""
     target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 16.0
     """β, the guidance of the predictions to steer to and from."""
     regularisation: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 100.0
     """λ, the weight of predictions elsewhere staying as they are."""
-    trajectories: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    trajectories: Annotated[int, Field(strict=True, ge=1, le=4096)] = 48
     """Ways to the concept that are drawn, each of another prompt and from other noise."""
-    anchor_trajectories: Annotated[int, Field(strict=True, ge=1, le=1024)] = 8
+    anchor_trajectories: Annotated[int, Field(strict=True, ge=1, le=1024)] = 2
     """Unconditional trajectories among those that lead elsewhere."""
-    kept_trajectories: Annotated[int, Field(strict=True, ge=0, le=4096)] = 64
+    kept_trajectories: Annotated[int, Field(strict=True, ge=0, le=4096)] = 40
     """Trajectories among them that follow captions which are to keep their meaning; the paper
     has none."""
-    trajectory_steps: Annotated[int, Field(strict=True, ge=2, le=MAX_STEPS)] = 50
+    trajectory_steps: Annotated[int, Field(strict=True, ge=2, le=MAX_STEPS)] = 20
     early: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.5
     """The share of a trajectory's steps, from its noise on, that points are taken from."""
     guidance_scale: Annotated[

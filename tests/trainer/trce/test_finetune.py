@@ -36,14 +36,14 @@ def model(tmp_path_factory):
     return load_base(make_model(tmp_path_factory.mktemp("tiny")), None)
 
 
-def prepare(model, options) -> Lesson:
+def prepare(model, options, erasure=Erasure()) -> Lesson:  # noqa: B008
     return prepare_lesson(
         model.unet,
         PromptEncoder(model.tokenizer, model.text_encoder),
         model.scheduler_config,
         [PromptPair("an axe", "a flower", 1.0), PromptPair("a pistol", "a dog", 1.0)],
         ["a dog on a flower"],
-        Erasure(),
+        erasure,
         options,
         seed=1,
         size_px=16,
@@ -261,3 +261,37 @@ def test_a_prediction_on_the_unsafe_side_costs_the_same_at_every_point_if_relati
 def test_published_losses_are_measured_as_they_are(lesson):
     assert lesson.units.eq(1).all()
     assert lesson.anchor_units.eq(1).all()
+
+
+def test_every_point_is_asked_about_at_its_own_timestep_with_its_own_prompt(model, lesson):
+    """The reference draws a timestep of its own for a stored latent."""
+    asked = []
+
+    class Recorder:
+        def __call__(self, latents, timesteps, *, encoder_hidden_states, **_):
+            asked.append((latents, timesteps, encoder_hidden_states))
+            return (latents,)
+
+    step_loss(Recorder(), lesson, OPTIONS, 3)
+    [(latents, timesteps, texts)] = asked
+    rows = lesson.draws[6:8]
+    quiet = lesson.anchor_draws[9:12]
+    points, anchors = lesson.points, lesson.anchors
+    nothing = lesson.kept.embeddings[0]
+
+    assert latents.equal(torch.cat([points.latents[rows]] * 2 + [anchors.latents[quiet]]))
+    assert timesteps.equal(torch.cat([points.timesteps[rows]] * 2 + [anchors.timesteps[quiet]]))
+    assert texts[:2].equal(lesson.prompts.embeddings[points.prompts[rows]])
+    assert texts[2:4].equal(nothing.expand(2, -1, -1))
+    assert texts[4:].equal(lesson.kept.embeddings[anchors.prompts[quiet]])
+
+
+def test_the_trained_unet_reads_prompts_through_its_own_stage_one(model):
+    """The reference starts a second concept's stage 2 from the stage 1 of another."""
+    twice = Erasure(text_map=2 * torch.eye(24))
+    mapped, plain = prepare(model, OPTIONS, twice), prepare(model, OPTIONS)
+
+    torch.testing.assert_close(mapped.prompts.embeddings, 2 * plain.prompts.embeddings)
+    torch.testing.assert_close(mapped.kept.embeddings, 2 * plain.kept.embeddings)
+    assert mapped.points.unsafe.equal(plain.points.unsafe)
+    assert not mapped.anchors.noise.equal(plain.anchors.noise)

@@ -45,9 +45,9 @@ def course(model):
     )
 
 
-def trajectory(model, unsafe, empty, seed: int):
+def trajectory(model, unsafe, empty, seed: int, config=None):
     """The plain loop: (timestep, x_t) before each step."""
-    scheduler = DDIMScheduler.from_config(model.scheduler_config)
+    scheduler = DDIMScheduler.from_config(config or model.scheduler_config)
     scheduler.set_timesteps(STEPS)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
     seen = []
@@ -117,6 +117,26 @@ def test_points_do_not_depend_on_how_trajectories_are_batched(model, texts, cour
 
     torch.testing.assert_close(alone.latents, drawn[0].latents, rtol=0, atol=1e-4)
     torch.testing.assert_close(alone.safe, drawn[0].safe, rtol=0, atol=1e-4)
+
+
+def test_the_scheduler_is_the_models_own_whatever_its_config_says(model, texts):
+    """Not one built by hand, with the numbers of SD 1.x."""
+    config = model.scheduler_config | {
+        "beta_schedule": "linear",
+        "beta_end": 0.02,
+        "prediction_type": "v_prediction",
+        "steps_offset": 0,
+    }
+    unsafe, safe, empty = texts
+    points, _ = steering_points(
+        *(model.unet, unsafe, safe, empty, torch.tensor([[1, 4]])),
+        Course(config, STEPS, GUIDANCE, (4, 8, 8), seed=40, batch=2),
+        target_scale=BETA,
+        advance=lambda _: None,
+    )
+    timestep, latents = trajectory(model, unsafe.embeddings[1], empty, 41, config)[4]
+    assert points.timesteps[0] == timestep
+    torch.testing.assert_close(points.latents[0], latents[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
