@@ -1,4 +1,4 @@
-"""Watching a long job of a running service."""
+"""Watching an erasure job of a running service."""
 
 from typing import Any
 
@@ -8,11 +8,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from cli.client import Client, Resource
 
 
-def follow(client: Client, job_id: str, console: Console, *, jobs: str = "erasures") -> Resource:
-    """Show the stages of a job as bars until it ends.
-
-    Args:
-        jobs: what kind of job, as its address says: `erasures`, `evaluations`.
+def follow(client: Client, erasure_id: str, console: Console) -> Resource:
+    """Show the stages of an erasure job as bars until it ends.
 
     Raises:
         JobFailed.
@@ -33,7 +30,7 @@ def follow(client: Client, job_id: str, console: Console, *, jobs: str = "erasur
                 stages[stage] = bars.add_task(stage, total=progress["total"])
             bars.update(stages[stage], completed=progress["done"], total=progress["total"])
 
-        ended = client.wait(f"/v1/{jobs}/{job_id}", on_change=show)
+        erasure = client.wait(f"/v1/erasures/{erasure_id}", on_change=show)
         for task in stages.values():
             bars.update(task, completed=bars.tasks[task].total)
-        return ended
+        return erasure

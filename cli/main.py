@@ -9,11 +9,9 @@ from rich.text import Text
 
 from cli.commands import (
     audit,
-    compare,
     demo,
     doctor,
     erase,
-    evaluate,
     generate,
     keys,
     models,
@@ -39,8 +37,6 @@ app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
 app.command("verify")(verify.verify)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)

@@ -11,7 +11,6 @@
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   ├── ImageNotFound
-    │   ├── ReportNotFound
     │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
     │   ├── ApiKeyNotFound
     │   ├── PolicyNotFound
@@ -22,7 +21,6 @@
     │   ├── DrawingCancelled  a generation that somebody waits for was cancelled
     │   ├── JobEnded         a cancel that came too late
     │   ├── ImageNotReady    its job has not ended yet
-    │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
     │   ├── KeyReused        an idempotency key with another payload
     │   └── ApiKeyRevoked    a revoked API key cannot be given a new secret
@@ -114,10 +112,6 @@ class ImageNotFound(NotFound):
     pass
 
 
-class ReportNotFound(NotFound):
-    pass
-
-
 class ImageWithheld(NotFound):
     pass
 
@@ -155,10 +149,6 @@ class JobEnded(Conflict):
 
 
 class ImageNotReady(Conflict):
-    pass
-
-
-class PromotionBlocked(Conflict):
     pass
 
 
