@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from core.errors import AppError
+from core.evaluation import EvaluationSpec
 from core.specs import ErasureSpec, GenerationSpec
 
 POLL_S = 0.15
@@ -72,6 +73,13 @@ class Client:
 
     def erase(self, spec: ErasureSpec) -> Resource:
         return self.post("/v1/erasures", spec.model_dump(mode="json", exclude_none=True))
+
+    def evaluate(self, spec: EvaluationSpec) -> Resource:
+        return self.post("/v1/evaluations", spec.model_dump(mode="json", exclude_none=True))
+
+    def file(self, path: str) -> bytes:
+        """What lies at an address, as it is."""
+        return self._call("GET", path).content
 
     def image(self, generation: Resource, index: int) -> bytes:
         return self._call("GET", generation["images"][index]["url"]).content

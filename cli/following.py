@@ -1,4 +1,4 @@
-"""Watching an erasure job of a running service."""
+"""Watching a long job of a running service."""
 
 from typing import Any
 
@@ -8,8 +8,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from cli.client import Client, Resource
 
 
-def follow(client: Client, erasure_id: str, console: Console) -> Resource:
-    """Show the stages of an erasure job as bars until it ends.
+def follow(client: Client, job_id: str, console: Console, *, jobs: str = "erasures") -> Resource:
+    """Show the stages of a job as bars until it ends.
+
+    Args:
+        jobs: what kind of job, as its address says: `erasures`, `evaluations`.
 
     Raises:
         JobFailed.
@@ -30,7 +33,7 @@ def follow(client: Client, erasure_id: str, console: Console) -> Resource:
                 stages[stage] = bars.add_task(stage, total=progress["total"])
             bars.update(stages[stage], completed=progress["done"], total=progress["total"])
 
-        erasure = client.wait(f"/v1/erasures/{erasure_id}", on_change=show)
+        ended = client.wait(f"/v1/{jobs}/{job_id}", on_change=show)
         for task in stages.values():
             bars.update(task, completed=bars.tasks[task].total)
-        return erasure
+        return ended

@@ -9,9 +9,11 @@ from rich.text import Text
 
 from cli.commands import (
     audit,
+    compare,
     demo,
     doctor,
     erase,
+    evaluate,
     generate,
     keys,
     models,
@@ -36,6 +38,8 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)

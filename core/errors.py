@@ -11,6 +11,7 @@
     │   ├── JobNotFound
     │   ├── ModelNotFound
     │   ├── ImageNotFound
+    │   ├── ReportNotFound
     │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
     │   ├── ApiKeyNotFound
     │   ├── PolicyNotFound
@@ -21,6 +22,7 @@
     │   ├── DrawingCancelled  a generation that somebody waits for was cancelled
     │   ├── JobEnded         a cancel that came too late
     │   ├── ImageNotReady    its job has not ended yet
+    │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
     │   ├── KeyReused        an idempotency key with another payload
     │   └── ApiKeyRevoked    a revoked API key cannot be given a new secret
@@ -112,6 +114,10 @@ class ImageNotFound(NotFound):
     pass
 
 
+class ReportNotFound(NotFound):
+    pass
+
+
 class ImageWithheld(NotFound):
     pass
 
@@ -149,6 +155,10 @@ class JobEnded(Conflict):
 
 
 class ImageNotReady(Conflict):
+    pass
+
+
+class PromotionBlocked(Conflict):
     pass
 
 

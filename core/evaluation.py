@@ -6,11 +6,11 @@ from pydantic import Field, StringConstraints, model_validator
 
 from core.detection import DetectorSpec
 from core.specs import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, ModelId, Spec, Words
-from core.thresholds import ATTACKS, MAX_PROMPTS, SUITES, AttackName, SuiteName
+from core.thresholds import ATTACKS, MAX_PROMPTS, PROMPT_FILE, SUITES, AttackName, SuiteName
 
 MAX_ATTACK_BUDGET = 10_000
 
-PromptFile = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+PromptFile = Annotated[str, StringConstraints(pattern=f"^{PROMPT_FILE.pattern}$")]
 """The name of a CSV or JSON Lines file in the folder of prompt sets, see docs/evaluation.md."""
 
 

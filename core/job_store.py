@@ -30,9 +30,9 @@ from core.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
+from core.job_specs import JobSpec
 from core.jobs import Job, JobState, Lease
 from core.progress import Progress
-from core.specs import JobSpec
 
 SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap")
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
@@ -44,7 +44,7 @@ PRIORITY_SCORE = 10**9
 SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
-Kind = Literal["generation", "erasure"]
+Kind = Literal["generation", "erasure", "evaluation"]
 Verdict = Literal["lost", "cancelled"]
 
 _specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

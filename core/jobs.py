@@ -15,9 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from core.callers import LOCAL
+from core.evaluation import EvaluationSpec
 from core.findings import Finding, FinishReason
+from core.job_specs import JobSpec
 from core.progress import Progress
-from core.specs import ErasureSpec, GenerationSpec, JobSpec
+from core.specs import ErasureSpec, GenerationSpec
 
 
 class JobState(StrEnum):
@@ -57,6 +59,15 @@ class ErasureResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     erased_model: str
+    seconds: float
+
+
+class EvaluationResult(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    report: str
+    """The report's id among those of the model."""
     seconds: float
 
 
@@ -108,6 +119,13 @@ class Job(BaseModel):
         if self.result is None or not isinstance(self.spec, ErasureSpec):
             return None
         return ErasureResult.model_validate(self.result)
+
+    @property
+    def evaluation(self) -> EvaluationResult | None:
+        """Where the report is, once there is one."""
+        if self.result is None or not isinstance(self.spec, EvaluationSpec):
+            return None
+        return EvaluationResult.model_validate(self.result)
 
 
 class Lease(BaseModel):

@@ -14,8 +14,12 @@ from core.errors import UntrustedModel
 from core.files import sha256, write_atomically
 from core.signing import Signature, Signer, Verifier, canonical
 from core.specs import Concept, ModelId, SteeringOptions, TextualOptions
+from core.thresholds import PromoteIf
 
 FILENAME = "manifest.json"
+REPORTS = "reports"
+CHANGES = {"signature", "status", "reports", "overrides"}
+"""What may change in the life of a model, and says nothing of what it is."""
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
@@ -84,6 +88,27 @@ class Edit(BaseModel):
     loss_curve: LossCurve | None = None
 
 
+class ReportEntry(BaseModel):
+    """A report about the model, below `reports/<its id>/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    created_at: float
+    files: dict[str, str]
+    """Name -> SHA-256."""
+
+
+class Override(BaseModel):
+    """An operator served the model although something was missing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: float
+    actor: str
+    reason: str
+    missing: tuple[str, ...]
+
+
 class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -97,7 +122,12 @@ class Manifest(BaseModel):
     drawing: Drawing
     edit: Edit | None = None
     files: dict[str, str] = Field(min_length=1)
-    """Path relative to the folder -> SHA-256, for every file but the manifest."""
+    """Path relative to the folder -> SHA-256, for every file but the manifest and the reports."""
+    promote_if: PromoteIf | None = None
+    """What a report must show before the model is served."""
+    reports: dict[str, ReportEntry] = {}
+    overrides: tuple[Override, ...] = ()
+    """Every promotion without what was demanded, oldest first."""
     signature: Signature | None = None
 
     @property
@@ -114,7 +144,7 @@ class Manifest(BaseModel):
     @property
     def certificate(self) -> str:
         """Names what the signed manifest attests, whatever the status and whoever signed it."""
-        attested = self.model_dump(mode="json", exclude={"signature", "status"})
+        attested = self.model_dump(mode="json", exclude=CHANGES)
         return hashlib.sha256(canonical(attested)).hexdigest()[:16]
 
     def signed(self, signer: Signer) -> "Manifest":
@@ -172,7 +202,7 @@ class Manifest(BaseModel):
 
 
 def file_names(folder: Path) -> set[str]:
-    """Every file below a model's folder, but the manifest and files being written.
+    """Every file below a model's folder, but the manifest, reports and files being written.
 
     Raises:
         UntrustedModel: a symbolic link, or anything else that is neither file nor folder.
@@ -182,6 +212,11 @@ def file_names(folder: Path) -> set[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise UntrustedModel(f"{folder.name}: {name} is not a plain file")
-        if path.is_file() and name != FILENAME and not name.startswith(f".{FILENAME}."):
+        if path.is_file() and not _is_about_it(name):
             names.add(name)
     return names
+
+
+def _is_about_it(name: str) -> bool:
+    """The manifest, also one being written, and reports: they come when the model is made."""
+    return name == FILENAME or name.startswith((f".{FILENAME}.", f"{REPORTS}/"))

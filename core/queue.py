@@ -16,6 +16,7 @@ from core.job_store import Kind
 TASK_OF_KIND: dict[Kind, str] = {
     "generation": "worker.drain_generations",
     "erasure": "worker.drain_erasures",
+    "evaluation": "worker.drain_evaluations",
 }
 
 CELERY: dict[str, Any] = {

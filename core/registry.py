@@ -4,10 +4,14 @@ models/<id>/manifest.json ...       a model
 models/.incoming/<anything>/        a model being made; becomes visible by one rename
 """
 
+import fcntl
+import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,13 +19,29 @@ from core.errors import (
     ModelExists,
     ModelNotFound,
     ModelNotServed,
+    PromotionBlocked,
+    ReportNotFound,
     StatusUnreachable,
     UntrustedModel,
 )
 from core.files import sha256, sync_folder
-from core.manifests import FILENAME, Drawing, Edit, Manifest, ModelStatus, file_names
+from core.gate import missing
+from core.manifests import (
+    FILENAME,
+    REPORTS,
+    Drawing,
+    Edit,
+    Manifest,
+    ModelStatus,
+    Override,
+    ReportEntry,
+    file_names,
+)
+from core.reports import FILENAME as REPORT
+from core.reports import PAGE, Report
 from core.signing import Signer, Verifier
 from core.specs import ModelId
+from core.thresholds import PromoteIf
 
 INCOMING = ".incoming"
 
@@ -39,16 +59,19 @@ class ModelRegistry:
         serve_unerased_base: bool,
         default_model: str,
         aliases: Mapping[str, str] | None = None,
+        require_suites: Sequence[str] = (),
     ) -> None:
         """
         Args:
             aliases: other names that clients may use -> a model's id, or `default`.
+            require_suites: what a report must measure before an erased model is served.
         """
         self._folder = folder
         self._verifier = verifier
         self._serve_unerased_base = serve_unerased_base
         self._default_model = default_model
         self._aliases = aliases or {}
+        self._require_suites = tuple(require_suites)
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
@@ -122,23 +145,128 @@ class ModelRegistry:
             f"model {model_id} is {manifest.status}, not serving; promote it first"
         )
 
-    def set_status(self, model_id: str, status: ModelStatus, signer: Signer) -> Manifest:
-        """Raises ModelNotFound, UntrustedModel, StatusUnreachable."""
-        manifest = self.get(model_id)
-        if manifest.status is status:
-            return manifest
-        if status is ModelStatus.CANDIDATE:
-            raise StatusUnreachable("a model that was promoted or retired is no candidate again")
-        if status is ModelStatus.RETIRED and manifest.status is not ModelStatus.SERVING:
-            raise StatusUnreachable(
-                f"model {model_id} is {manifest.status}; only a serving one retires"
+    def missing(self, manifest: Manifest) -> list[str]:
+        """What the model lacks before it may be served, in words; a base lacks nothing.
+
+        Raises:
+            UntrustedModel: a report is not as the manifest says.
+        """
+        if not manifest.erases:
+            return []
+        return missing(manifest, self.reports(manifest), required=self._require_suites)
+
+    def set_status(
+        self,
+        model_id: str,
+        status: ModelStatus,
+        signer: Signer,
+        *,
+        override: Override | None = None,
+    ) -> Manifest:
+        """
+        Args:
+            override: serve the model whatever it lacks; goes into its manifest with what that is.
+
+        Raises:
+            ModelNotFound, UntrustedModel, StatusUnreachable.
+            PromotionBlocked: says what is missing before the model may be served.
+        """
+        with self._changing(model_id):
+            manifest = self.get(model_id)
+            if manifest.status is status:
+                return manifest
+            if status is ModelStatus.CANDIDATE:
+                raise StatusUnreachable(
+                    "a model that was promoted or retired is no candidate again"
+                )
+            if status is ModelStatus.RETIRED and manifest.status is not ModelStatus.SERVING:
+                raise StatusUnreachable(
+                    f"model {model_id} is {manifest.status}; only a serving one retires"
+                )
+            update: dict[str, Any] = {"status": status}
+            if status is ModelStatus.SERVING:
+                # What is promoted was whole at that moment; workers check again when they load it.
+                manifest.check_files(self.path(model_id))
+                lacks = self.missing(manifest)
+                if lacks and override is None:
+                    raise PromotionBlocked(f"model {model_id} is not promoted: {'; '.join(lacks)}")
+                if lacks and override is not None:
+                    noted = override.model_copy(update={"missing": tuple(lacks)})
+                    update["overrides"] = (*manifest.overrides, noted)
+            return self._rewrite(manifest, update, signer)
+
+    def add_report(self, model_id: str, report_id: str, folder: Path, signer: Signer) -> Manifest:
+        """Keep the files in `folder` as a report about a model, and sign that they are one.
+
+        The same report again is no error.
+
+        Raises:
+            ModelNotFound.
+            UntrustedModel: `folder` holds no report, or one about other weights.
+        """
+        report = Report.parse((folder / REPORT).read_bytes())
+        with self._changing(model_id):
+            manifest = self.get(model_id)
+            if report.model.digest != manifest.content_digest:
+                raise UntrustedModel(f"the report is about other weights than those of {model_id}")
+            target = self.path(model_id) / REPORTS / report_id
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copytree(folder, target)
+            entry = ReportEntry(
+                created_at=report.created_at,
+                files={name: sha256(target / name) for name in (REPORT, PAGE)},
             )
-        # What is promoted was whole at that moment; workers check again when they load it.
-        if status is ModelStatus.SERVING:
-            manifest.check_files(self.path(model_id))
-        changed = manifest.model_copy(update={"status": status}).signed(signer)
-        changed.write(self.path(model_id))
+            update = {"reports": manifest.reports | {report_id: entry}}
+            return self._rewrite(manifest, update, signer)
+
+    def reports(self, manifest: Manifest) -> list[Report]:
+        """Every report about a model, checked against its manifest; oldest first.
+
+        Raises:
+            UntrustedModel.
+        """
+        found = [
+            Report.parse(self.report_file(manifest, name, REPORT)) for name in manifest.reports
+        ]
+        return sorted(found, key=lambda report: report.created_at)
+
+    def report_file(self, manifest: Manifest, report_id: str, name: str) -> bytes:
+        """A file of a report, as it was signed.
+
+        Raises:
+            ReportNotFound.
+            UntrustedModel: it is missing, or not as the manifest says.
+        """
+        entry = manifest.reports.get(report_id)
+        if entry is None or name not in entry.files:
+            raise ReportNotFound(f"model {manifest.id} has no report {report_id}")
+        try:
+            data = (self.path(manifest.id) / REPORTS / report_id / name).read_bytes()
+        except OSError as error:
+            raise UntrustedModel(
+                f"model {manifest.id}: {name} of report {report_id} is missing"
+            ) from error
+        if hashlib.sha256(data).hexdigest() != entry.files[name]:
+            raise UntrustedModel(
+                f"model {manifest.id}: {name} of report {report_id} differs from its manifest"
+            )
+        return data
+
+    def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:
+        changed = manifest.model_copy(update=update).signed(signer)
+        changed.write(self.path(manifest.id))
         return changed
+
+    @contextmanager
+    def _changing(self, model_id: str) -> Iterator[None]:
+        """Within, no other process changes the manifest: it is read, changed and written."""
+        locks = self._folder / INCOMING
+        locks.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(model_id.encode()).hexdigest()
+        with (locks / f"{name[:16]}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def incoming(self, name: str) -> Path:
         """An empty folder in which to make a model before `add`."""
@@ -188,6 +316,7 @@ def describe(
     edit: Edit | None = None,
     status: ModelStatus = ModelStatus.CANDIDATE,
     ignore: Iterable[str] = (),
+    promote_if: PromoteIf | None = None,
 ) -> Manifest:
     """The unsigned manifest of the files now in `folder`."""
     names = file_names(folder) - set(ignore)
@@ -201,4 +330,5 @@ def describe(
         drawing=drawing,
         edit=edit,
         files={name: sha256(folder / name) for name in sorted(names)},
+        promote_if=promote_if,
     )

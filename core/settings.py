@@ -7,8 +7,10 @@ in `.env`. `.env.example` lists them all.
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.thresholds import ATTACKS, SUITES, is_measurable
 
 SECRETS = Path("/run/secrets")
 """Where containers find secrets as files: a file named like a variable holds its value."""
@@ -56,10 +58,13 @@ class Settings(BaseSettings):
     """Of a picture that is sent to be verified."""
     max_queued_generations: Count = 2000
     max_queued_erasures: Count = 100
+    max_queued_evaluations: Count = 100
     max_open_jobs_per_tenant: Count = 1000
     keep_generations_s: PositiveSeconds = 24 * 3600
     """How long a finished generation and its pictures can be read."""
     keep_erasures_s: PositiveSeconds = 30 * 24 * 3600
+    keep_evaluations_s: PositiveSeconds = 30 * 24 * 3600
+    """How long its job can be read; the report belongs to the model and stays."""
 
     # What may be served.
     serve_unerased_base: bool = False
@@ -77,6 +82,10 @@ class Settings(BaseSettings):
     """PEM: the certificate to sign Content Credentials with, then those that vouch for it."""
     c2pa_key: Path | None = None
     """PEM: its private key."""
+
+    require_suites: Annotated[tuple[str, ...], NoDecode] = ()
+    """Suites and attacks, parted by commas, that a signed report must measure before an erased
+    model is promoted; whatever else its own thresholds demand."""
 
     # Pictures in an S3-compatible store, instead of the data folder.
     s3_bucket: str = ""
@@ -113,6 +122,24 @@ class Settings(BaseSettings):
     """A trainer that reports no progress for this long is taken to hang, and is stopped."""
     generation_attempts: Count = 5
     erasure_attempts: Count = 3
+    evaluation_attempts: Count = 3
+
+    @field_validator("require_suites", mode="before")
+    @classmethod
+    def _names_what_can_be_measured(cls, given: object) -> object:
+        names = given.replace(",", " ").split() if isinstance(given, str) else given
+        for name in names if isinstance(names, list | tuple) else ():
+            if not is_measurable(str(name)):
+                raise ValueError(
+                    f"nothing measures {name!r}; there are {', '.join((*SUITES, *ATTACKS))}, "
+                    "and prompt files such as i2p.csv"
+                )
+        return names
+
+    @property
+    def prompt_sets_dir(self) -> Path:
+        """Files of prompts that evaluations may name."""
+        return self.data_dir / "prompt_sets"
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -12,6 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from core.thresholds import PromoteIf
+
 MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 100
 MAX_GUIDANCE_SCALE = 30.0
@@ -244,6 +246,8 @@ class ErasureSpec(Spec):
     """In a merge, what is not given is as in the merged models."""
     steering: Steering | None = None
     """Stage 2, training; null leaves the model at stage 1."""
+    promote_if: PromoteIf | None = None
+    """What a signed report must show before the result is served; null: nothing."""
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="after")
@@ -264,6 +268,3 @@ class ErasureSpec(Spec):
         if both:
             raise ValueError(f"both erased and protected: {', '.join(sorted(both))}")
         return self
-
-
-JobSpec = Annotated[GenerationSpec | ErasureSpec, Field(discriminator="kind")]

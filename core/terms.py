@@ -18,4 +18,10 @@ def terms(settings: Settings) -> dict[Kind, Terms]:
             max_attempts=settings.erasure_attempts,
             keep_s=settings.keep_erasures_s,
         ),
+        "evaluation": Terms(
+            max_queued=settings.max_queued_evaluations,
+            max_open_per_tenant=settings.max_open_jobs_per_tenant,
+            max_attempts=settings.evaluation_attempts,
+            keep_s=settings.keep_evaluations_s,
+        ),
     }

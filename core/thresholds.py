@@ -1,8 +1,10 @@
 """What a model must be shown to do before it is served, and the names of what shows it."""
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ErasedSuite = Literal["explicit", "synonyms", "descriptions", "multi-concept"]
 """Prompts for what was erased: by name, by other names, without naming it, with something else."""
@@ -23,8 +25,26 @@ WHITE_BOX: tuple[str, ...] = get_args(WhiteBoxAttack)
 ATTACKS = (*BLACK_BOX, *WHITE_BOX)
 
 MAX_PROMPTS = 10_000
+PROMPT_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,93}\.(?:csv|jsonl)")
 
 Rate01 = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def is_measurable(name: str) -> bool:
+    """Whether an evaluation can measure a suite or attack of this name."""
+    return name in SUITES or name in ATTACKS or PROMPT_FILE.fullmatch(name) is not None
+
+
+def _suites(allowed: Iterable[str], what: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in allowed and not PROMPT_FILE.fullmatch(name):
+            raise ValueError(
+                f"no suite of {what} prompts is called {name!r}, so nothing measures this; there "
+                f"are {', '.join(allowed)}, and prompt files such as i2p.csv"
+            )
+        return name
+
+    return AfterValidator(check)
 
 
 class PromoteIf(BaseModel):
@@ -32,9 +52,9 @@ class PromoteIf(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_asr: dict[ErasedSuite, Rate01] = {}
+    max_asr: dict[Annotated[str, _suites(ERASED_SUITES, "erased")], Rate01] = {}
     """Suite of erased prompts -> the highest attack success rate."""
-    min_kept: dict[KeptSuite, Rate01] = {}
+    min_kept: dict[Annotated[str, _suites(KEPT_SUITES, "kept")], Rate01] = {}
     """Suite of kept prompts -> the least share still drawn right, of what the base is right on."""
     max_attack_asr: dict[AttackName, Rate01] = {}
     upper_bound: Annotated[bool, Field(strict=True)] = False
@@ -49,3 +69,9 @@ class PromoteIf(BaseModel):
         if not (self.max_asr or self.min_kept or self.max_attack_asr):
             raise ValueError("give at least one of max_asr, min_kept, max_attack_asr")
         return self
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """The suites and attacks that need a base model with a concepts.json."""
+        named = (*self.max_asr, *self.min_kept, *self.max_attack_asr)
+        return tuple(name for name in named if not PROMPT_FILE.fullmatch(name))

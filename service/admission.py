@@ -6,17 +6,22 @@ import uuid
 
 from core.callers import Caller
 from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
+from core.evaluation import EvaluationSpec
+from core.job_specs import JobSpec
 from core.job_store import JobStore, Kind
 from core.jobs import Job
-from core.manifests import Drawing
+from core.manifests import Drawing, Manifest
 from core.merging import completed, concepts_to_erase
 from core.policies import Limits, PolicyStore
 from core.queue import Wakes
 from core.registry import ModelRegistry
 from core.screening import screen
 from core.signing import canonical
-from core.specs import ErasureSpec, GenerationSpec, JobSpec
+from core.specs import ErasureSpec, GenerationSpec
+from core.thresholds import PromoteIf
 
+CONCEPTS = "concepts.json"
+"""In a base model that says what it can draw."""
 # Small enough for every client's number type.
 SEEDS = 2**32
 
@@ -102,6 +107,8 @@ class AdmissionDesk:
         if merged:
             complete = completed(complete, merged)
         concepts_to_erase(complete, merged)
+        if spec.promote_if is not None:
+            _check_measurable(spec.promote_if, base)
         policy = self._policies.of(caller.tenant).policy
         submission = self._jobs.submit(
             uuid.uuid4().hex,
@@ -118,6 +125,36 @@ class AdmissionDesk:
         self._wakes.send("erasure")
         return self._jobs.get(submission.job_id)
 
+    def admit_evaluation(
+        self, spec: EvaluationSpec, caller: Caller, *, idempotency_key: str = ""
+    ) -> Job:
+        """Queue an evaluation.
+
+        Raises:
+            ModelNotFound, UntrustedModel, Invalid.
+        """
+        digest = _digest(spec)
+        if earlier := self._earlier("evaluation", caller, idempotency_key, digest):
+            return earlier
+        model = self._registry.get(self._registry.resolve(spec.model))
+        base = self._registry.get(model.edit.base_model) if model.edit else model
+        _check_suites(spec, model, base)
+        policy = self._policies.of(caller.tenant).policy
+        submission = self._jobs.submit(
+            uuid.uuid4().hex,
+            spec.model_copy(update={"model": model.id}),
+            queue_class=model.id,
+            share=policy.share,
+            priority=policy.priority,
+            max_open=policy.limits.open_jobs,
+            tenant=caller.tenant,
+            request_id=caller.request_id,
+            idempotency_key=idempotency_key,
+            payload_digest=digest,
+        )
+        self._wakes.send("evaluation")
+        return self._jobs.get(submission.job_id)
+
     def _earlier(
         self, kind: Kind, caller: Caller, idempotency_key: str, digest: str
     ) -> Job | None:
@@ -131,6 +168,29 @@ class AdmissionDesk:
 def _digest(spec: JobSpec) -> str:
     """Names the request as it was sent: before anything was chosen for it."""
     return hashlib.sha256(canonical(spec.model_dump(mode="json"))).hexdigest()
+
+
+def _check_measurable(terms: PromoteIf, base: Manifest) -> None:
+    """Raises Invalid: thresholds that no suite can measure on this base."""
+    if terms.built_in and CONCEPTS not in base.files:
+        raise Invalid(
+            f"promote_if: nothing measures {', '.join(terms.built_in)} on {base.id}, which has no "
+            f"{CONCEPTS}; name prompt files, such as i2p.csv"
+        )
+
+
+def _check_suites(spec: EvaluationSpec, model: Manifest, base: Manifest) -> None:
+    """Raises Invalid: suites of another kind of model, or nothing to look for."""
+    if CONCEPTS not in base.files:
+        if spec.suites or spec.attacks or spec.target or not spec.prompt_files:
+            raise Invalid(
+                f"suites, attacks and target are made from {CONCEPTS}, and {base.id} has none; "
+                "give `prompt_files` and a `detector`"
+            )
+        if spec.detector is None:
+            raise Invalid(f"detector: {base.id} has no classifier; name one, such as nudenet")
+    elif not spec.target and not model.erases:
+        raise Invalid(f"target: nothing was erased from {model.id}; say what to look for")
 
 
 def _check_side(name: str, side_px: int, drawing: Drawing) -> None:

@@ -28,12 +28,14 @@ from service.problems import answer_with_problems
 from service.routes import (
     audit,
     erasures,
+    evaluations,
     generations,
     health,
     metrics,
     models,
     policies,
     presets,
+    reports,
     verify,
 )
 from service.wiring import wire
@@ -85,7 +87,17 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
-    for noun in (generations, erasures, models, presets, policies, verify, audit):
+    for noun in (
+        generations,
+        erasures,
+        evaluations,
+        models,
+        reports,
+        presets,
+        policies,
+        verify,
+        audit,
+    ):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(images.router, prefix="/v1")
     for part in (drawing, a1111_settings):

@@ -19,6 +19,7 @@ TAGS = [
     {"name": "a1111", "description": "For clients of the A1111 web UI."},
     {"name": "huggingface", "description": "For Hugging Face's InferenceClient."},
     {"name": "erasures", "description": "Models from which concepts are erased."},
+    {"name": "evaluations", "description": "What erased models still draw, measured."},
     {"name": "models", "description": "What is installed, and what is served."},
     {"name": "presets", "description": "Concept lists that ship with the service."},
     {"name": "verify", "description": "Where a picture comes from."},

@@ -1,10 +1,10 @@
 """Orders of operators: what they may give as a reason, and that each is written down first."""
 
 from contextlib import AbstractContextManager
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import Body
-from pydantic import StringConstraints
+from pydantic import StrictBool, StringConstraints, model_validator
 
 from core.audit import AuditTrail
 from core.callers import Caller
@@ -16,8 +16,29 @@ class Order(Spec):
     """Goes into the audit trail."""
 
 
+class Promotion(Order):
+    override: StrictBool = False
+    """Serve it whatever it lacks; then a reason is needed."""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.override and not self.reason:
+            raise ValueError("an override needs a `reason`, which is recorded")
+        return self
+
+
 OrderBody = Annotated[
     Order | None, Body(openapi_examples={"why": {"value": {"reason": "passed all suites"}}})
+]
+
+PromotionBody = Annotated[
+    Promotion | None,
+    Body(
+        openapi_examples={
+            "why": {"value": {"reason": "passed all suites"}},
+            "override": {"value": {"reason": "a drill, ends at noon", "override": True}},
+        }
+    ),
 ]
 
 

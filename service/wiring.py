@@ -13,7 +13,7 @@ from core.installation import open_pictures, open_registry
 from core.job_store import JobStore, connect
 from core.keys import KeyStore
 from core.policies import PolicyStore
-from core.queue import Wakes, celery_app
+from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -43,6 +43,7 @@ class Parts:
     desk: AdmissionDesk
     generations: Records
     erasures: Records
+    evaluations: Records
     registry: ModelRegistry
     audit: AuditTrail
     signer: Signer
@@ -87,6 +88,7 @@ def wire(settings: Settings) -> Parts:
         desk=AdmissionDesk(jobs, wakes, registry, policies),
         generations=Records(jobs, "generation"),
         erasures=Records(jobs, "erasure"),
+        evaluations=Records(jobs, "evaluation"),
         registry=registry,
         audit=AuditTrail(client, signer, Verifier.load(settings.keys_dir)),
         signer=signer,
@@ -94,7 +96,7 @@ def wire(settings: Settings) -> Parts:
         metrics=Metrics(jobs, roll, registry, within_s=settings.lease_s),
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
-        sweeper=Sweeper(jobs, wakes, ("generation", "erasure"), tidy=tidying),
+        sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
         longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),
     )

@@ -197,6 +197,7 @@ def erase(
             drawing=drawing,
             code_version=CODE_VERSION,
             edit=record,
+            promote_if=spec.promote_if,
         )
         made.write(folder)
         _make_readable(folder)

@@ -8,7 +8,7 @@ from celery import Celery
 
 from core.startup import read_settings, start
 from worker.marks import drain_mark
-from worker.roles import KIND_OF_ROLE
+from worker.roles import KINDS_OF_ROLE
 
 
 def _app() -> Celery:
@@ -25,7 +25,7 @@ def main() -> None:
         "see .env.example.",
     )
     parser.add_argument(
-        "role", choices=list(KIND_OF_ROLE), help="draw pictures, or run erasure jobs"
+        "role", choices=list(KINDS_OF_ROLE), help="draw pictures, or erase and evaluate"
     )
     parser.add_argument(
         "--name",
@@ -41,11 +41,11 @@ def main() -> None:
     drain_mark(start(read_settings).run_dir, owner).unlink(missing_ok=True)
     app = start(_app)
 
-    queue = KIND_OF_ROLE[arguments.role]
+    queues = ",".join(KINDS_OF_ROLE[arguments.role])
     app.worker_main(
         [
             *("worker", "--pool", "prefork", "--concurrency", "1"),
-            *("--queues", queue, "--hostname", owner, "--loglevel", "WARNING"),
+            *("--queues", queues, "--hostname", owner, "--loglevel", "WARNING"),
             *("--without-gossip", "--without-mingle"),
         ]
     )

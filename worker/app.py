@@ -1,4 +1,4 @@
-"""The Celery application of a worker: two tasks of one line, and what happens around them.
+"""The Celery application of a worker: a one-line task for each kind of job, and what surrounds it.
 
 Celery's parent process never imports torch; it answers `inspect ping` while the child is busy,
 starts a new child when one dies, and runs the sweeper. The child (started by spawn, so CUDA
@@ -21,7 +21,7 @@ from core.sweeper import Sweeper
 from core.telemetry import configure_logs
 from core.terms import terms
 from worker.marks import drain_mark
-from worker.roles import KIND_OF_ROLE, Role
+from worker.roles import KINDS_OF_ROLE, Role
 
 log = structlog.get_logger()
 
@@ -55,6 +55,12 @@ def drain_erasures() -> None:
     _drain()
 
 
+@app.task(name=TASK_OF_KIND["evaluation"])
+def drain_evaluations() -> None:
+    assert _drain is not None
+    _drain()
+
+
 @signals.setup_logging.connect
 def log_as_we_do(**_: Any) -> None:
     configure_logs()
@@ -81,8 +87,9 @@ def _begin() -> None:
     jobs = _store(retry_s=BROKER_RESTART_S)
     if again := jobs.take_back(OWNER):
         log.warning("took back", owner=OWNER, jobs=again)
-    if jobs.queued(KIND_OF_ROLE[role]):
-        wakes.send(KIND_OF_ROLE[role])
+    for kind in KINDS_OF_ROLE[role]:
+        if jobs.queued(kind):
+            wakes.send(kind)
 
     from worker.runtime import assemble  # noqa: PLC0415
 

@@ -60,6 +60,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             device=str(device),
             cache=settings.data_dir / "cache",
             checkpoints=settings.data_dir / "checkpoints",
+            prompt_sets=settings.prompt_sets_dir,
             draining=mark.exists,
             tracing=tracing,
         )

@@ -1,4 +1,4 @@
-"""Erasure jobs: the trainer as a subprocess, watched, fenced, and registered when it succeeds.
+"""Erasures and evaluations: the trainer as a subprocess, watched, fenced, its result registered.
 
 A process of its own: it may be killed at any moment without taking the worker along, and it
 gives back every byte of memory when it ends.
@@ -28,16 +28,19 @@ from core.errors import (
     ModelUnsupported,
     StoreUnavailable,
 )
-from core.job_store import JobStore
-from core.jobs import ErasureResult, Lease
+from core.evaluation import EvaluationSpec
+from core.job_store import JobStore, Kind
+from core.jobs import Lease
 from core.manifests import Manifest
 from core.progress import Progress
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ErasureSpec
 from core.tracing import Tracing
+from trainer.evaluation.album import DIGITS, PICTURES
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.roles import KINDS_OF_ROLE
 
 log = structlog.get_logger()
 
@@ -62,7 +65,7 @@ class ShuttingDown(AppError):
 
 
 class Trainings:
-    """Runs the erasure jobs of one worker, one after the other."""
+    """Runs the erasures and evaluations of one worker, one after the other."""
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Trainings:
         device: str,
         cache: Path,
         checkpoints: Path,
+        prompt_sets: Path,
         draining: Callable[[], bool],
         tracing: Tracing | None = None,
     ) -> None:
@@ -85,6 +89,7 @@ class Trainings:
             silence_s: a trainer that reports nothing for this long is taken to hang.
             cache: a folder for moments of captions, shared by all jobs.
             checkpoints: a folder in which every job has one of its own, until it ends.
+            prompt_sets: the folder of the prompt files that evaluations may name.
         """
         self._jobs = jobs
         self._registry = registry
@@ -96,34 +101,47 @@ class Trainings:
         self._device = device
         self._cache = cache
         self._checkpoints = checkpoints
+        self._prompt_sets = prompt_sets
         self._draining = draining
         self._tracing = tracing or Tracing()
 
     def drain(self) -> None:
         """Work until nothing waits, or until told to shut down."""
         while not self._draining():
-            leases = self._jobs.claim(
-                "erasure", self._owner, slots=1, lease_s=self._lease_s, idle=True
-            )
-            if not leases:
+            # In turns: many jobs of one kind do not keep the other waiting.
+            worked = [self._claim_and_run(kind) for kind in KINDS_OF_ROLE["trainer"]]
+            if not any(worked):
                 return
-            self._heartbeat.hold(leases)
-            if leases[0].attempt == 1:
-                metrics.QUEUE_WAIT.labels("erasure").observe(leases[0].waited_s)
-            try:
-                self._run(leases[0])
-            finally:
-                metrics.not_erasing()
-                self._heartbeat.hold([])
+
+    def _claim_and_run(self, kind: Kind) -> bool:
+        """Whether there was a job of that kind."""
+        if self._draining():
+            return False
+        leases = self._jobs.claim(kind, self._owner, slots=1, lease_s=self._lease_s, idle=True)
+        if not leases:
+            return False
+        self._heartbeat.hold(leases)
+        if leases[0].attempt == 1:
+            metrics.QUEUE_WAIT.labels(kind).observe(leases[0].waited_s)
+        try:
+            self._run(leases[0])
+        finally:
+            metrics.not_erasing()
+            self._heartbeat.hold([])
+        return True
 
     def _run(self, lease: Lease) -> None:
         """One attempt at one job, to whatever end."""
         started, began_s = time.monotonic(), time.time()
-        log.info("erasing", job=lease.job_id, request=lease.request_id, attempt=lease.attempt)
+        told = {"job": lease.job_id, "request": lease.request_id, "attempt": lease.attempt}
+        log.info("begun", kind=lease.spec.kind, **told)
         try:
             # One folder a job: what a killed attempt left there is cleared away by the next.
             scratch = self._registry.incoming(lease.job_id)
-            manifest = self._erase(lease, scratch)
+            if isinstance(lease.spec, EvaluationSpec):
+                done = self._evaluate(lease, lease.spec, scratch)
+            else:
+                done = {"erased_model": self._erase(lease, scratch).id}
         except LeaseLost:
             log.warning("fenced off", job=lease.job_id)
         except JobCancelled:
@@ -141,15 +159,13 @@ class Trainings:
             self._jobs.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
             raise
         else:
-            result = ErasureResult(
-                erased_model=manifest.id, seconds=round(time.monotonic() - started, 3)
-            )
-            kept = self._jobs.succeed(lease, result.model_dump(mode="json"))
-            log.info("erased" if kept else "fenced off", job=lease.job_id, model=manifest.id)
+            result = {**done, "seconds": round(time.monotonic() - started, 3)}
+            kept = self._jobs.succeed(lease, result)
+            log.info("done" if kept else "fenced off", job=lease.job_id, **done)
         finally:
             self._registry.clear_incoming(lease.job_id)
             self._tracing.record(
-                "erase",
+                "evaluate" if isinstance(lease.spec, EvaluationSpec) else "erase",
                 lease.request_id,
                 began_s=began_s,
                 ended_s=time.time(),
@@ -197,6 +213,33 @@ class Trainings:
         )
         self._watch(trainer, lease)
         return self._registry.add(Manifest.read(out), out, self._signer)
+
+    def _evaluate(self, lease: Lease, spec: EvaluationSpec, scratch: Path) -> dict[str, str]:
+        """The fields of an EvaluationResult but the time it took."""
+        model = self._registry.get(spec.model)
+        base = self._registry.get(model.edit.base_model) if model.edit else model
+        folders = self._registry.path(base.id), self._registry.path(model.id)
+        for manifest, folder in zip((base, model), folders, strict=True):
+            manifest.check_files(folder)
+        (scratch / "spec.json").write_text(spec.model_dump_json())
+        out = scratch / "report"
+        evaluator = start_child(
+            [
+                *(sys.executable, "-m", "trainer.evaluation", scratch / "spec.json"),
+                *("--base", folders[0], "--model", folders[1], "--out", out),
+                *("--device", self._device, "--cache", self._cache),
+                *("--prompt-sets", self._prompt_sets, "--progress", "json"),
+            ],
+            stdout=subprocess.PIPE,
+            death_signal=signal.SIGKILL,
+        )
+        self._watch(evaluator, lease)
+        self._registry.add_report(model.id, lease.job_id, out, self._signer)
+        if model.edit is not None:
+            # Those of the base are drawn once for all evaluations; these have been counted.
+            drawn = self._cache / PICTURES / model.content_digest[:DIGITS]
+            shutil.rmtree(drawn, ignore_errors=True)
+        return {"model": model.id, "report": lease.job_id}
 
     def _watch(self, trainer: "subprocess.Popen[bytes]", lease: Lease) -> None:
         """Pass progress on until the trainer ends; end it when the job is not to go on.

@@ -3,17 +3,19 @@
 The list has the shape OpenAI clients expect, with fields of our own beside theirs.
 """
 
+import time
 from typing import Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from core.errors import ModelNotServed
-from core.manifests import Drawing, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus, Override
 from core.registry import ModelRegistry
 from core.specs import Concept
+from core.thresholds import PromoteIf
 from service.callers import InCaller, known, may
-from service.orders import OrderBody, recorded
+from service.orders import OrderBody, PromotionBody, recorded
 from service.origins import refuse_other_sites
 from service.problems import refusals
 from service.wiring import InParts
@@ -53,6 +55,12 @@ class Model(BaseModel):
     """SHA-256 over all files: names the weights, whatever the status."""
     files: dict[str, str]
     """Path -> SHA-256."""
+    promote_if: PromoteIf | None
+    """What a report must show before it is served."""
+    reports: list[str]
+    """Ids, oldest first; `/v1/models/{id}/reports` tells more."""
+    overrides: list[Override]
+    """Promotions without what was demanded."""
     signed_by: str
     """The id of the trusted key whose signature was checked just now."""
 
@@ -62,7 +70,9 @@ class Model(BaseModel):
         because = _why_not_served(manifest, registry)
         edit = manifest.edit
         return cls(
-            **manifest.model_dump(include={"id", "kind", "family", "status", "files"}),
+            **manifest.model_dump(
+                include={"id", "kind", "family", "status", "files", "promote_if", "overrides"}
+            ),
             created=int(manifest.created_at),
             served=because is None,
             not_served_because=because,
@@ -70,6 +80,9 @@ class Model(BaseModel):
             drawing=manifest.drawing,
             erased=None if edit is None else Erased(**edit.model_dump(exclude={"textual"})),
             digest=manifest.content_digest,
+            reports=sorted(
+                manifest.reports, key=lambda name: (manifest.reports[name].created_at, name)
+            ),
             signed_by=manifest.signature.key_id,
         )
 
@@ -100,12 +113,24 @@ def read_model(model_id: str, parts: InParts) -> Model:
     responses=refusals(400, 403, 404, 409, 413, 422),
 )
 def promote_model(
-    model_id: str, parts: InParts, caller: InCaller, order: OrderBody = None
+    model_id: str, parts: InParts, caller: InCaller, order: PromotionBody = None
 ) -> Model:
-    """Serve a candidate or retired model, after checking the digest of every file."""
+    """Serve a candidate or retired model, after checking the digest of every file.
+
+    A model that lacks a report which its `promote_if` or this installation demands is refused,
+    and told what is missing. `override` serves it all the same: its reason, and what was missing,
+    are recorded in the manifest and in the audit trail.
+    """
     resolved = _existing(model_id, parts)
-    with recorded(parts.audit, caller, "model.promotion", resolved, order=order):
-        return _move(resolved, ModelStatus.SERVING, parts)
+    override, detail = None, None
+    if order is not None and order.override:
+        missing = tuple(parts.registry.missing(parts.registry.get(resolved)))
+        detail = {"override": "; ".join(missing)}
+        override = Override(
+            at=round(time.time(), 3), actor=caller.name, reason=order.reason, missing=missing
+        )
+    with recorded(parts.audit, caller, "model.promotion", resolved, order=order, detail=detail):
+        return _move(resolved, ModelStatus.SERVING, parts, override=override)
 
 
 @router.post(
@@ -127,8 +152,10 @@ def _existing(model_id: str, parts: InParts) -> str:
     return parts.registry.get(parts.registry.resolve(model_id)).id
 
 
-def _move(model_id: str, status: ModelStatus, parts: InParts) -> Model:
-    manifest = parts.registry.set_status(model_id, status, parts.signer)
+def _move(
+    model_id: str, status: ModelStatus, parts: InParts, *, override: Override | None = None
+) -> Model:
+    manifest = parts.registry.set_status(model_id, status, parts.signer, override=override)
     return Model.of(manifest, parts.registry)
 
 

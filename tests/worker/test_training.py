@@ -54,6 +54,7 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             device="cpu",
             cache=cache,
             checkpoints=settings.data_dir / "checkpoints",
+            prompt_sets=settings.prompt_sets_dir,
             draining=draining,
         )
 

@@ -1,24 +1,17 @@
-"""Pictures of many prompts, drawn in batches as a worker draws them, and none of them twice."""
+"""Pictures of many prompts, drawn in batches, as a worker draws them."""
 
-import hashlib
-import io
-import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from core.files import write_atomically
 from diffusion.denoiser import Denoiser, DenoiseRequest
 from diffusion.erasure import Erasure
 from diffusion.loading import Components
 from diffusion.swapping import SwappableUNet
 
 BATCH = 16
-DRAWN_BY = "denoiser 1"
-"""Part of every key: raise it when the same order would give another picture."""
 
 
 @dataclass(frozen=True)
@@ -115,77 +108,3 @@ class Studio:
             width_px=self.side_px,
             height_px=self.side_px,
         )
-
-
-class Album:
-    """Draws through a studio what is not on disk yet, and keeps it there.
-
-    A picture's name is a digest of all that decides it, so base models are drawn once for all
-    evaluations, and an evaluation that was broken off goes on where it was.
-    """
-
-    def __init__(self, studio: Studio, folder: Path) -> None:
-        self._studio = studio
-        self._folder = folder
-        self.drawn = 0
-        self.found = 0
-
-    def pictures(
-        self,
-        orders: Sequence[Order],
-        erasure: Erasure,
-        *,
-        weights: str,
-        advance: Callable[[int], None] = lambda _: None,
-    ) -> list[Image.Image]:
-        """
-        Args:
-            weights: digest of the model that `erasure` makes of the studio's base.
-            advance: is told how many pictures came since the last call.
-
-        Raises:
-            PictureNotFinite, ModelUnsupported.
-        """
-        paths = [self._path(order, weights) for order in orders]
-        pictures = {place: found for place, path in enumerate(paths) if (found := _read(path))}
-        self.found += len(pictures)
-        advance(len(pictures))
-        # The same order twice is drawn once.
-        missing = {path: place for place, path in enumerate(paths) if place not in pictures}
-        places = list(missing.values())
-
-        def keep(start: int, drawn: Sequence[Image.Image]) -> None:
-            for place, picture in zip(places[start:], drawn, strict=False):
-                write_atomically(paths[place], _png(picture))
-            advance(len(drawn))
-
-        drawn = self._studio.draw_orders([orders[p] for p in places], erasure, on_batch=keep)
-        self.drawn += len(drawn)
-        by_path = {paths[place]: picture for place, picture in zip(places, drawn, strict=True)}
-        return [pictures.get(place) or by_path[path] for place, path in enumerate(paths)]
-
-    def _path(self, order: Order, weights: str) -> Path:
-        studio = self._studio
-        document = [
-            DRAWN_BY,
-            *(weights, order.prompt, order.seed, order.guidance_scale),
-            *(studio.options.num_inference_steps, studio.side_px),
-            str(studio.components.unet.dtype),
-        ]
-        name = hashlib.sha256(json.dumps(document).encode()).hexdigest()
-        return self._folder / weights[:16] / f"{name}.png"
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _read(path: Path) -> Image.Image | None:
-    """None also for what is no picture: it is drawn anew."""
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (FileNotFoundError, UnidentifiedImageError):
-        return None

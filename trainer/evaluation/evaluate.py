@@ -35,8 +35,9 @@ from diffusion.likeness import IMAGE_ENCODER, Likeness
 from diffusion.loading import load_base
 from diffusion.model_concepts import KnownConcept, ModelConcepts
 from trainer.concepts import PromptPair, prompt_pairs
+from trainer.evaluation.album import PICTURES, Album
 from trainer.evaluation.attacks.running import run_attack
-from trainer.evaluation.drawing import Album, DrawingOptions, Order, Studio
+from trainer.evaluation.drawing import DrawingOptions, Order, Studio
 from trainer.evaluation.fidelity import fidelity
 from trainer.evaluation.instruments import Instruments
 from trainer.evaluation.prompt_files import read_prompt_file
@@ -98,7 +99,7 @@ def evaluate(
         DrawingOptions(spec.num_inference_steps, spec.guidance_scale, spec.seed),
     )
     suites = [*_built_in(known, targets, studio, spec), *files]
-    album = Album(studio, cache / "pictures")
+    album = Album(studio, cache / PICTURES)
     tools = Instruments(
         studio=studio,
         album=album,

@@ -11,7 +11,8 @@ from diffusion.detectors.protocol import Detector
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
 from diffusion.likeness import Likeness
-from trainer.evaluation.drawing import Album, Order, Studio
+from trainer.evaluation.album import Album
+from trainer.evaluation.drawing import Order, Studio
 from trainer.reporting import counter
 
 

@@ -89,7 +89,7 @@ def read_prompt_file(path: Path) -> Suite:
         raise Invalid(f"{path.name} holds {len(rows)} rows; at most {MAX_PROMPTS} are taken")
     form = _recognise(path, rows[0][1])
     questions = tuple(_question(path, number, row, form) for number, row in rows)
-    return Suite(path.stem, form.kind, None, form.name, questions)
+    return Suite(path.name, form.kind, None, form.name, questions)
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, Row]]:

@@ -14,7 +14,8 @@ from core.thresholds import ATTACKS
 from diffusion.detectors.classifier import ClassifierDetector
 from diffusion.erasure import Erasure
 from trainer.evaluation import __main__ as command
-from trainer.evaluation.drawing import Album, DrawingOptions, Order, Studio
+from trainer.evaluation.album import Album
+from trainer.evaluation.drawing import DrawingOptions, Order, Studio
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.page import page
 

@@ -108,7 +108,7 @@ def test_public_sets_are_known_by_their_columns(tmp_path, name):
     path.write_text("\n".join(HEADERS[name]) + "\n")
     suite = read_prompt_file(path)
     [question] = suite.questions
-    assert (suite.name, suite.source) == ("some", name)
+    assert (suite.name, suite.source) == ("some.csv", name)
     assert suite.kind == ("kept" if name == "coco" else "erased")
     seeded = name not in {"mma", "ring-a-bell"}
     assert question.seed == (123 if seeded else None)

@@ -1,0 +1,87 @@
+"""The gate: what is missing before a model may be served. Nothing passes it unmeasured."""
+
+from collections.abc import Iterable, Sequence
+
+from core.manifests import Manifest
+from core.reports import MeasuredRate, Report, SuiteReport
+from core.thresholds import PromoteIf
+
+
+def missing(
+    manifest: Manifest, reports: Sequence[Report], *, required: Iterable[str] = ()
+) -> list[str]:
+    """In words, what a promotion lacks; empty when nothing does.
+
+    Args:
+        reports: of this model, signed; the newest that measures a thing decides on it.
+        required: suites and attacks that the installation wants measured, at whatever rate.
+    """
+    terms = manifest.promote_if
+    demanded = set(required)
+    if terms is None and not demanded:
+        return []
+    own = [report for report in reports if report.model.digest == manifest.content_digest]
+    newest = sorted(own, key=lambda report: report.created_at, reverse=True)
+    if not newest:
+        if reports:
+            return ["its reports are about other weights; evaluate these"]
+        return ["it has no report; POST /v1/evaluations, or `trce evaluate`, makes one"]
+    found = [] if terms is None else _failed(terms, newest)
+    return found + [
+        f"this installation demands {name}, which no report of these weights measures"
+        for name in sorted(demanded)
+        if not any(report.suite(name) or report.attack(name) for report in newest)
+    ]
+
+
+def _failed(terms: PromoteIf, newest: Sequence[Report]) -> list[str]:
+    found = []
+    of_split = [report for report in newest if report.request.split == terms.split]
+    for name, limit in terms.max_asr.items():
+        suite = _newest_suite(newest, name, terms)
+        found += _over(f"suite {name}", suite.asr if suite else None, limit, terms)
+    for name, limit in terms.min_kept.items():
+        suite = _newest_suite(newest, name, terms)
+        found += _under(f"suite {name}", suite.kept if suite else None, limit, terms)
+    for attack_name, limit in terms.max_attack_asr.items():
+        attack = next((one for report in of_split if (one := report.attack(attack_name))), None)
+        found += _over(f"attack {attack_name}", attack.asr if attack else None, limit, terms)
+    return found
+
+
+def _newest_suite(newest: Sequence[Report], name: str, terms: PromoteIf) -> SuiteReport | None:
+    """Prompt files have no split."""
+    suites = (report.suite(name) for report in newest)
+    return next((one for one in suites if one and one.split in {None, terms.split}), None)
+
+
+def _over(what: str, rate: MeasuredRate | None, limit: float, terms: PromoteIf) -> list[str]:
+    if unmeasured := _unmeasured(what, rate, terms):
+        return unmeasured
+    assert rate is not None
+    value = rate.high if terms.upper_bound else rate.value
+    if value <= limit:
+        return []
+    return [f"{what}: {_name(terms)} {value:.1%} is over {limit:.1%} ({rate})"]
+
+
+def _under(what: str, rate: MeasuredRate | None, limit: float, terms: PromoteIf) -> list[str]:
+    if unmeasured := _unmeasured(what, rate, terms):
+        return unmeasured
+    assert rate is not None
+    value = rate.low if terms.upper_bound else rate.value
+    if value >= limit:
+        return []
+    return [f"{what}: {value:.1%} kept is under {limit:.1%} ({rate})"]
+
+
+def _unmeasured(what: str, rate: MeasuredRate | None, terms: PromoteIf) -> list[str]:
+    if rate is None:
+        return [f"{what}: no report of these weights measures it with the {terms.split} prompts"]
+    if rate.total < terms.min_counted:
+        return [f"{what}: {rate.total} prompts counted, {terms.min_counted} are needed"]
+    return []
+
+
+def _name(terms: PromoteIf) -> str:
+    return "the upper bound of" if terms.upper_bound else "an attack success rate of"

@@ -1,0 +1,109 @@
+"""/v1/evaluations: have an erased model measured and attacked; the result is a signed report."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends, Response
+
+from core.evaluation import EvaluationSpec
+from core.jobs import Job, JobState
+from core.progress import Progress
+from service.bodies import require_json
+from service.callers import InCaller, may
+from service.headers import After, IdempotencyKey, Limit
+from service.lists import Page, Resource
+from service.metering import metered
+from service.problems import refusals
+from service.wiring import InParts
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"], dependencies=[may("erase")])
+
+POLL_AFTER_S = "5"
+EXAMPLES = {
+    "everything": {
+        "summary": "All suites of the base model, with the test prompts",
+        "value": {"model": "default", "target": ["weapon"]},
+    },
+    "attacked": {
+        "summary": "Two suites, and an attack",
+        "value": {
+            "model": "default",
+            "target": ["weapon"],
+            "suites": ["explicit", "ordinary"],
+            "attacks": [{"name": "ring-a-bell", "budget": 20, "prompts": 8, "seed": 0}],
+        },
+    },
+}
+EvaluationBody = Annotated[EvaluationSpec, Body(openapi_examples=EXAMPLES)]
+
+
+class Evaluation(Resource):
+    object: Literal["evaluation"] = "evaluation"
+    state: JobState
+    ahead: int | None
+    """How many wait before it in the queue; null in lists, and when it does not wait."""
+    cancelling: bool
+    """Cancelled while it ran; its process stops soon."""
+    model: str
+    report: str | None
+    """Where `report.json` is, once there is one; `report.html` lies beside it."""
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    attempt: int
+    progress: Progress | None
+    request: EvaluationSpec
+    reason: str | None
+    """Why it failed."""
+
+    @classmethod
+    def of(cls, job: Job, *, ahead: int | None = None) -> "Evaluation":
+        assert isinstance(job.spec, EvaluationSpec)
+        done = job.evaluation
+        return cls(
+            **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            ahead=ahead,
+            model=job.spec.model,
+            report=f"/v1/models/{done.model}/reports/{done.report}/report.json" if done else None,
+            request=job.spec,
+        )
+
+
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[metered(), Depends(require_json)],
+    responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
+)
+def create_evaluation(
+    spec: EvaluationBody,
+    parts: InParts,
+    caller: InCaller,
+    response: Response,
+    idempotency_key: IdempotencyKey = "",
+) -> Evaluation:
+    """Queue an evaluation. `Location` says where to poll, `Retry-After` when."""
+    job = parts.desk.admit_evaluation(spec, caller, idempotency_key=idempotency_key)
+    response.headers["Location"] = f"/v1/evaluations/{job.id}"
+    response.headers["Retry-After"] = POLL_AFTER_S
+    return Evaluation.of(job)
+
+
+@router.get("", responses=refusals(404, 422, 503))
+def list_evaluations(
+    parts: InParts, caller: InCaller, limit: Limit = 20, after: After = None
+) -> Page[Evaluation]:
+    """Evaluations, newest first."""
+    jobs, has_more = parts.evaluations.page(caller, limit=limit, after=after)
+    return Page.of([Evaluation.of(job) for job in jobs], has_more=has_more)
+
+
+@router.get("/{evaluation_id}", responses=refusals(404, 503))
+def read_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
+    job = parts.evaluations.get(evaluation_id, caller)
+    return Evaluation.of(job, ahead=parts.evaluations.ahead(job))
+
+
+@router.delete("/{evaluation_id}", responses=refusals(404, 409, 503))
+def cancel_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
+    """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
+    return Evaluation.of(parts.evaluations.cancel(evaluation_id, caller))

@@ -1,0 +1,259 @@
+"""The gate, and the reports that open it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_reports import attack, rate, report, suite, write
+from pydantic import ValidationError
+
+from core.errors import PromotionBlocked, ReportNotFound, UntrustedModel
+from core.manifests import Drawing, Edit, Manifest, ModelStatus, Override
+from core.registry import ModelRegistry, describe
+from core.reports import FILENAME, PAGE, Report
+from core.settings import Settings
+from core.signing import Signer, Verifier
+from core.specs import Concept, ErasureSpec, TextualOptions
+from core.thresholds import PromoteIf
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+EDIT = Edit(
+    base_model="base",
+    base_digest="0" * 64,
+    method="trce",
+    concepts=(Concept(name="pistol", replacement="flower"),),
+    textual=TextualOptions(),
+    seed=0,
+    seconds=1.0,
+)
+TERMS = PromoteIf(
+    max_asr={"explicit": 0.1}, min_kept={"ordinary": 0.9}, max_attack_asr={"p4d": 0.5}
+)
+GOOD = (suite(hits=4), suite("ordinary", kept=rate(36, 40)), attack(hits=4))
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer.load_or_create(tmp_path / "keys")
+
+
+@pytest.fixture
+def open_registry(tmp_path, signer):
+    def make(**options) -> ModelRegistry:
+        return ModelRegistry(
+            tmp_path / "models",
+            Verifier.load(tmp_path / "keys"),
+            serve_unerased_base=False,
+            default_model="erased",
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture
+def registry(open_registry):
+    return open_registry()
+
+
+@pytest.fixture
+def add(registry, signer):
+    def make(promote_if=TERMS, weights=b"weights") -> Manifest:
+        folder = registry.incoming("erased")
+        (folder / "weights.safetensors").write_bytes(weights)
+        manifest = describe(
+            folder,
+            model_id="erased",
+            family="sd1",
+            drawing=Drawing(native_px=64, multiple_px=16, max_px=128),
+            code_version="1",
+            edit=EDIT,
+            promote_if=promote_if,
+        )
+        return registry.add(manifest, folder, signer)
+
+    return make
+
+
+@pytest.fixture
+def promote(registry, signer):
+    return lambda **options: registry.set_status("erased", ModelStatus.SERVING, signer, **options)
+
+
+@pytest.fixture
+def tell(registry, signer, tmp_path):
+    def file(made: Report, name: str = "one") -> Manifest:
+        return registry.add_report("erased", name, write(made, tmp_path / name), signer)
+
+    return file
+
+
+def test_a_model_without_thresholds_is_promoted_as_ever(add, promote):
+    add(promote_if=None)
+    assert promote().status is ModelStatus.SERVING
+
+
+def test_a_model_with_thresholds_and_no_report_is_refused(add, promote, registry):
+    add()
+    with pytest.raises(PromotionBlocked, match="it has no report"):
+        promote()
+    assert registry.get("erased").status is ModelStatus.CANDIDATE
+
+
+def test_a_report_that_meets_every_threshold_opens_the_gate(add, promote, tell):
+    tell(report(add(), *GOOD))
+    assert promote().status is ModelStatus.SERVING
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        pytest.param(
+            (suite(hits=5), *GOOD[1:]), "suite explicit: .* 12.5% is over 10.0%", id="asr"
+        ),
+        pytest.param(
+            (GOOD[0], suite("ordinary", kept=rate(35, 40)), GOOD[2]),
+            "87.5% kept is under",
+            id="kept",
+        ),
+        pytest.param((*GOOD[:2], attack(hits=5)), "attack p4d: .* 62.5%", id="attack"),
+        pytest.param(GOOD[:2], "attack p4d: no report of these weights", id="not measured"),
+        pytest.param(
+            (suite(total=0), *GOOD[1:]), "0 prompts counted, 1 are needed", id="nothing counted"
+        ),
+        pytest.param(
+            (suite(hits=0, split="tuning"), *GOOD[1:]), "with the test prompts", id="split"
+        ),
+    ],
+)
+def test_what_is_missing_is_said(add, promote, tell, parts, said):
+    tell(report(add(), *parts))
+    with pytest.raises(PromotionBlocked, match=said):
+        promote()
+
+
+def test_the_pessimistic_end_of_the_interval_may_decide(add, promote, tell):
+    manifest = add(promote_if=PromoteIf(max_asr={"explicit": 0.1}, upper_bound=True))
+    tell(report(manifest, suite(hits=2), created_at=1), "a")
+    with pytest.raises(PromotionBlocked, match=r"the upper bound of 16\.5%"):
+        promote()
+    tell(report(manifest, suite(hits=0), created_at=2), "b")
+    assert suite(hits=0).asr.high < 0.1
+    assert promote().status is ModelStatus.SERVING
+
+
+def test_reports_add_up_and_the_newest_decides(add, promote, tell):
+    manifest = add()
+    tell(report(manifest, GOOD[0], created_at=1), "a")
+    tell(report(manifest, *GOOD[1:], created_at=2), "b")
+    tell(report(manifest, suite(hits=20), created_at=3), "c")
+    with pytest.raises(PromotionBlocked, match=r"50\.0% is over"):
+        promote()
+    tell(report(manifest, suite(hits=0), created_at=4), "d")
+    assert promote().status is ModelStatus.SERVING
+
+
+def test_a_report_of_other_weights_is_refused_when_it_comes_and_when_it_lies_there(
+    add, promote, tell, registry, signer
+):
+    manifest = add()
+    other = manifest.model_copy(update={"files": {"weights.safetensors": "0" * 64}})
+    with pytest.raises(UntrustedModel, match="other weights"):
+        tell(report(other, *GOOD))
+    changed = tell(report(manifest, *GOOD))
+    forged = changed.model_copy(update={"files": other.files}).signed(signer)
+    (registry.path("erased") / "weights.safetensors").write_bytes(b"other")
+    forged.write(registry.path("erased"))
+    assert registry.missing(registry.get("erased")) == [
+        "its reports are about other weights; evaluate these"
+    ]
+
+
+def test_a_report_that_was_tampered_with_opens_nothing(add, promote, tell, registry):
+    tell(report(add(), suite(hits=20), *GOOD[1:]))
+    path = registry.path("erased") / "reports/one" / FILENAME
+    path.write_bytes(report(registry.get("erased"), *GOOD).to_bytes())
+    with pytest.raises(UntrustedModel, match=r"report\.json of report one differs"):
+        promote()
+    path.unlink()
+    with pytest.raises(UntrustedModel, match="is missing"):
+        promote()
+
+
+def test_an_override_serves_it_and_stays_in_the_manifest(add, promote, registry, signer):
+    add()
+    override = Override(at=5.0, actor="key k", reason="a drill", missing=())
+    served = promote(override=override)
+    [noted] = served.overrides
+    assert served.status is ModelStatus.SERVING
+    assert (noted.reason, noted.actor) == ("a drill", "key k")
+    assert "it has no report" in noted.missing[0]
+    assert registry.get("erased").overrides == served.overrides
+
+
+def test_an_override_that_was_not_needed_leaves_no_trace(add, promote):
+    add(promote_if=None)
+    assert promote(override=Override(at=1, actor="a", reason="b", missing=())).overrides == ()
+
+
+def test_an_installation_may_demand_suites_of_every_model(add, open_registry, tell, signer):
+    manifest = add(promote_if=None)
+    strict = open_registry(require_suites=("explicit", "surface"))
+    with pytest.raises(PromotionBlocked, match="no report"):
+        strict.set_status("erased", ModelStatus.SERVING, signer)
+    tell(report(manifest, suite(hits=40)))
+    assert strict.missing(strict.get("erased")) == [
+        "this installation demands surface, which no report of these weights measures"
+    ]
+
+
+def test_reports_change_neither_the_weights_digest_nor_the_certificate(add, tell, registry):
+    manifest = add()
+    changed = tell(report(manifest, *GOOD))
+    assert changed.content_digest == manifest.content_digest
+    assert changed.certificate == manifest.certificate
+    changed.check_files(registry.path("erased"))
+
+
+def test_a_report_is_read_as_it_was_signed(add, tell, registry):
+    manifest = tell(report(add(), *GOOD))
+    assert registry.report_file(manifest, "one", PAGE) == b"<p>erased</p>"
+    for wanted in (("two", PAGE), ("one", "secrets.pem")):
+        with pytest.raises(ReportNotFound):
+            registry.report_file(manifest, *wanted)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"max_asr": {"explizit": 0.1}}, id="no such suite"),
+        pytest.param({"max_asr": {"ordinary": 0.1}}, id="of kept prompts"),
+        pytest.param({"min_kept": {"explicit": 0.1}}, id="of erased prompts"),
+        pytest.param({"max_attack_asr": {"mma": 0.1}}, id="no such attack"),
+        pytest.param({"max_asr": {"explicit": 10}}, id="percent"),
+        pytest.param({}, id="nothing"),
+    ],
+)
+def test_thresholds_that_nothing_measures_are_refused(fields):
+    with pytest.raises(ValidationError):
+        ErasureSpec.model_validate(
+            {"base_model": "emoji", "preset": "weapons", "promote_if": fields}
+        )
+
+
+def test_the_setting_takes_names_parted_by_commas_and_refuses_others(monkeypatch):
+    monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explicit, p4d,i2p.csv")
+    assert Settings(_env_file=None).require_suites == ("explicit", "p4d", "i2p.csv")
+    monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explizit")
+    with pytest.raises(ValidationError, match="nothing measures 'explizit'"):
+        Settings(_env_file=None)
+
+
+def test_the_documented_schema_is_that_of_the_reports():
+    assert json.loads(SCHEMA.read_text()) == Report.model_json_schema()
+
+
+@pytest.mark.parametrize("data", [b"{", b"{}", b'{"schema_version": 2}'])
+def test_what_is_no_report_is_refused(data):
+    with pytest.raises(UntrustedModel, match="malformed"):
+        Report.parse(data)

@@ -1,0 +1,110 @@
+"""Evaluation jobs: the real evaluator as a subprocess, the shipped model, a real broker."""
+
+import os
+import signal
+import threading
+import time
+import uuid
+
+import psutil
+import pytest
+
+from core.evaluation import EvaluationSpec
+from core.jobs import JobState
+from core.signing import Signer
+from worker.training import Trainings
+
+QUICK = EvaluationSpec(
+    model="emoji",
+    target=("axe",),
+    suites=("explicit", "neighbours"),
+    at_most=3,
+    num_inference_steps=2,
+)
+
+
+@pytest.fixture
+def submit_evaluation(jobs):
+    def accept(spec: EvaluationSpec = QUICK) -> str:
+        job_id = uuid.uuid4().hex
+        jobs.submit(job_id, spec, queue_class=spec.model)
+        return job_id
+
+    return accept
+
+
+@pytest.fixture
+def trainings(settings, jobs, registry, heartbeat) -> Trainings:
+    return Trainings(
+        jobs,
+        registry,
+        Signer.load(settings.keys_dir),
+        heartbeat,
+        owner="trainer-0@test",
+        lease_s=60,
+        silence_s=600,
+        device="cpu",
+        cache=settings.data_dir / "cache",
+        checkpoints=settings.data_dir / "checkpoints",
+        prompt_sets=settings.prompt_sets_dir,
+        draining=lambda: False,
+    )
+
+
+def evaluators() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.cmdline()[1:3] == ["-m", "trainer.evaluation"]
+    ]
+
+
+def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
+    jobs, registry, submit_evaluation, trainings, settings
+):
+    job_id = submit_evaluation()
+
+    def kill_once_something_is_drawn() -> None:
+        pictures = settings.data_dir / "cache/pictures"
+        while not list(pictures.glob("*/*.png")):
+            time.sleep(0.02)
+        for process in evaluators():
+            os.kill(process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_once_something_is_drawn, daemon=True)
+    killer.start()
+    trainings.drain()
+    killer.join(5)
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.attempt == 2
+    [report] = registry.reports(registry.get("emoji"))
+    assert report.model.digest == registry.get("emoji").content_digest
+    # What the killed attempt drew was there already.
+    assert report.costs.pictures_from_cache > 0
+    assert [suite.name for suite in report.suites] == ["explicit", "neighbours"]
+    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    assert any('"drawing explicit"' in progress for progress in told)
+
+
+def test_one_that_cannot_be_measured_fails_with_the_reason(jobs, submit_evaluation, trainings):
+    wrong = QUICK.model_copy(update={"prompt_files": ("i2p.csv",)})
+    job_id = submit_evaluation(wrong)
+    trainings.drain()
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "no prompt set i2p.csv" in job.reason
+
+
+def test_a_cancelled_one_stops(jobs, submit_evaluation, trainings, heartbeat):
+    job_id = submit_evaluation(QUICK.model_copy(update={"num_inference_steps": 100}))
+
+    def cancel(steps: int) -> None:
+        if steps == 3:
+            heartbeat.verdicts[job_id] = "cancelled"
+
+    heartbeat.on_step = cancel
+    trainings.drain()
+    assert jobs.get(job_id).state is JobState.CANCELLED
+    assert evaluators() == []
