@@ -38,6 +38,9 @@ bench-trce: install ## both stages of TRCE against the procedure as published
 bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and SDXL
 	$(BIN)/python -m benchmarks.families
 
+bench-eval: install ## evaluation in batches against one picture at a time
+	$(BIN)/python -m benchmarks.evaluation
+
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
@@ -47,5 +50,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test check bench-trce bench-families bench-capacity lock clean
+.PHONY: help install demo up test stack-test check bench-trce bench-families bench-eval bench-capacity lock clean
 .DEFAULT_GOAL := help
