@@ -64,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, report: Reporter) -> Report:
     spec = _read_spec(options.spec)
-    base = _manifest(options.base, spec.model)
-    model = base if options.model is None else _manifest(options.model, spec.model)
+    model = _manifest(options.model or options.base, spec.model)
+    base = _manifest(options.base, model.edit.base_model if model.edit else spec.model)
     # Imported here: --help and a wrong spec answer at once, without loading torch.
     import torch  # noqa: PLC0415
     from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415

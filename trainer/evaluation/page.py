@@ -33,6 +33,7 @@ def page(evaluation: Evaluation) -> str:
         erased=erased,
         kept=kept,
         asr=_pooled([suite.asr for suite in erased]),
+        shown_rate=_pooled([suite.shown for suite in erased]),
         base_rate=_pooled([suite.base_rate for suite in erased]),
         kept_rate=_pooled([suite.kept for suite in kept if suite.kept]),
         attacks={
