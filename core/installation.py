@@ -15,7 +15,7 @@ def open_registry(settings: Settings) -> ModelRegistry:
         serve_unerased_base=settings.serve_unerased_base,
         default_model=settings.default_model,
         aliases=_aliases(settings.model_aliases),
-        require_suites=settings.require_suites,
+        require_suites=settings.require_suites.split(),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.thresholds import ATTACKS, SUITES, is_measurable
 
@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     c2pa_key: Path | None = None
     """PEM: its private key."""
 
-    require_suites: Annotated[tuple[str, ...], NoDecode] = ()
-    """Suites and attacks, parted by commas, that a signed report must measure before an erased
+    require_suites: str = ""
+    """Suites and attacks, parted by spaces, that a signed report must measure before an erased
     model is promoted; whatever else its own thresholds demand."""
 
     # Pictures in an S3-compatible store, instead of the data folder.
@@ -124,17 +124,16 @@ class Settings(BaseSettings):
     erasure_attempts: Count = 3
     evaluation_attempts: Count = 3
 
-    @field_validator("require_suites", mode="before")
+    @field_validator("require_suites")
     @classmethod
-    def _names_what_can_be_measured(cls, given: object) -> object:
-        names = given.replace(",", " ").split() if isinstance(given, str) else given
-        for name in names if isinstance(names, list | tuple) else ():
-            if not is_measurable(str(name)):
+    def _names_what_can_be_measured(cls, given: str) -> str:
+        for name in given.split():
+            if not is_measurable(name):
                 raise ValueError(
                     f"nothing measures {name!r}; there are {', '.join((*SUITES, *ATTACKS))}, "
                     "and prompt files such as i2p.csv"
                 )
-        return names
+        return given
 
     @property
     def prompt_sets_dir(self) -> Path:

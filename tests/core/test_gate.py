@@ -7,6 +7,7 @@ import pytest
 from made_reports import attack, rate, report, suite, write
 from pydantic import ValidationError
 
+from core import installation
 from core.errors import PromotionBlocked, ReportNotFound, UntrustedModel
 from core.manifests import Drawing, Edit, Manifest, ModelStatus, Override
 from core.registry import ModelRegistry, describe
@@ -241,9 +242,11 @@ def test_thresholds_that_nothing_measures_are_refused(fields):
         )
 
 
-def test_the_setting_takes_names_parted_by_commas_and_refuses_others(monkeypatch):
-    monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explicit, p4d,i2p.csv")
-    assert Settings(_env_file=None).require_suites == ("explicit", "p4d", "i2p.csv")
+def test_the_setting_takes_names_parted_by_spaces_and_refuses_others(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explicit p4d i2p.csv")
+    settings = Settings(_env_file=None, data_dir=tmp_path)
+    Signer.load_or_create(settings.keys_dir)
+    assert installation.open_registry(settings)._require_suites == ("explicit", "p4d", "i2p.csv")
     monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explizit")
     with pytest.raises(ValidationError, match="nothing measures 'explizit'"):
         Settings(_env_file=None)
