@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from core.checkup.names import FOR_COMPOSE, OTHERS
 from core.settings import Settings
 from worker import metrics  # noqa: F401  (registers what a worker shows)
-from worker.roles import KIND_OF_ROLE
+from worker.roles import KINDS_OF_ROLE
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ROOT = DEPLOY.parent
@@ -56,7 +56,7 @@ class TestCompose:
             assert service["restart"] == ("no" if name == "setup" else "unless-stopped")
 
     def test_each_kind_of_job_has_a_worker_with_a_gpu(self, stack):
-        for role in KIND_OF_ROLE:
+        for role in KINDS_OF_ROLE:
             service = stack["services"][role]
             (device,) = service["deploy"]["resources"]["reservations"]["devices"]
             assert service["command"] == [role]
@@ -150,7 +150,7 @@ class TestKubernetes:
         scaled = {
             one["spec"]["scaleTargetRef"]["name"] for one in every if one["kind"] == "ScaledObject"
         }
-        assert scaled == set(KIND_OF_ROLE)
+        assert scaled == set(KINDS_OF_ROLE)
         assert scaled <= set(deployments)
 
 
