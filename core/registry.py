@@ -2,6 +2,7 @@
 
 models/<id>/manifest.json ...       a model
 models/.incoming/<anything>/        a model being made; becomes visible by one rename
+models/.locks/<digest>.lock         held while a manifest is read, changed and written
 """
 
 import fcntl
@@ -44,6 +45,7 @@ from core.specs import ModelId
 from core.thresholds import PromoteIf
 
 INCOMING = ".incoming"
+LOCKS = ".locks"
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
@@ -261,7 +263,7 @@ class ModelRegistry:
     @contextmanager
     def _changing(self, model_id: str) -> Iterator[None]:
         """Within, no other process changes the manifest: it is read, changed and written."""
-        locks = self._folder / INCOMING
+        locks = self._folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(model_id.encode()).hexdigest()
         with (locks / f"{name[:16]}.lock").open("w") as file:
