@@ -35,4 +35,4 @@ def import_file(
         unpack_single_file(source, folder, scratch)
         return import_base(scratch, model_id, registry, signer)
     finally:
-        registry.clear_incoming(scratch.name)
+        registry.clear_incoming(scratch)

@@ -33,7 +33,7 @@ def erase_here(
     model_id = model_id or _free_id(spec)
     if registry.path(model_id).exists():
         raise Invalid(f"there is a model {model_id} already; choose another id")
-    scratch = registry.incoming(f"offline-{secrets.token_hex(8)}")
+    scratch = registry.incoming("offline")
     quieten_libraries()
     try:
         with bars() as report:
@@ -50,7 +50,7 @@ def erase_here(
             )
         return registry.add(made, scratch / "model", signer)
     finally:
-        registry.clear_incoming(scratch.name)
+        registry.clear_incoming(scratch)
 
 
 def erase_into(

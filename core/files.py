@@ -1,17 +1,42 @@
 """Files that are either there, whole, or not there."""
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """A reader, or a crash, sees the old file or the new one, never a part."""
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file to read it: neither a symbolic link, nor a pipe that would never answer.
+
+    Raises:
+        OSError
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def write_atomically(
+    path: Path, data: bytes, *, mode: int = 0o644, scratch: Path | None = None
+) -> None:
+    """A reader, or a crash, sees the old file or the new one, never a part.
+
+    Args:
+        scratch: a folder of the same file system for the file while it is written; beside
+            `path` if none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = scratch or path.parent
+    scratch.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=scratch, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -35,8 +60,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
+    """Of a plain file. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

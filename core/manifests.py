@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UntrustedModel
-from core.files import sha256, write_atomically
+from core.files import open_plain, sha256, write_atomically
 from core.signing import Signature, Signer, Verifier, canonical
 from core.specs import Concept, ModelId, SteeringOptions, TextualOptions
 from core.thresholds import PromoteIf
@@ -171,25 +171,47 @@ class Manifest(BaseModel):
         for name, digest in sorted(self.files.items()):
             if name not in present:
                 raise UntrustedModel(f"model {self.id}: {name} is missing")
-            if sha256(folder / name) != digest:
+            try:
+                found = sha256(folder / name)
+            except OSError as error:
+                raise UntrustedModel(
+                    f"model {self.id}: {name} cannot be read: {error.strerror}"
+                ) from error
+            if found != digest:
                 raise UntrustedModel(f"model {self.id}: {name} differs from its manifest")
 
-    def write(self, folder: Path) -> None:
-        write_atomically(folder / FILENAME, (self.model_dump_json(indent=2) + "\n").encode())
+    def write(self, folder: Path, *, scratch: Path | None = None) -> None:
+        """
+        Args:
+            scratch: where the file is while it is written, see `write_atomically`.
+        """
+        data = (self.model_dump_json(indent=2) + "\n").encode()
+        write_atomically(folder / FILENAME, data, scratch=scratch)
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """Parse only; trust needs `check_signature` and `check_files`.
 
         Raises:
-            UntrustedModel: unreadable, too large, or not a manifest.
+            UntrustedModel: unreadable, too large, or not a manifest; or the folder is elsewhere.
             FileNotFoundError
         """
-        path = folder / FILENAME
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        # Whoever may change where a link points to changes the model under everybody's eyes.
+        if folder.is_symlink():
+            raise UntrustedModel(f"{folder.name} is a symbolic link; put the folder itself there")
+        try:
+            with open_plain(folder / FILENAME) as file:
+                data = file.read(MAX_MANIFEST_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise UntrustedModel(
+                f"{folder.name}: its manifest cannot be read: {error.strerror}"
+            ) from error
+        if len(data) > MAX_MANIFEST_BYTES:
             raise UntrustedModel(f"{folder.name}: its manifest is over {MAX_MANIFEST_BYTES} bytes")
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the start"
@@ -202,7 +224,7 @@ class Manifest(BaseModel):
 
 
 def file_names(folder: Path) -> set[str]:
-    """Every file below a model's folder, but the manifest, reports and files being written.
+    """Every file below a model's folder, but the manifest and the reports.
 
     Raises:
         UntrustedModel: a symbolic link, or anything else that is neither file nor folder.
@@ -212,11 +234,7 @@ def file_names(folder: Path) -> set[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise UntrustedModel(f"{folder.name}: {name} is not a plain file")
-        if path.is_file() and not _is_about_it(name):
+        # They come when the model has been made.
+        if path.is_file() and name != FILENAME and not name.startswith(f"{REPORTS}/"):
             names.add(name)
     return names
-
-
-def _is_about_it(name: str) -> bool:
-    """The manifest, also one being written, and reports: they come when the model is made."""
-    return name == FILENAME or name.startswith((f".{FILENAME}.", f"{REPORTS}/"))

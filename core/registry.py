@@ -1,15 +1,16 @@
 """The models of an installation: one folder each, in one folder.
 
 models/<id>/manifest.json ...       a model
-models/.incoming/<anything>/        a model being made; becomes visible by one rename
-models/.locks/<digest>.lock         held while a manifest is read, changed and written
+models/.incoming/<name>.<random>/   a model being made; becomes visible by one rename
+models/.locks/<digest>.lock         held while a manifest is read, changed and written there
 """
 
 import fcntl
 import hashlib
+import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,24 +109,37 @@ class ModelRegistry:
         return manifest
 
     def all(self) -> list[Manifest]:
-        """Every trusted model, oldest first."""
-        found = []
-        for folder in self._folder.glob(f"*/{FILENAME}"):
-            try:
-                found.append(self.get(folder.parent.name))
-            except (UntrustedModel, ModelNotFound):
-                continue
-        return sorted(found, key=lambda manifest: (manifest.created_at, manifest.id))
+        """Every trusted model, oldest first; one bad folder hides none of the others."""
+        trusted, _ = self.survey()
+        return trusted
 
     def untrusted(self) -> dict[str, str]:
-        """Folders that look like models but are not to be trusted -> why."""
-        reasons = {}
-        for folder in self._folder.glob(f"*/{FILENAME}"):
-            try:
-                self.get(folder.parent.name)
-            except (UntrustedModel, ModelNotFound) as error:
-                reasons[folder.parent.name] = str(error)
+        """Folders that hold no model to be trusted -> why."""
+        _, reasons = self.survey()
         return reasons
+
+    def survey(self) -> tuple[list[Manifest], dict[str, str]]:
+        """What `all` and `untrusted` return, of one look at the folder."""
+        trusted, reasons = [], {}
+        for name in self._names():
+            try:
+                trusted.append(self.get(name))
+            except UntrustedModel as error:
+                reasons[name] = str(error)
+            except ModelNotFound:
+                reasons[name] = f"{name} is no model: {FILENAME} is missing, or the name is no id"
+        return sorted(trusted, key=lambda one: (one.created_at, one.id)), reasons
+
+    def _names(self) -> list[str]:
+        """Of all folders, and links to them, but those of our own."""
+        try:
+            return sorted(
+                entry.name
+                for entry in self._folder.iterdir()
+                if not entry.name.startswith(".") and (entry.is_dir() or entry.is_symlink())
+            )
+        except FileNotFoundError:
+            return []
 
     def is_served(self, manifest: Manifest) -> bool:
         if not manifest.erases and not self._serve_unerased_base:
@@ -257,7 +271,8 @@ class ModelRegistry:
 
     def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:
         changed = manifest.model_copy(update=update).signed(signer)
-        changed.write(self.path(manifest.id))
+        # A file more beside the manifest would be one that it does not list.
+        changed.write(self.path(manifest.id), scratch=self._folder / LOCKS)
         return changed
 
     @contextmanager
@@ -271,14 +286,25 @@ class ModelRegistry:
             yield
 
     def incoming(self, name: str) -> Path:
-        """An empty folder in which to make a model before `add`."""
-        folder = self._folder / INCOMING / name
-        shutil.rmtree(folder, ignore_errors=True)
+        """A new, empty folder in which to make a model before `add`.
+
+        It is nobody else's, whatever the name: who lost the right to work on a job may still be
+        writing into the folder it was given.
+        """
+        folder = self._folder / INCOMING / f"{name}.{secrets.token_hex(8)}"
         folder.mkdir(parents=True)
         return folder
 
-    def clear_incoming(self, name: str) -> None:
-        shutil.rmtree(self._folder / INCOMING / name, ignore_errors=True)
+    def clear_incoming(self, folder: Path) -> None:
+        """Remove a folder that `incoming` returned, if it is still there."""
+        assert folder.parent == self._folder / INCOMING
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep_incoming(self, is_over: Callable[[str], bool]) -> None:
+        """Remove what was left behind: the folders whose name, as given to `incoming`, is over."""
+        for folder in (self._folder / INCOMING).glob("*.*"):
+            if is_over(folder.name.rpartition(".")[0]):
+                self.clear_incoming(folder)
 
     def add(self, manifest: Manifest, folder: Path, signer: Signer) -> Manifest:
         """Sign the model made in `folder` (see `incoming`) and make it visible, all at once.

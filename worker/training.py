@@ -50,6 +50,8 @@ GRACE_S = 8.0
 USER_ERROR = 2
 """The trainer's exit code for a job that cannot succeed as it stands."""
 MAX_NAME_CHARS = 60
+JOB = "job-"
+"""What the folders of models in the making start with, that are of jobs."""
 
 
 class TrainerFailed(AppError):
@@ -135,9 +137,9 @@ class Trainings:
         started, began_s = time.monotonic(), time.time()
         told = {"job": lease.job_id, "request": lease.request_id, "attempt": lease.attempt}
         log.info("begun", kind=lease.spec.kind, **told)
+        # Of this attempt alone: an earlier one that only froze may still write into its own.
+        scratch = self._registry.incoming(f"{JOB}{lease.job_id}")
         try:
-            # One folder a job: what a killed attempt left there is cleared away by the next.
-            scratch = self._registry.incoming(lease.job_id)
             if isinstance(lease.spec, EvaluationSpec):
                 done = self._evaluate(lease, lease.spec, scratch)
             else:
@@ -163,7 +165,7 @@ class Trainings:
             kept = self._jobs.succeed(lease, result)
             log.info("done" if kept else "fenced off", job=lease.job_id, **done)
         finally:
-            self._registry.clear_incoming(lease.job_id)
+            self._registry.clear_incoming(scratch)
             self._tracing.record(
                 "evaluate" if isinstance(lease.spec, EvaluationSpec) else "erase",
                 lease.request_id,
@@ -171,14 +173,17 @@ class Trainings:
                 ended_s=time.time(),
                 attributes={"job": lease.job_id, "attempt": lease.attempt},
             )
-            self._clear_checkpoints()
+            self._clear_leavings()
 
-    def _clear_checkpoints(self) -> None:
+    def _clear_leavings(self) -> None:
         """Of jobs that will not be tried again, wherever and however they ended."""
         with contextlib.suppress(StoreUnavailable):
             for folder in self._checkpoints.glob("*"):
                 if self._has_ended(folder.name):
                     shutil.rmtree(folder, ignore_errors=True)
+            self._registry.sweep_incoming(
+                lambda name: name.startswith(JOB) and self._has_ended(name.removeprefix(JOB))
+            )
 
     def _has_ended(self, job_id: str) -> bool:
         try:

@@ -216,3 +216,21 @@ def test_the_content_digest_names_the_weights_and_not_the_status(registry, signe
 
     assert serving.content_digest == candidate.content_digest
     assert add(registry, signer, "b", weights=b"x").content_digest != candidate.content_digest
+
+
+class TestModelsBeingMade:
+    def test_a_folder_is_nobody_elses_whatever_its_name(self, registry):
+        first, second = registry.incoming("job-1"), registry.incoming("job-1")
+        (first / "half").write_text("of a model")
+
+        registry.clear_incoming(second)
+
+        assert (first / "half").exists()
+
+    def test_what_is_over_is_swept_away_and_the_rest_is_kept(self, registry):
+        over, going_on = registry.incoming("job-1"), registry.incoming("job-2")
+
+        registry.sweep_incoming(lambda name: name == "job-1")
+
+        assert not over.exists()
+        assert going_on.exists()

@@ -201,6 +201,35 @@ def test_a_cancelled_job_stops_its_trainer_and_leaves_no_model(
     assert list(registry.path(".incoming").iterdir()) == []
 
 
+def test_a_worker_that_lost_its_lease_leaves_its_successors_folder_alone(
+    registry, submit_erasure, make_trainings, heartbeat
+):
+    job_id = submit_erasure()
+    successors = []
+
+    def lose() -> None:
+        successors.append(registry.incoming(f"job-{job_id}"))
+        heartbeat.verdicts[job_id] = "lost"
+
+    loser = interrupt(trainers, lose)
+    make_trainings().drain()
+    loser.join()
+
+    assert list(registry.path(".incoming").iterdir()) == successors
+
+
+def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
+    registry, submit_erasure, make_trainings, heartbeat
+):
+    job_id = submit_erasure()
+    registry.incoming(f"job-{job_id}")
+    registry.incoming("job-of-nobody")
+    imports = registry.incoming("import-sd15")
+    make_trainings().drain()
+
+    assert list(registry.path(".incoming").iterdir()) == [imports]
+
+
 def test_a_worker_that_shuts_down_hands_the_job_back_uncounted(
     jobs, submit_erasure, make_trainings
 ):

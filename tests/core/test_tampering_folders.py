@@ -1,0 +1,150 @@
+"""One bad folder is refused and named, and hides none of the good ones."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from models_on_disk import ModelsOnDisk
+
+from core.errors import ModelNotFound, UntrustedModel
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> ModelsOnDisk:
+    made = ModelsOnDisk(tmp_path)
+    made.add("good")
+    made.add("bad")
+    return made
+
+
+def manifest_is_a_folder(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
+def manifest_is_a_pipe(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
+def manifest_is_a_link(folder: Path) -> None:
+    kept = folder.parent.parent / "kept.json"
+    (folder / "manifest.json").rename(kept)
+    (folder / "manifest.json").symlink_to(kept)
+
+
+def manifest_is_closed(folder: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root reads everything")
+    (folder / "manifest.json").chmod(0)
+
+
+def manifest_is_huge(folder: Path) -> None:
+    with (folder / "manifest.json").open("r+b") as file:
+        file.truncate(1 << 40)
+
+
+def manifest_is_gone(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def manifest_is_empty(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"")
+
+
+def manifest_is_no_text(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(os.urandom(64))
+
+
+def manifest_is_nested_deeply(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
+def manifest_holds_no_number(folder: Path) -> None:
+    path = folder / "manifest.json"
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(
+            '  "created_at": NaN,' if line.strip().startswith('"created_at"') else line
+            for line in lines
+        )
+    )
+
+
+def folder_is_a_link(folder: Path) -> None:
+    elsewhere = folder.parent.parent / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+
+
+def folder_is_a_broken_link(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("nowhere")
+
+
+def folder_is_a_link_to_a_good_one(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("good")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        manifest_is_a_folder,
+        manifest_is_a_pipe,
+        manifest_is_a_link,
+        manifest_is_closed,
+        manifest_is_huge,
+        manifest_is_gone,
+        manifest_is_empty,
+        manifest_is_no_text,
+        manifest_is_nested_deeply,
+        manifest_holds_no_number,
+        folder_is_a_link,
+        folder_is_a_broken_link,
+        folder_is_a_link_to_a_good_one,
+    ],
+    ids=lambda tamper: tamper.__name__.replace("_", " "),
+)
+def test_a_bad_folder_is_refused_by_name_and_hides_no_other(models, tamper):
+    tamper(models.folder / "bad")
+
+    with pytest.raises((UntrustedModel, ModelNotFound)):
+        models.registry.get("bad")
+    assert [one.id for one in models.registry.all()] == ["good"]
+    reasons = models.registry.untrusted()
+    assert list(reasons) == ["bad"]
+    assert "bad" in reasons["bad"]
+
+
+def test_a_folder_named_as_no_model_can_be_is_reported(models):
+    (models.folder / "Not An Id").mkdir()
+
+    assert list(models.registry.untrusted()) == ["Not An Id"]
+    assert {one.id for one in models.registry.all()} == {"good", "bad"}
+
+
+@pytest.mark.parametrize("name", [".manifest.json.x", ".hidden", "unet/.cache", "manifest.json~"])
+def test_a_hidden_file_is_as_unlisted_as_any_other(models, name):
+    (models.folder / "bad" / name).write_text("x")
+
+    with pytest.raises(UntrustedModel, match="not listed"):
+        models.registry.get("bad").check_files(models.folder / "bad")
+
+
+def test_changing_a_manifest_never_leaves_a_file_beside_it(models, monkeypatch):
+    """Else a model would be refused while its status is written, and for ever after a crash."""
+    before = sorted(path.name for path in (models.folder / "good").iterdir())
+
+    def full(handle: int) -> None:
+        assert sorted(path.name for path in (models.folder / "good").iterdir()) == before
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk full"):
+        models.promote("good")
+    monkeypatch.undo()
+
+    models.registry.get("good").check_files(models.folder / "good")
+    assert models.promote("good").status == "serving"

@@ -1,0 +1,59 @@
+"""An installation's models and keys on disk; the weights are words, since nobody loads them."""
+
+from pathlib import Path
+
+from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registry import ModelRegistry, describe
+from core.signing import Signer, Verifier
+from core.specs import Concept, TextualOptions
+
+DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
+
+
+class ModelsOnDisk:
+    def __init__(self, data: Path) -> None:
+        self.folder = data / "models"
+        self.keys = data / "keys"
+        self.signer = Signer.load_or_create(self.keys)
+        self.registry = self.open()
+
+    def open(self) -> ModelRegistry:
+        """As another process would."""
+        return ModelRegistry(
+            self.folder,
+            Verifier.load(self.keys),
+            serve_unerased_base=True,
+            default_model="good",
+        )
+
+    def add(self, model_id: str, *, base: Manifest | None = None, weights: str = "") -> Manifest:
+        """A candidate; a base model where no base is given."""
+        folder = self.registry.incoming(model_id)
+        (folder / "unet").mkdir()
+        (folder / "unet" / "weights.safetensors").write_text(weights or f"weights of {model_id}")
+        (folder / "model_index.json").write_text("{}")
+        edit = base and Edit(
+            base_model=base.id,
+            base_digest=base.content_digest,
+            method="trce",
+            concepts=(Concept(name="pistol", replacement="flower"),),
+            textual=TextualOptions(),
+            seed=0,
+            seconds=1.0,
+        )
+        manifest = describe(
+            folder,
+            model_id=model_id,
+            family="sd1",
+            drawing=DRAWING,
+            code_version="test",
+            edit=edit,
+            status=ModelStatus.CANDIDATE,
+        )
+        return self.registry.add(manifest, folder, self.signer)
+
+    def promote(self, model_id: str) -> Manifest:
+        return self.registry.set_status(model_id, ModelStatus.SERVING, self.signer)
+
+    def retire(self, model_id: str) -> Manifest:
+        return self.registry.set_status(model_id, ModelStatus.RETIRED, self.signer)
