@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from cli.explaining import explain
+from core.consistency import check_filled_in
 from core.errors import Invalid
 from core.specs import ErasureSpec
 
@@ -28,9 +29,11 @@ def read_fields(what: str) -> dict[str, Any]:
 
 
 def parse_spec(fields: dict[str, Any], base_model: str, *, source: str = "") -> ErasureSpec:
-    """Raises Invalid; `source` says where the fields were read."""
+    """Raises Invalid, ConceptInvalid; `source` says where the fields were read."""
     try:
-        return ErasureSpec.model_validate({"base_model": base_model} | fields)
+        spec = ErasureSpec.model_validate({"base_model": base_model} | fields)
     except ValidationError as error:
         where = f"{source}: " if source else ""
         raise Invalid(where + "; ".join(explain(error))) from error
+    check_filled_in(spec)
+    return spec

@@ -1,10 +1,10 @@
-"""What a set of concepts to erase may not contain: contradictions."""
+"""What a set of concepts to erase may not contain: contradictions, and lists left empty."""
 
 from collections.abc import Iterable, Sequence
 
 from core.errors import ConceptInvalid
 from core.phrases import mentions, without_article
-from core.specs import Concept
+from core.specs import Concept, ErasureSpec
 
 
 def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> None:
@@ -32,3 +32,20 @@ def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> N
     for phrase in protected:
         if without_article(phrase) in replacement_of:
             raise ConceptInvalid(f"{phrase!r} is both erased and protected; choose one")
+
+
+def check_filled_in(spec: ErasureSpec) -> None:
+    """Nobody who sends a list of phrases means none; a concept without any leaves it out.
+
+    For specs as users wrote them: one that was stored and read has every field.
+
+    Raises:
+        ConceptInvalid
+    """
+    for concept in spec.concepts:
+        for name in ("synonyms", "descriptions"):
+            if name in concept.model_fields_set and not getattr(concept, name):
+                raise ConceptInvalid(
+                    f"the {name} of concept {concept.name!r} are an empty list; name some, or "
+                    f"leave `{name}` out to erase the concept by its name alone"
+                )

@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
+    WrapSerializer,
     model_validator,
 )
 
@@ -226,6 +227,17 @@ Steering = Annotated[
 ]
 
 
+# What is written can be sent again: empty lists, which nobody may send, are left out.
+WrittenConcept = Annotated[
+    Concept,
+    WrapSerializer(
+        lambda concept, dump: {
+            name: value for name, value in dump(concept).items() if value not in ((), [])
+        }
+    ),
+]
+
+
 class ErasureSpec(Spec):
     """Erase concepts from a base model; the result is a candidate model.
 
@@ -236,7 +248,7 @@ class ErasureSpec(Spec):
     kind: Literal["erasure"] = "erasure"
     base_model: ModelId
     preset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")] | None = None
-    concepts: tuple[Concept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
+    concepts: tuple[WrittenConcept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
     merge: tuple[ModelId, ...] = Field(default=(), max_length=MAX_MERGED)
     """Erased models of the same base, whose concepts are erased in the new one, too."""
     remove: tuple[Words, ...] = Field(default=(), max_length=MAX_CONCEPTS)

@@ -5,6 +5,7 @@ import secrets
 import uuid
 
 from core.callers import Caller
+from core.consistency import check_filled_in
 from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
 from core.evaluation import EvaluationSpec
 from core.job_specs import JobSpec
@@ -92,6 +93,7 @@ class AdmissionDesk:
         Raises:
             ModelNotFound, UntrustedModel, ConceptInvalid, Invalid.
         """
+        check_filled_in(spec)
         digest = _digest(spec)
         if earlier := self._earlier("erasure", caller, idempotency_key, digest):
             return earlier

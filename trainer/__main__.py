@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from core.consistency import check_filled_in
 from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
@@ -193,13 +194,15 @@ def _parser() -> argparse.ArgumentParser:
 def _read_spec(path: Path) -> ErasureSpec:
     """YAML contains JSON, so one parser reads both."""
     try:
-        return ErasureSpec.model_validate(yaml.safe_load(path.read_text()))
+        spec = ErasureSpec.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConceptInvalid(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the start"
         raise ConceptInvalid(f"{path} is wrong at {place}: {first['msg']}") from error
+    check_filled_in(spec)
+    return spec
 
 
 def _manifest(options: argparse.Namespace) -> Manifest | None:

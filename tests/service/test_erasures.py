@@ -75,6 +75,13 @@ def test_a_merge_is_queued_with_everything_that_it_takes_over_filled_in(client):
     assert request["textual"]["eot_tokens"] == "all"
 
 
+def test_a_request_can_be_sent_again_as_it_was_shown(client):
+    body = {"base_model": "raw", "concepts": [{"name": "dagger", "replacement": "spoon"}]}
+    request = client.post(URL, json=body).json()["request"]
+
+    assert client.post(URL, json=request).json()["request"] == request
+
+
 @pytest.mark.parametrize(
     ("change", "status", "says"),
     [
@@ -104,6 +111,12 @@ def test_a_merge_is_queued_with_everything_that_it_takes_over_filled_in(client):
             422,
             "is to stay",
             id="replaced by itself",
+        ),
+        pytest.param(
+            {"preset": None, "concepts": [DAGGER | {"synonyms": []}]},
+            422,
+            "empty list",
+            id="an empty list of synonyms",
         ),
     ],
 )
