@@ -32,7 +32,7 @@ from core.errors import (
 )
 from core.job_specs import JobSpec
 from core.jobs import Job, JobState, Lease
-from core.progress import Progress
+from core.progress import Preview, Progress
 
 SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap")
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
@@ -41,6 +41,7 @@ AFFINITY = 16.0
 PRIORITIES = 3
 PRIORITY_SCORE = 10**9
 """What a priority adds to a job's place (lua/submit.lua)."""
+PREVIEW_LIFE_MS = 60 * 1000
 SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
@@ -48,6 +49,7 @@ Kind = Literal["generation", "erasure", "evaluation"]
 Verdict = Literal["lost", "cancelled"]
 
 _specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+_previews: TypeAdapter[list[Preview]] = TypeAdapter(list[Preview])
 
 
 class PatientFor(Retry):
@@ -331,6 +333,12 @@ class JobStore:
             entries: Any = self._redis.xrange(f"events:{job_id}", min=f"({after}")
         return list(entries)
 
+    def previews(self, job_id: str) -> list[Preview]:
+        """The latest of each picture, in their order; none of a job that does not run."""
+        with answering():
+            kept: Any = self._redis.get(f"previews:{job_id}")
+        return _previews.validate_json(kept) if kept else []
+
     def ping(self) -> None:
         with answering():
             self._redis.ping()
@@ -386,9 +394,13 @@ class JobStore:
         answer = self._call("beat", _ms(lease_s), *flat)
         return dict(zip(answer[::2], answer[1::2], strict=True))
 
-    def report(self, lease: Lease, progress: Progress) -> bool:
-        """Whether the lease still holds."""
-        return bool(self._call("progress", lease.job_id, lease.token, progress.model_dump_json()))
+    def report(self, lease: Lease, progress: Progress, previews: Sequence[Preview] = ()) -> bool:
+        """Whether the lease still holds. `previews` take the place of earlier ones, if any."""
+        shown = _previews.dump_json([*previews]).decode() if previews else ""
+        told = progress.model_dump_json()
+        return bool(
+            self._call("progress", lease.job_id, lease.token, told, shown, PREVIEW_LIFE_MS)
+        )
 
     def succeed(self, lease: Lease, result: dict[str, Any]) -> bool:
         """Whether the result counts: a worker that lost its lease changes nothing."""

@@ -19,6 +19,7 @@ MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 100
 MAX_GUIDANCE_SCALE = 30.0
 MAX_IMAGES = 8
+MAX_PREVIEWS = 10
 MAX_SIDE_PX = 2048
 MAX_SEED = 2**63 - 1
 MAX_CONCEPTS = 64
@@ -64,6 +65,8 @@ class GenerationSpec(Spec):
     """Of JPEG and WebP; PNG keeps every bit."""
     strict: StrictBool = False
     """Draw alone: the same bits every time, whatever else is being drawn."""
+    previews: Annotated[int, Field(strict=True, ge=0, le=MAX_PREVIEWS)] = 0
+    """How often each picture is shown on its way, small, at steps evenly apart."""
 
 
 class Concept(Spec):

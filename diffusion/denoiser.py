@@ -16,6 +16,7 @@ from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, SizeNotDrawable
 from diffusion.pictures import to_pictures
+from diffusion.previews import predicted, to_previews
 from diffusion.schedulers import Scheduler, SchedulerFactory
 
 
@@ -37,6 +38,8 @@ class DenoiseRequest:
     pooled: Tensor | None = None
     """(p,), the prompt in one vector, mapped too; SDXL alone reads it."""
     negative_pooled: Tensor | None = None
+    watched: bool = False
+    """`Denoiser.previews` is to show it on its way."""
 
     @property
     def size_condition(self) -> Tensor:
@@ -71,6 +74,8 @@ class _Row:
         self.scheduler = scheduler
         self.options = options
         self.done = 0
+        self.predicted: Tensor | None = None
+        """(4, h, w), the end that the last step foresaw; told only of rows that are watched."""
 
     @property
     def finished(self) -> bool:
@@ -82,6 +87,9 @@ class _Row:
 
     def advance(self, noise: Tensor) -> None:
         """One scheduler step along `noise` (4, h, w), the guided prediction."""
+        if self.request.watched:
+            seen = self.scheduler.scale_model_input(self.latents, self.timestep)
+            self.predicted = predicted(seen, noise, self.timestep, self.scheduler)
         stepped = self.scheduler.step(
             noise[None], self.timestep, self.latents[None], return_dict=False, **self.options
         )
@@ -181,6 +189,20 @@ class Denoiser:
         for row in done:
             del self._rows[row.request.key]
         return [Finished(row.request.key, row.latents) for row in done]
+
+    def previews(self, keys: Sequence[Hashable]) -> list[Image.Image]:
+        """What the pictures of watched rows will look like, small, in the same order.
+
+        Each has done a step.
+
+        Raises:
+            PictureNotFinite, DeviceOutOfMemory.
+        """
+        foreseen = [self._rows[key].predicted for key in keys]
+        latents = [one for one in foreseen if one is not None]
+        assert len(latents) == len(foreseen), "not watched, or not begun"
+        with torch.inference_mode():
+            return to_previews(self._vae, latents, self._px_per_latent)
 
     def decode(self, latents: Sequence[Tensor]) -> list[Image.Image]:
         """Latents as `Finished` holds them -> pictures, in the same order.

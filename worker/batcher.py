@@ -4,13 +4,10 @@ Requests join and leave between steps, so nobody waits for a batch to form or to
 loop ends when there is nothing left to do, and Celery gets its process back.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from PIL.Image import Image
@@ -23,55 +20,18 @@ from core.errors import (
     StoreUnavailable,
 )
 from core.job_store import JobStore
-from core.jobs import GenerationResult, ImageRecord, Lease
-from core.progress import Progress
+from core.jobs import ImageRecord, Lease
 from core.specs import GenerationSpec
 from core.tracing import Tracing, Value
 from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
 from worker import metrics
+from worker.drawing import Drawing, RowKey, finished_by_now, result_of
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
-from worker.shelf import Shelf, Variant
+from worker.reporting import Reports
+from worker.shelf import Shelf
 
 log = structlog.get_logger()
-
-PROGRESS_EVERY_S = 0.5
-
-
-class RowKey(NamedTuple):
-    """A picture's place in the batch: the attempt's token, and its number in the job."""
-
-    token: str
-    number: int
-
-
-@dataclass
-class Drawing:
-    """A claimed generation while it is being drawn."""
-
-    lease: Lease
-    spec: GenerationSpec
-    variant: Variant
-    images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
-    reported_at: float = 0.0
-    began_s: float = field(default_factory=time.time)
-
-    @property
-    def keys(self) -> list[RowKey]:
-        return [RowKey(self.lease.token, number) for number in range(self.spec.n)]
-
-    @property
-    def drawn(self) -> bool:
-        """Every picture has been decoded; some may not be stored yet."""
-        return len(self.images) == self.spec.n
-
-    @property
-    def steps_done(self) -> int:
-        """Of the picture that is furthest behind."""
-        if self.drawn:
-            return self.spec.num_inference_steps
-        denoiser = self.variant.denoiser
-        return min(denoiser.steps_done(key) for key in self.keys if key.number not in self.images)
 
 
 class Batcher:
@@ -102,6 +62,7 @@ class Batcher:
         self._drawings: dict[str, Drawing] = {}
         self._held_class = ""
         self._alone = False
+        self._reports = Reports(jobs, finisher.judges)
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
     def drain(self) -> None:
@@ -211,12 +172,14 @@ class Batcher:
                 guidance_scale=spec.guidance_scale,
                 width_px=spec.width,
                 height_px=spec.height,
+                watched=spec.previews > 0,
             )
             for key in drawing.keys
         ]
         try:
             for request in requests:
                 variant.denoiser.join(request)
+            drawing.total = variant.denoiser.steps_total(requests[0].key)
         except BaseException:
             for key in drawing.keys:
                 variant.denoiser.leave(key)
@@ -242,7 +205,7 @@ class Batcher:
                 )
         self._heartbeat.step()
         for drawing in self._drawings.values():
-            self._report(drawing)
+            self._reports.tell(drawing)
 
     def _denoisers(self) -> list[Denoiser]:
         """Those with rows, each once."""
@@ -261,16 +224,6 @@ class Batcher:
         if isinstance(picture, PictureNotFinite):
             return withheld(lease, (spec.seed or 0) + number, picture)
         return self._finisher.finish(lease, spec, number, picture, drawing.variant)
-
-    def _report(self, drawing: Drawing) -> None:
-        now = time.monotonic()
-        if now - drawing.reported_at < PROGRESS_EVERY_S:
-            return
-        drawing.reported_at = now
-        steps = drawing.spec.num_inference_steps
-        self._jobs.report(
-            drawing.lease, Progress(stage="denoising", done=drawing.steps_done, total=steps)
-        )
 
     # --- out -------------------------------------------------------------------------------
 
@@ -293,7 +246,7 @@ class Batcher:
 
     def _commit(self, drawing: Drawing, images: tuple[ImageRecord, ...]) -> None:
         """Some pictures may have been withheld; when something went wrong with all, it failed."""
-        result = _result(drawing, images)
+        result = result_of(drawing, images)
         if all(image.finish_reason == "error" for image in images):
             kept = self._jobs.fail(drawing.lease, images[0].reason or "", result)
         else:
@@ -331,7 +284,7 @@ class Batcher:
                 case None:
                     continue
                 case "cancelled":
-                    result = _result(drawing, _finished_by_now(drawing))
+                    result = result_of(drawing, finished_by_now(drawing))
                     self._jobs.acknowledge_cancel(drawing.lease, result)
                     log.info("cancelled", job=drawing.lease.job_id)
                 case "lost":
@@ -377,21 +330,3 @@ def _decode(denoiser: Denoiser, finished: list[Finished]) -> list[Image | Pictur
         if len(finished) == 1:
             return [error]
         return [picture for done in finished for picture in _decode(denoiser, [done])]
-
-
-def _finished_by_now(drawing: Drawing) -> tuple[ImageRecord, ...]:
-    """Of a job that is cancelled: the pictures that were drawn, and that the others were not."""
-    records = []
-    for number in range(drawing.spec.n):
-        seed = (drawing.spec.seed or 0) + number
-        record = ImageRecord(seed=seed, finish_reason="cancelled")
-        if number in drawing.images:
-            with contextlib.suppress(OSError, RetryableError):
-                record = drawing.images[number].result()
-        records.append(record)
-    return tuple(records)
-
-
-def _result(drawing: Drawing, images: tuple[ImageRecord, ...]) -> dict[str, Any]:
-    result = GenerationResult(model=drawing.variant.model_id, images=images)
-    return result.model_dump(mode="json")

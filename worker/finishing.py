@@ -46,6 +46,14 @@ class Finisher:
         self._panel = panel
         self._credentials = credentials
 
+    def judges(self, tenant: str) -> bool:
+        """Whether a tenant's pictures are judged before they may be seen, previews too.
+
+        Raises:
+            StoreUnavailable.
+        """
+        return self._panel.judges(tenant)
+
     def finish(
         self, lease: Lease, spec: GenerationSpec, index: int, picture: Image, variant: Variant
     ) -> ImageRecord:

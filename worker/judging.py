@@ -13,7 +13,7 @@ import structlog
 from PIL.Image import Image
 
 from core.detection import DetectorSpec
-from core.errors import AppError, DetectorUnavailable
+from core.errors import AppError, DetectorUnavailable, PolicyUnreadable
 from core.findings import Finding
 from core.policies import DetectorRule, PolicyInForce, PolicyStore
 from diffusion.detectors.protocol import Detector
@@ -33,6 +33,17 @@ class Panel:
         self._loaded: OrderedDict[tuple[DetectorSpec, Path], Detector] = OrderedDict()
         # Pictures are finished in several threads; detectors need not be made for that.
         self._one_at_a_time = threading.Lock()
+
+    def judges(self, tenant: str) -> bool:
+        """Whether pictures of a tenant are judged before they may be seen.
+
+        Raises:
+            StoreUnavailable.
+        """
+        try:
+            return bool(self._policies.of(tenant).policy.detectors)
+        except PolicyUnreadable:
+            return True
 
     def finding(self, picture: Image, tenant: str, base_folder: Path) -> Finding | None:
         """The worst that the tenant's policy objects to; None: the picture may be seen.

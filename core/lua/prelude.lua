@@ -7,7 +7,7 @@
 --   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
 --   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
---                       their attempts
+--                       their attempts              previews:<id>  JSON, while a job runs
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -41,6 +41,7 @@ local function finish(id, state, ttl_ms)
   end
   redis.call('HINCRBY', 'outcomes:' .. kind, state, 1)
   event(id, 'state', state)
+  redis.call('DEL', 'previews:' .. id)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
 end

@@ -1,0 +1,71 @@
+"""What is foreseen of a picture."""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from tiny_model import FAMILIES, make_model
+
+from diffusion.loading import load_base
+from diffusion.previews import predicted, to_previews
+
+SCHEDULERS = ["DDIMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"]
+"""Those of diffusers that tell what they foresee."""
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_it_is_what_diffusers_foresees(tiny, name, prediction_type):
+    config = tiny.scheduler_config | {"prediction_type": prediction_type}
+    scheduler = getattr(diffusers, name).from_config(config)
+    scheduler.set_timesteps(7)
+    x, output = (torch.randn(1, 4, 8, 8) for _ in range(2))
+    for timestep in scheduler.timesteps:
+        seen = scheduler.scale_model_input(x, timestep)
+        told = scheduler.step(output, timestep, x, generator=torch.Generator())
+        foreseen = predicted(seen, output, timestep, scheduler)
+        torch.testing.assert_close(foreseen, told.pred_original_sample, rtol=1e-3, atol=1e-3)
+        x = told.prev_sample
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
+    """At the last step no noise is left to foresee."""
+    from diffusion.denoiser import Denoiser, DenoiseRequest
+
+    parts = load_base(make_model(tmp_path / family, family=family), None)
+    encoded = parts.prompt_encoder().encode("a dog")
+    denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
+    request = DenoiseRequest(
+        key="a",
+        prompt=encoded.embedding,
+        negative=encoded.embedding,
+        pooled=encoded.pooled,
+        negative_pooled=encoded.pooled,
+        seed=1,
+        num_inference_steps=12,
+        guidance_scale=2.0,
+        width_px=16,
+        height_px=16,
+        watched=True,
+    )
+    denoiser.join(request)
+    for _ in range(11):
+        denoiser.step()
+    [preview] = denoiser.previews(["a"])
+    [done] = denoiser.step()
+    [picture] = denoiser.decode([done.latents])
+
+    assert preview.size == picture.size
+    difference = np.asarray(preview, dtype=int) - np.asarray(picture, dtype=int)
+    assert abs(difference).mean() < 20
+
+
+@pytest.mark.parametrize(
+    ("latents", "pixels"),
+    [((8, 8), (16, 16)), ((64, 64), (128, 128)), ((200, 100), (64, 128)), ((4, 900), (128, 2))],
+    ids=str,
+)
+def test_large_pictures_are_shown_small(tiny, latents, pixels):
+    [preview] = to_previews(tiny.vae, [torch.randn(4, *latents)], 2)
+    assert preview.size == pixels

@@ -1,0 +1,72 @@
+"""A claimed generation while it is being drawn."""
+
+import contextlib
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from core.errors import RetryableError
+from core.jobs import GenerationResult, ImageRecord, Lease
+from core.specs import GenerationSpec
+from worker.shelf import Variant
+
+
+class RowKey(NamedTuple):
+    """A picture's place in the batch: the attempt's token, and its number in the job."""
+
+    token: str
+    number: int
+
+
+@dataclass
+class Drawing:
+    lease: Lease
+    spec: GenerationSpec
+    variant: Variant
+    images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
+    reported_at: float = 0.0
+    total: int = 1
+    """Steps in all; some schedulers take more than were asked for."""
+    previewed: int = 0
+    """How many of its previews have been due."""
+    began_s: float = field(default_factory=time.time)
+
+    @property
+    def keys(self) -> list[RowKey]:
+        return [RowKey(self.lease.token, number) for number in range(self.spec.n)]
+
+    @property
+    def drawn(self) -> bool:
+        """Every picture has been decoded; some may not be stored yet."""
+        return len(self.images) == self.spec.n
+
+    @property
+    def undrawn(self) -> list[RowKey]:
+        """The pictures that are still in the batch."""
+        return [key for key in self.keys if key.number not in self.images]
+
+    def steps(self) -> tuple[int, int]:
+        """Done, and in all, of the picture that is furthest behind."""
+        if self.drawn:
+            return self.total, self.total
+        denoiser = self.variant.denoiser
+        return min(denoiser.steps_done(key) for key in self.undrawn), self.total
+
+
+def finished_by_now(drawing: Drawing) -> tuple[ImageRecord, ...]:
+    """Of a job that is cancelled: the pictures that were drawn, and that the others were not."""
+    records = []
+    for number in range(drawing.spec.n):
+        seed = (drawing.spec.seed or 0) + number
+        record = ImageRecord(seed=seed, finish_reason="cancelled")
+        if number in drawing.images:
+            with contextlib.suppress(OSError, RetryableError):
+                record = drawing.images[number].result()
+        records.append(record)
+    return tuple(records)
+
+
+def result_of(drawing: Drawing, images: tuple[ImageRecord, ...]) -> dict[str, Any]:
+    result = GenerationResult(model=drawing.variant.model_id, images=images)
+    return result.model_dump(mode="json")
