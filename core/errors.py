@@ -34,6 +34,7 @@
     │   ├── QueueFull
     │   ├── TenantQueueFull
     │   ├── RateLimited      more requests a minute than the policy allows
+    │   ├── TooManyStreams   of events, open at once
     │   └── QuotaSpent       more pictures a day than the policy allows
     ├── UntrustedModel       signature, digests or contents of a model folder do not check out
     ├── SingularEdit         the closed form has no stable solution
@@ -209,6 +210,10 @@ class RateLimited(Busy):
 
 
 class QuotaSpent(Busy):
+    pass
+
+
+class TooManyStreams(Busy):
     pass
 
 

@@ -333,6 +333,17 @@ class JobStore:
             entries: Any = self._redis.xrange(f"events:{job_id}", min=f"({after}")
         return list(entries)
 
+    def has_forgotten_events(self, job_id: str, *, after: str = "0") -> bool:
+        """Whether entries after `after` may be gone: a long job keeps only its latest ones."""
+        with answering():
+            try:
+                stream: Any = self._redis.xinfo_stream(f"events:{job_id}")
+            except redis.ResponseError:
+                return False  # there is no stream
+        if stream["entries-added"] == stream["length"] or not stream["first-entry"]:
+            return False
+        return _entry(after) < _entry(stream["first-entry"][0])
+
     def previews(self, job_id: str) -> list[Preview]:
         """The latest of each picture, in their order; none of a job that does not run."""
         with answering():
@@ -496,6 +507,12 @@ def _ms(seconds: float) -> int:
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _entry(stream_id: str) -> tuple[int, int]:
+    """An id of a stream's entry, so that ids can be compared."""
+    time_ms, _, number = stream_id.partition("-")
+    return int(time_ms), int(number or 0)
 
 
 def _past(state: str) -> str:

@@ -21,6 +21,14 @@ Prefer = Annotated[
         description="`wait=N`: answer when the job has ended, after at most N (up to 60) seconds.",
     ),
 ]
+LastEventId = Annotated[
+    str,
+    Header(
+        alias="Last-Event-ID",
+        pattern=r"^([0-9]{1,15}-[0-9]{1,15})?$",
+        description="The `id` of the last event that arrived: those after it are sent.",
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many to list at most.")]
 After = Annotated[
     str | None, Query(description="The id of the last one of the page before: `last_id`.")

@@ -30,6 +30,7 @@ STATUS: dict[type[AppError], int] = {
     errors.TenantQueueFull: 429,
     errors.RateLimited: 429,
     errors.QuotaSpent: 429,
+    errors.TooManyStreams: 429,
     errors.QueueFull: 503,
     errors.StoreUnavailable: 503,
     errors.PicturesUnavailable: 503,

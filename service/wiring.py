@@ -28,6 +28,7 @@ from service.metrics import Metrics
 from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
+from service.streams import OpenStreams
 from service.tidying import Tidying
 from service.verification import Verification
 
@@ -52,6 +53,7 @@ class Parts:
     metrics: Metrics
     tracing: Tracing
     sweeper: Sweeper
+    streams: OpenStreams
     longest_sitting_s: float
     """How long a client that knows no queue may wait for its pictures."""
     closing: threading.Event
@@ -97,6 +99,7 @@ def wire(settings: Settings) -> Parts:
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
+        streams=OpenStreams(settings.max_streams_per_tenant),
         longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),
     )

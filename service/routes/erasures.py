@@ -9,7 +9,8 @@ from core.progress import Progress
 from core.specs import ErasureSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
-from service.headers import After, IdempotencyKey, Limit
+from service.events import DESCRIBED, events_of, streamed
+from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -107,6 +108,21 @@ def list_erasures(
 def read_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     job = parts.erasures.get(erasure_id, caller)
     return Erasure.of(job, ahead=parts.erasures.ahead(job))
+
+
+@router.get(
+    "/{erasure_id}/events",
+    response_class=Response,
+    dependencies=[streamed()],
+    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+)
+async def follow_erasure(
+    erasure_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+) -> Response:
+    """Everything that happens to it, as server-sent events, until it has ended."""
+    return await events_of(
+        erasure_id, parts, caller, parts.erasures, Erasure.of, after=last_event_id
+    )
 
 
 @router.delete("/{erasure_id}", responses=refusals(404, 409, 503))

@@ -9,7 +9,8 @@ from core.jobs import Job, JobState
 from core.progress import Progress
 from service.bodies import require_json
 from service.callers import InCaller, may
-from service.headers import After, IdempotencyKey, Limit
+from service.events import DESCRIBED, events_of, streamed
+from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -101,6 +102,21 @@ def list_evaluations(
 def read_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
     job = parts.evaluations.get(evaluation_id, caller)
     return Evaluation.of(job, ahead=parts.evaluations.ahead(job))
+
+
+@router.get(
+    "/{evaluation_id}/events",
+    response_class=Response,
+    dependencies=[streamed()],
+    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+)
+async def follow_evaluation(
+    evaluation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+) -> Response:
+    """Everything that happens to it, as server-sent events, until it has ended."""
+    return await events_of(
+        evaluation_id, parts, caller, parts.evaluations, Evaluation.of, after=last_event_id
+    )
 
 
 @router.delete("/{evaluation_id}", responses=refusals(404, 409, 503))

@@ -14,7 +14,8 @@ from core.progress import Progress
 from core.specs import GenerationSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
-from service.headers import After, IdempotencyKey, Limit, Prefer
+from service.events import DESCRIBED, events_of, streamed
+from service.headers import After, IdempotencyKey, LastEventId, Limit, Prefer
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -140,6 +141,21 @@ def list_generations(
 def read_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
     job = parts.generations.get(generation_id, caller)
     return Generation.of(job, ahead=parts.generations.ahead(job))
+
+
+@router.get(
+    "/{generation_id}/events",
+    response_class=Response,
+    dependencies=[streamed()],
+    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+)
+async def follow_generation(
+    generation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+) -> Response:
+    """Everything that happens to it, as server-sent events, until it has ended."""
+    return await events_of(
+        generation_id, parts, caller, parts.generations, Generation.of, after=last_event_id
+    )
 
 
 @router.delete("/{generation_id}", responses=refusals(404, 409, 503))
