@@ -106,10 +106,19 @@ class KeyStore:
     def check(self, token: str) -> ApiKey:
         """Raises ApiKeyRefused; takes as long for an id that is not there as for one that is."""
         match = TOKEN.fullmatch(token)
-        key = self._read(match[1]) if match else None
-        digest = _digest(match[2]) if match else NOBODY
+        if match is None:
+            return self.check_digest("", NOBODY)
+        return self.check_digest(match[1], _digest(match[2]))
+
+    def check_digest(self, key_id: str, digest: str) -> ApiKey:
+        """As `check`, for who keeps no secret, but the `digest` of one that was checked before.
+
+        Raises:
+            ApiKeyRefused.
+        """
+        key = self._read(key_id) if key_id else None
         current = hmac.compare_digest(digest, key.digest if key else _digest("nobody"))
-        former = hmac.compare_digest(digest, (key and key.previous_digest) or NOBODY)
+        former = hmac.compare_digest(digest, (key and key.previous_digest) or _digest("nobody"))
         now = self._now()
         if key is None or not (current or (former and now < key.previous_until)):
             raise ApiKeyRefused("this API key is not valid here")
@@ -192,6 +201,11 @@ class KeyStore:
 
 def _record(key_id: str) -> str:
     return f"apikey:{key_id}"
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a key that `KeyStore.check` let in."""
+    return _digest(token.split("_", 2)[2])
 
 
 def _token(key_id: str, secret: str) -> str:

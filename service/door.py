@@ -9,15 +9,21 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.errors import AppError
+from core.errors import ApiKeyRefused, AppError
 from service.doorkeeper import Doorkeeper
 from service.problems import from_app_error
 from service.rates import Allowance
+from service.web import assets
+from service.web.entrance import LOGIN, reads_pages, to_login
 
 OPEN_TO_ALL = frozenset(
-    {"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"}
+    {
+        *("/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"),
+        *("/favicon.ico", LOGIN, *assets.ADDRESSES),
+    }
 )
 """They say nothing about anyone, and answer load balancers and people who have no key yet."""
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Door:
@@ -32,10 +38,16 @@ class Door:
         request_id = structlog.contextvars.get_contextvars().get("request_id", "")
         try:
             caller = await run_in_threadpool(
-                self._doorkeeper.identify, Headers(scope=scope), request_id=request_id
+                self._doorkeeper.identify,
+                Headers(scope=scope),
+                request_id=request_id,
+                changes=scope["method"] not in SAFE,
             )
         except AppError as error:
-            await from_app_error(scope["path"], error)(scope, receive, send)
+            response = from_app_error(scope["path"], error)
+            if isinstance(error, ApiKeyRefused) and reads_pages(Headers(scope=scope)):
+                response = to_login(Headers(scope=scope))
+            await response(scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["caller"] = caller

@@ -9,17 +9,21 @@ from core.callers import Caller
 from core.errors import ApiKeyRefused, StoreUnavailable
 from core.keys import KeyStore
 from service.credentials import api_key
+from service.origins import is_from_another_site
+from service.sessions import Sessions, session_id
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 class Doorkeeper:
-    def __init__(self, keys: KeyStore, *, keyless: bool) -> None:
+    def __init__(self, keys: KeyStore, sessions: Sessions, *, keyless: bool) -> None:
         """
         Args:
+            sessions: what a browser sends instead of a key.
             keyless: requests of this machine need no key while none has ever been created.
         """
         self._keys = keys
+        self._sessions = sessions
         self._keyless = keyless
         self._keys_exist: bool | None = None
 
@@ -32,15 +36,26 @@ class Doorkeeper:
             return self.needs_key() and not self._keys.exist()
         return False
 
-    def identify(self, headers: Headers, *, request_id: str) -> Caller:
-        """Raises ApiKeyRefused, StoreUnavailable."""
+    def identify(self, headers: Headers, *, request_id: str, changes: bool = True) -> Caller:
+        """
+        Args:
+            changes: the request is one that may change something.
+
+        Raises:
+            ApiKeyRefused, StoreUnavailable.
+        """
         if not self.needs_key():
             _require_this_machine(headers)
             return Caller(request_id=request_id)
         token = api_key(headers)
-        if token is None:
+        if token is not None:
+            key = self._keys.check(token)
+        elif (opened := session_id(headers.get("cookie", ""))) is not None:
+            if changes and is_from_another_site(headers):
+                raise ApiKeyRefused("a session is for the pages of this site alone")
+            key = self._sessions.key(opened)
+        else:
             raise ApiKeyRefused("an API key is needed: send `Authorization: Bearer KEY`")
-        key = self._keys.check(token)
         return Caller(key.tenant, key.id, frozenset(key.scopes), request_id)
 
     def needs_key(self) -> bool:

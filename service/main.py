@@ -38,6 +38,7 @@ from service.routes import (
     reports,
     verify,
 )
+from service.web import assets, login, playground
 from service.wiring import wire
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    for part in (assets, login, playground):
+        app.include_router(part.router)
     answer_with_problems(app)
     limits = {
         verify.ADDRESS: settings.max_picture_bytes,

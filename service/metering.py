@@ -13,13 +13,17 @@ def metered() -> Dependency:
 
     The door (`service.door`) puts the allowance into the headers of whatever is answered.
     """
-    dependency = Depends(_spend)
+    dependency = Depends(spend)
     assert isinstance(dependency, Dependency)
     return dependency
 
 
-def _spend(request: Request, caller: InCaller, parts: InParts) -> None:
-    """Raises RateLimited, PolicyUnreadable."""
+def spend(request: Request, caller: InCaller, parts: InParts) -> None:
+    """Count one request for work.
+
+    Raises:
+        RateLimited, PolicyUnreadable.
+    """
     try:
         allowance = parts.rates.spend(caller.tenant, parts.policies.of(caller.tenant))
     except StoreUnavailable:

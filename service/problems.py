@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -189,7 +189,7 @@ def _from_validation(request: Request, error: Exception) -> Response:
     if found[0]["type"] == "json_invalid":
         reason = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
         return problem(request.url.path, 400, f"the body is not JSON: {reason}")
-    fields = [_field_problem(one) for one in found[:MAX_FIELD_PROBLEMS]]
+    fields = field_problems(found)
     detail = "; ".join(f"{one.field}: {one.problem}" for one in fields[:3])
     if len(found) > len(fields[:3]):
         detail += f"; and {len(found) - 3} more"
@@ -200,6 +200,11 @@ def _from_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = CLEARER.get(error.detail, error.detail)
     return problem(request.url.path, error.status_code, detail, headers=error.headers)
+
+
+def field_problems(found: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:
+    """What pydantic found in the fields of a request, in words for whoever sent it."""
+    return [_field_problem(one) for one in found[:MAX_FIELD_PROBLEMS]]
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:

@@ -28,6 +28,7 @@ from service.metrics import Metrics
 from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
+from service.sessions import Sessions
 from service.streams import OpenStreams
 from service.tidying import Tidying
 from service.verification import Verification
@@ -37,6 +38,7 @@ from service.verification import Verification
 class Parts:
     client: redis.Redis
     doorkeeper: Doorkeeper
+    sessions: Sessions
     jobs: JobStore
     storage: PictureStore
     policies: PolicyStore
@@ -80,9 +82,12 @@ def wire(settings: Settings) -> Parts:
     roll = WorkerRoll(client)
     tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
+    keys = KeyStore(client)
+    sessions = Sessions(client, keys)
     return Parts(
         client=client,
-        doorkeeper=Doorkeeper(KeyStore(client), keyless=keyless),
+        doorkeeper=Doorkeeper(keys, sessions, keyless=keyless),
+        sessions=sessions,
         jobs=jobs,
         storage=storage,
         policies=policies,

@@ -1,0 +1,86 @@
+"""From a template to an answer: whole pages, parts of pages, and errors in either."""
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
+
+from core.callers import Caller
+from core.errors import AppError
+from service.problems import FieldProblem, field_problems, from_app_error
+from service.web import assets
+from service.web.entrance import is_part
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    # Without it a browser would not say where a form comes from (service.origins).
+    "Referrer-Policy": "same-origin",
+    # The same address is a page or a part of one.
+    "Vary": "HX-Request",
+}
+
+
+def _moment(unix_s: float | None) -> str:
+    if unix_s is None:
+        return ""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters["moment"] = _moment
+_templates.globals["asset"] = assets.address
+
+
+def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> HTMLResponse:
+    """A template filled in. Parts of pages are templates that begin with an underscore."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    text = _templates.get_template(f"{template}.html.jinja").render(
+        caller=caller, path=request.url.path, **shown
+    )
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are shown to people; they are worded for them already."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_for_people(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except AppError as error:
+                request.app.state.parts.metrics.refusal(error)
+                status = from_app_error(request.url.path, error).status_code
+                return _refusal(request, status, error.detail)
+            except (ValidationError, RequestValidationError) as error:
+                return _refusal(request, 422, "", field_problems(error.errors()))
+            except HTTPException as error:
+                return _refusal(request, error.status_code, error.detail)
+
+        return handle_for_people
+
+
+def _refusal(
+    request: Request, status: int, detail: str, fields: list[FieldProblem] | None = None
+) -> Response:
+    template = "_refusal" if is_part(request.headers) else "refusal"
+    return page(request, template, status=status, detail=detail, fields=fields or [])
