@@ -128,7 +128,7 @@ def _stage_two(*, as_published: bool) -> dict[str, float]:
     forget_peak("cpu")
     empty_bytes = peak_memory_bytes("cpu")
     encoder = load_prompt_encoder(MODEL, None)
-    unet, scheduler_config = load_unet(MODEL)
+    unet, scheduler_config = load_unet(MODEL, None)
     pairs = pairs_to_follow(prompt_pairs(presets.load("weapons")), STEERING.trajectories, seed=0)
     erasure = Erasure(text_map=torch.eye(encoder.width))
     loaded_bytes = peak_memory_bytes("cpu")

@@ -65,20 +65,34 @@ def read_family(source: Path) -> tuple[str, Drawing]:
     Raises:
         ModelUnsupported.
     """
-    index = _read(source, "model_index.json")
+    return family_of(
+        source.name,
+        index=_read(source, "model_index.json"),
+        unet=_read(source, "unet/config.json"),
+        vae=_read(source, "vae/config.json"),
+    )
+
+
+def family_of(
+    name: str, *, index: dict[str, Any], unet: dict[str, Any], vae: dict[str, Any]
+) -> tuple[str, Drawing]:
+    """The same from what `model_index.json` and the configs of UNet and VAE say.
+
+    Raises:
+        ModelUnsupported.
+    """
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
         raise ModelUnsupported(
-            f"{source.name} is a {pipeline or 'folder without a pipeline class'}; "
+            f"{name} is a {pipeline or 'folder without a pipeline class'}; "
             f"this version hosts {' and '.join(PIPELINES)} models (Stable Diffusion 1.x, 2.x, XL)"
         )
-    unet, vae = _read(source, "unet/config.json"), _read(source, "vae/config.json")
     try:
         vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
         unet_factor = 2 ** (len(unet["block_out_channels"]) - 1)
         native = unet["sample_size"] * vae_factor
     except (KeyError, TypeError) as error:
-        raise ModelUnsupported(f"{source.name}: its UNet or VAE config lacks {error}") from error
+        raise ModelUnsupported(f"{name}: its UNet or VAE config lacks {error}") from error
     # SD 2.x differs from 1.x in its text encoder, and in how attention layers are built.
     family = PIPELINES[pipeline] or ("sd2" if unet.get("use_linear_projection") else "sd1")
     return family, Drawing(

@@ -165,12 +165,8 @@ class Manifest(BaseModel):
         Raises:
             UntrustedModel: names the first file that is not as the manifest says.
         """
-        present = file_names(folder)
-        if extra := sorted(present - set(self.files)):
-            raise UntrustedModel(f"model {self.id}: {extra[0]} is not listed in its manifest")
+        self.check_names(file_names(folder))
         for name, digest in sorted(self.files.items()):
-            if name not in present:
-                raise UntrustedModel(f"model {self.id}: {name} is missing")
             try:
                 found = sha256(folder / name)
             except OSError as error:
@@ -179,6 +175,13 @@ class Manifest(BaseModel):
                 ) from error
             if found != digest:
                 raise UntrustedModel(f"model {self.id}: {name} differs from its manifest")
+
+    def check_names(self, present: set[str]) -> None:
+        """Raises UntrustedModel: names a file that is not listed, or one that is not there."""
+        if extra := sorted(present - set(self.files)):
+            raise UntrustedModel(f"model {self.id}: {extra[0]} is not listed in its manifest")
+        if absent := sorted(set(self.files) - present):
+            raise UntrustedModel(f"model {self.id}: {absent[0]} is missing")
 
     def write(self, folder: Path, *, scratch: Path | None = None) -> None:
         """

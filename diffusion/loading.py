@@ -1,22 +1,35 @@
-"""A model folder -> its components, ready to draw: verified, safetensors only, frozen."""
+"""A model folder -> its components, ready to draw: verified, safetensors only, frozen.
 
-import json
+Every file is read once, so what was checked is what is loaded, whatever happens to the folder
+meanwhile.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from core.errors import ModelUnsupported
-from core.importing import read_family
 from core.manifests import Manifest
-from diffusion.families import ADDED_CONDITION, PARTS, SIZE_NUMBERS, text_parts
+from diffusion.assembling import assemble_diffusers, assemble_transformers, read_words
+from diffusion.base_folder import BaseFolder, open_base
+from diffusion.families import text_parts
 from diffusion.prompts import PromptEncoder, SecondEncoder
-from diffusion.weights import find_weights
+from diffusion.weights import read_tensors, weight_names
+
+READERS = 4
+"""Threads that read and digest files: more than keep a disk or the memory busy gain nothing."""
+SCHEDULER = "scheduler/scheduler_config.json"
+
+Tensors = Callable[[str], dict[str, Tensor]]
+"""A part's name -> its tensors, waited for."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +69,26 @@ def load_base(
         UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
         ModelUnsupported: another kind of model, a part is missing, or parts do not fit.
     """
-    family = check_base(folder, manifest)
-    tokenizer, text_encoder, second = _load_text(folder, family, device=device, dtype=dtype)
-    unet = _part(UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
+    base = open_base(folder, manifest)
     # The VAE of SDXL computes numbers that half precision does not hold, and says so.
-    upcast = AutoencoderKL.load_config(str(folder / "vae")).get("force_upcast", False)
+    upcast = base.configs["vae"].get("force_upcast", False)
     vae_dtype = torch.float32 if upcast and dtype is torch.float16 else dtype
-    vae = _part(AutoencoderKL, folder / "vae", torch_dtype=vae_dtype)
+    wanted = {"unet": dtype, "vae": vae_dtype, **dict.fromkeys(text_parts(base.family), dtype)}
+    with _reading(base, wanted, device) as tensors:
+        # The largest comes last: the others are put together while it is read.
+        tokenizer, text_encoder, second = _text(base, tensors)
+        vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
+        unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
+        scheduler_config = base.files.read_json(SCHEDULER)
     return Components(
-        family=family,
+        family=base.family,
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        unet=_frozen(unet, device),
-        vae=_frozen(vae, device),
-        scheduler_config=_read(folder / "scheduler" / "scheduler_config.json"),
+        unet=unet,
+        vae=vae,
+        scheduler_config=scheduler_config,
         second=second,
-        zero_empty=_zero_empty(folder, family),
+        zero_empty=base.zero_empty,
     )
 
 
@@ -87,156 +104,96 @@ def load_prompt_encoder(
     Raises:
         UntrustedModel, ModelUnsupported.
     """
-    family = check_base(folder, manifest)
-    tokenizer, text_encoder, second = _load_text(folder, family, device=device, dtype=dtype)
-    return PromptEncoder(
-        tokenizer, text_encoder, second=second, zero_empty=_zero_empty(folder, family)
-    )
+    base = open_base(folder, manifest)
+    with _reading(base, dict.fromkeys(text_parts(base.family), dtype), device) as tensors:
+        tokenizer, text_encoder, second = _text(base, tensors)
+    return PromptEncoder(tokenizer, text_encoder, second=second, zero_empty=base.zero_empty)
 
 
 def load_unet(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path,
+    manifest: Manifest | None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[UNet2DConditionModel, dict[str, Any]]:
-    """The UNet alone of a base model that was checked, and its scheduler's configuration.
+    """The UNet alone, checked like the whole, and its scheduler's configuration.
 
     Raises:
         UntrustedModel, ModelUnsupported.
     """
-    unet = _frozen(_part(UNet2DConditionModel, folder / "unet", torch_dtype=dtype), device)
-    return unet, _read(folder / "scheduler" / "scheduler_config.json")
+    base = open_base(folder, manifest)
+    with _reading(base, {"unet": dtype}, device) as tensors:
+        unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
+        return unet, base.files.read_json(SCHEDULER)
 
 
-def check_base(folder: Path, manifest: Manifest | None) -> str:
-    """The family of a base model whose files, classes and shapes fit; no weight is read.
+def check_base(folder: Path, manifest: Manifest | None) -> None:
+    """The files, classes and shapes of a base model fit; no weight is kept in memory.
 
     Raises:
         UntrustedModel, ModelUnsupported.
     """
-    if manifest is not None:
-        if manifest.kind != "base":
-            raise ModelUnsupported(f"model {manifest.id} is erased; load its base, then apply it")
-        manifest.check_files(folder)
-    family, _ = read_family(folder)
-    _check_parts(folder, family)
-    _check_fit(folder, family)
-    return family
+    with _reading(open_base(folder, manifest), {}, "cpu"):
+        pass
 
 
-def _load_text(
-    folder: Path, family: str, *, device: torch.device | str, dtype: torch.dtype
-) -> tuple[CLIPTokenizer, Any, SecondEncoder | None]:
-    first = _frozen(_part(CLIPTextModel, folder / "text_encoder", dtype=dtype), device)
+@contextmanager
+def _reading(
+    base: BaseFolder, wanted: Mapping[str, torch.dtype], device: torch.device | str
+) -> Iterator[Tensors]:
+    """Begin to read the weights of the parts `wanted`, and to check all other files.
+
+    Raises:
+        UntrustedModel: at the end, if it was not when the tensors were asked for.
+    """
+    files = base.files
+    names = {part: weight_names(files, part) for part in wanted}
+    with ThreadPoolExecutor(READERS) as pool:
+        try:
+            reading = {
+                part: [
+                    pool.submit(read_tensors, files, name, dtype=dtype, device=device)
+                    for name in names[part]
+                ]
+                for part, dtype in wanted.items()
+            }
+            kept = {name for of_part in names.values() for name in of_part}
+            checking = [pool.submit(files.check, name) for name in sorted(files.listed - kept)]
+
+            def tensors(part: str) -> dict[str, Tensor]:
+                merged: dict[str, Tensor] = {}
+                for shard in reading[part]:
+                    merged |= shard.result()
+                return merged
+
+            yield tensors
+            for checked in checking:
+                checked.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _text(base: BaseFolder, tensors: Tensors) -> tuple[CLIPTokenizer, Any, SecondEncoder | None]:
+    first = _transformers_part(CLIPTextModel, "text_encoder", base, tensors)
     second = None
-    if "text_encoder_2" in PARTS[family]:
-        encoder = _part(CLIPTextModelWithProjection, folder / "text_encoder_2", dtype=dtype)
-        second = SecondEncoder(_tokenizer(folder / "tokenizer_2"), _frozen(encoder, device))
-    return _tokenizer(folder / "tokenizer"), first, second
+    if "text_encoder_2" in base.configs:
+        encoder = _transformers_part(CLIPTextModelWithProjection, "text_encoder_2", base, tensors)
+        second = SecondEncoder(_tokenizer(base, "tokenizer_2"), encoder)
+    return _tokenizer(base, "tokenizer"), first, second
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+def _tokenizer(base: BaseFolder, part: str) -> CLIPTokenizer:
+    read = partial(CLIPTokenizer.from_pretrained, local_files_only=True)
+    tokenizer: CLIPTokenizer = read_words(base.files, part, read)
+    return tokenizer
 
 
-def _part(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
-    variant = find_weights(folder).variant
-    name = f"{folder.parent.name}/{folder.name}"
-    try:
-        part, told = kind.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            local_files_only=True,
-            variant=variant,
-            output_loading_info=True,
-            **dtype,
-        )
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelUnsupported(f"{name}: its weights do not fit its config: {error}") from error
-    # A part that is not in the file would be made up at random, with a warning.
-    if missing := sorted(told["missing_keys"]):
-        raise ModelUnsupported(f"{name}: its weights lack {missing[0]}, and {len(missing)} in all")
-    return part
+def _diffusers_part(kind: Any, part: str, base: BaseFolder, tensors: Tensors) -> Any:
+    name = f"{base.files.folder.name}/{part}"
+    return assemble_diffusers(kind, base.configs[part], tensors(part), name)
 
 
-def _zero_empty(folder: Path, family: str) -> bool:
-    """diffusers does so for SDXL unless the model says otherwise."""
-    index = _read(folder / "model_index.json")
-    return family == "sdxl" and bool(index.get("force_zeros_for_empty_prompt", True))
-
-
-def _check_parts(folder: Path, family: str) -> None:
-    index = _read(folder / "model_index.json")
-    for part, classes in PARTS[family].items():
-        _, found = index.get(part) or (None, None)
-        if found not in classes:
-            wanted = " or ".join(sorted(classes))
-            raise ModelUnsupported(
-                f"{folder.name}: its {part} is {found or 'missing'}, not {wanted}"
-            )
-        if not (folder / part).is_dir():
-            raise ModelUnsupported(f"{folder.name}: the folder {part}/ is missing")
-        if not part.startswith("tokenizer"):
-            find_weights(folder / part)
-
-
-def _check_fit(folder: Path, family: str) -> None:
-    unet, vae = (_read(folder / part / "config.json") for part in ("unet", "vae"))
-    texts = [_read(folder / part / "config.json") for part in text_parts(family)]
-    width = sum(text.get("hidden_size", 512) for text in texts)
-    if unet.get("cross_attention_dim") != width:
-        raise ModelUnsupported(
-            f"{folder.name}: its UNet reads text of width {unet.get('cross_attention_dim')}, "
-            f"its text encoder{'s write' if len(texts) > 1 else ' writes'} {width}"
-        )
-    channels = tuple(
-        config.get(name, 4)
-        for config, name in (
-            (unet, "in_channels"),
-            (unet, "out_channels"),
-            (vae, "latent_channels"),
-        )
-    )
-    if len(set(channels)) > 1:
-        raise ModelUnsupported(
-            f"{folder.name}: UNet in, UNet out and VAE have {channels} channels; a text-to-image "
-            "model has as many of each (inpainting and depth models are not hosted)"
-        )
-    if vae.get("latents_mean") or vae.get("latents_std"):
-        raise ModelUnsupported(f"{folder.name}: its VAE shifts latents, which is not supported")
-    for option in ("encoder_hid_dim", "class_embed_type", "time_cond_proj_dim"):
-        if unet.get(option) is not None:
-            raise ModelUnsupported(
-                f"{folder.name}: its UNet takes a condition ({option}) besides text"
-            )
-    added = unet.get("addition_embed_type")
-    if added != ADDED_CONDITION[family]:
-        raise ModelUnsupported(
-            f"{folder.name}: its UNet takes a condition (addition_embed_type {added}) that "
-            f"{family} models do not have"
-        )
-    if family == "sdxl":
-        wanted = texts[1].get("projection_dim", 512)
-        wanted += SIZE_NUMBERS * unet.get("addition_time_embed_dim", 0)
-        reads = unet.get("projection_class_embeddings_input_dim")
-        if reads != wanted:
-            raise ModelUnsupported(
-                f"{folder.name}: its UNet reads {reads} numbers of pooled text and size, its "
-                f"second text encoder and six of size make {wanted} (refiners are not hosted)"
-            )
-
-
-def _frozen(module: Any, device: torch.device | str) -> Any:
-    assert isinstance(module, nn.Module)
-    # Loaded weights may be a view of the file; what is served must not change with it.
-    for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.to(device, copy=True)
-    return module.eval().requires_grad_(False)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelUnsupported(f"{path.parent.name}/{path.name} is missing or not JSON") from error
-    if not isinstance(document, dict):
-        raise ModelUnsupported(f"{path.parent.name}/{path.name} does not hold a JSON object")
-    return document
+def _transformers_part(kind: Any, part: str, base: BaseFolder, tensors: Tensors) -> Any:
+    name = f"{base.files.folder.name}/{part}"
+    return assemble_transformers(kind, base.configs[part], tensors(part), name)

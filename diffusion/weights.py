@@ -14,17 +14,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from core.errors import UntrustedModel
+from core.errors import ModelUnsupported, UntrustedModel
+from core.model_files import ModelFiles
+from core.safetensors_header import read_header
 
 VARIANTS = (None, "fp16")
 """Full precision first; many folders hold half precision only, under a name that says so."""
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+WHOLE_NUMBERS = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+"""What else old checkpoints hold: numbers of positions, masks."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    variant: str | None
     paths: tuple[Path, ...]
 
     @property
@@ -38,30 +41,62 @@ def find_weights(folder: Path) -> WeightFiles:
     Raises:
         UntrustedModel: there are none, or a shard is missing.
     """
-    stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
+    names = weight_names(ModelFiles(folder.parent, None), folder.name)
+    return WeightFiles(tuple(folder.parent / name for name in names))
+
+
+def weight_names(files: ModelFiles, part: str) -> tuple[str, ...]:
+    """The same among a model's files, by their names.
+
+    Raises:
+        UntrustedModel: there are none, or a shard is missing.
+    """
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
     for variant in VARIANTS:
         middle = f".{variant}" if variant else ""
-        if (whole := folder / f"{stem}{middle}.safetensors").is_file():
-            return WeightFiles(variant, (whole,))
-        index = folder / f"{stem}.safetensors.index{middle}.json"
-        if index.is_file():
-            return WeightFiles(variant, _shards(index))
+        if (whole := f"{part}/{stem}{middle}.safetensors") in files:
+            return (whole,)
+        if (index := f"{part}/{stem}.safetensors.index{middle}.json") in files:
+            return _shards(files, part, index)
     raise UntrustedModel(
-        f"{folder.parent.name}: {folder.name}/{stem}.safetensors is missing; weights are loaded "
+        f"{files.folder.name}: {part}/{stem}.safetensors is missing; weights are loaded "
         "from safetensors files only, since other formats can run code"
     )
 
 
-def _shards(index: Path) -> tuple[Path, ...]:
+def _shards(files: ModelFiles, part: str, index: str) -> tuple[str, ...]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        paths = tuple(index.parent / name for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UntrustedModel(f"{index.name} is no index of shards") from error
-    for path in paths:
-        if path.parent != index.parent or not path.is_file():
-            raise UntrustedModel(f"{index.parent.name}/{path.name} is missing")
-    return paths
+        found = sorted(set(files.read_json(index)["weight_map"].values()))
+        names = tuple(f"{part}/{name}" for name in found)
+    except (ModelUnsupported, KeyError, TypeError, AttributeError) as error:
+        raise UntrustedModel(f"{index} is no index of shards") from error
+    for name in names:
+        if name.count("/") > 1 or name not in files:
+            raise UntrustedModel(f"{name} is missing")
+    return names
+
+
+def read_tensors(
+    files: ModelFiles, name: str, *, dtype: torch.dtype, device: torch.device | str
+) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, read once and checked; nothing refers to the file.
+
+    Numbers with a point become `dtype`. At no time is more than one tensor in memory twice.
+
+    Raises:
+        UntrustedModel: the file is not as the manifest says, or not safetensors.
+    """
+    tensors = {}
+    with files.stream(name) as stream:
+        for stored in read_header(stream, stream.size, f"{files.folder.name}: {name}"):
+            kind = (DTYPES | WHOLE_NUMBERS).get(stored.dtype)
+            if kind is None:
+                raise UntrustedModel(f"{name}: {stored.name} holds {stored.dtype}, no weight")
+            tensor = torch.empty(stored.shape, dtype=kind)
+            stream.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
+            wanted = dtype if kind.is_floating_point else kind
+            tensors[stored.name] = tensor.to(device, wanted)
+    return tensors
 
 
 class WeightReader:

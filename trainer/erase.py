@@ -152,7 +152,9 @@ def erase(
             *(drawing.native_px, concepts, erasure),
         )
         with cost(costs, "stage 2", device):
-            steered = steer(*load_unet(base, device=device), begun, spec, report=report, work=work)
+            steered = steer(
+                *load_unet(base, manifest, device=device), begun, spec, report=report, work=work
+            )
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
 
     advance = counter(report, "writing", 1)

@@ -1,0 +1,133 @@
+"""The files of a model, each read once: what was checked is what is used.
+
+A file may be changed between a check and a second reading of it. So whoever loads a model reads
+it through here: the bytes that were digested are the bytes that come back, and nothing is opened
+again.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from core.errors import ModelUnsupported, UntrustedModel
+from core.files import CHUNK_BYTES, open_plain
+from core.manifests import Manifest, file_names
+
+MAX_WHOLE_BYTES = 64 << 20
+"""Of a file that is read as a whole: configs, words, lists of shards."""
+
+
+class CheckedStream(io.RawIOBase):
+    """Reads a file from front to back, and digests what it gives out."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = os.fstat(file.fileno()).st_size
+        """In bytes, when it was opened."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._digest.update(memoryview(buffer)[:count])
+        return int(count)
+
+    def hexdigest(self) -> str:
+        """Of the whole file, the part that nobody has read included."""
+        while self.read(CHUNK_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+
+class ModelFiles:
+    """The folder of a model, held against its manifest; nothing is checked without one."""
+
+    def __init__(self, folder: Path, manifest: Manifest | None) -> None:
+        """
+        Raises:
+            UntrustedModel: a file is there that is not listed, or one that is listed is not.
+        """
+        self.folder = folder
+        self._manifest = manifest
+        self.listed = frozenset() if manifest is None else frozenset(manifest.files)
+        """Every file that the manifest lists."""
+        if manifest is not None:
+            manifest.check_names(file_names(folder))
+
+    def __contains__(self, name: str) -> bool:
+        if self._manifest is None:
+            return (self.folder / name).is_file()
+        return name in self.listed
+
+    def below(self, part: str) -> list[str]:
+        """The names of the files in a folder of the model, and in its folders."""
+        if self._manifest is None:
+            found = (path for path in (self.folder / part).rglob("*") if path.is_file())
+            return sorted(path.relative_to(self.folder).as_posix() for path in found)
+        return sorted(name for name in self.listed if name.startswith(f"{part}/"))
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[CheckedStream]:
+        """A file to be read once; **what was read may be used after the block, and not within**.
+
+        Raises:
+            UntrustedModel: at the end of the block, if what was read is not as the manifest says.
+        """
+        try:
+            # Unregistered folders, such as a hub's cache, consist of links.
+            opened = open_plain if self._manifest else _open
+            with opened(self.folder / name) as file:
+                stream = CheckedStream(file)
+                yield stream
+                found = stream.hexdigest()
+        except OSError as error:
+            raise UntrustedModel(
+                f"{self.folder.name}: {name} cannot be read: {error.strerror}"
+            ) from error
+        if self._manifest is not None and found != self._manifest.files.get(name):
+            raise UntrustedModel(f"model {self._manifest.id}: {name} differs from its manifest")
+
+    def read(self, name: str) -> bytes:
+        """A whole file.
+
+        Raises:
+            UntrustedModel: it is not as the manifest says, or too large to be what it should be.
+        """
+        with self.stream(name) as stream:
+            data = stream.read(min(stream.size, MAX_WHOLE_BYTES) + 1)
+        if len(data) > MAX_WHOLE_BYTES:
+            raise UntrustedModel(f"{self.folder.name}: {name} is over {MAX_WHOLE_BYTES} bytes")
+        return data
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Raises UntrustedModel; ModelUnsupported: it is missing, or not a JSON object."""
+        told = f"{self.folder.name}: {name}"
+        if name not in self:
+            raise ModelUnsupported(f"{told} is missing")
+        try:
+            document = json.loads(self.read(name))
+        except (ValueError, RecursionError) as error:
+            raise ModelUnsupported(f"{told} is not JSON") from error
+        if not isinstance(document, dict):
+            raise ModelUnsupported(f"{told} does not hold a JSON object")
+        return document
+
+    def check(self, name: str) -> None:
+        """Read a file for its digest alone.
+
+        Raises:
+            UntrustedModel
+        """
+        with self.stream(name):
+            pass
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
