@@ -46,7 +46,7 @@ SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
 Kind = Literal["generation", "erasure", "evaluation"]
-Verdict = Literal["lost", "cancelled"]
+Verdict = Literal["lost", "cancelled", "late"]
 
 _specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _previews: TypeAdapter[list[Preview]] = TypeAdapter(list[Preview])
@@ -146,6 +146,7 @@ class JobStore:
         max_open: int | None = None,
         quota: int | None = None,
         alone: bool = False,
+        deadline_s: float | None = None,
         idempotency_key: str = "",
         payload_digest: str = "",
     ) -> Submission:
@@ -160,6 +161,7 @@ class JobStore:
             max_open: how many jobs the tenant may have that have not ended.
             quota: how many units of cost the tenant may spend a day (UTC); None: any number.
             alone: must not share a batch.
+            deadline_s: it is given up if it has not ended by then; None: never.
             payload_digest: of the request, to tell a retry from a reused key.
 
         Raises:
@@ -187,6 +189,7 @@ class JobStore:
             share,
             f"quota:{tenant}:{today:%Y-%m-%d}",
             "" if quota is None else quota,
+            "" if deadline_s is None else _ms(deadline_s),
         )
         match verdict:
             case "accepted":
@@ -366,8 +369,10 @@ class JobStore:
             held: the class it has loaded, which it prefers a little.
             idle: it holds nothing now, so it may take a job that must run alone.
         """
-        values = self._call("claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle))
         keep_ms = _ms(self._terms[kind].keep_s)
+        values = self._call(
+            "claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle), keep_ms
+        )
         leases = []
         for (
             job_id,
@@ -483,6 +488,7 @@ _read: dict[str, Callable[[str], Any]] = {
     "created_at": lambda ms: int(ms) / 1000,
     "started_at": lambda ms: int(ms) / 1000,
     "finished_at": lambda ms: int(ms) / 1000,
+    "deadline": lambda ms: int(ms) / 1000,
     "progress": Progress.model_validate_json,
     "result": json.loads,
 }

@@ -5,6 +5,8 @@
        │  └─cancel───────┼──────────────▶ CANCELLED
        └──lease lapsed───┘
 
+    Past its deadline one that waits fails; so does one that runs, when its worker next looks.
+
 The record lives in Redis and moves only through the scripts in `core/lua/`; a `Job` is what it
 looked like when it was read.
 """
@@ -84,10 +86,22 @@ class Job(BaseModel):
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+    deadline: float | None = None
+    """When it is given up."""
     progress: Progress | None = None
     result: dict[str, Any] | None = None
     reason: str | None = None
     cancelling: bool = False
+
+    @property
+    def late(self) -> bool:
+        """It failed, and by then its deadline had passed."""
+        return (
+            self.state is JobState.FAILED
+            and self.deadline is not None
+            and self.finished_at is not None
+            and self.finished_at >= self.deadline
+        )
 
     @property
     def generation(self) -> GenerationResult | None:

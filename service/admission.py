@@ -20,6 +20,7 @@ from core.screening import screen
 from core.signing import canonical
 from core.specs import ErasureSpec, GenerationSpec
 from core.thresholds import PromoteIf
+from service.delivery import NO_WISHES, Delivery
 
 CONCEPTS = "concepts.json"
 """In a base model that says what it can draw."""
@@ -42,7 +43,12 @@ class AdmissionDesk:
         self._policies = policies
 
     def admit_generation(
-        self, spec: GenerationSpec, caller: Caller, *, idempotency_key: str = ""
+        self,
+        spec: GenerationSpec,
+        caller: Caller,
+        *,
+        delivery: Delivery = NO_WISHES,
+        idempotency_key: str = "",
     ) -> Job:
         """Queue a generation, its model, size and seed fixed.
 
@@ -50,7 +56,7 @@ class AdmissionDesk:
             ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable, ModelNotAllowed,
             PromptRefused, QuotaSpent, Invalid: the policy allows less.
         """
-        digest = _digest(spec)
+        digest = _digest(spec, delivery)
         if earlier := self._earlier("generation", caller, idempotency_key, digest):
             return earlier
         model = self._registry.served(self._registry.resolve(spec.model))
@@ -77,6 +83,7 @@ class AdmissionDesk:
             max_open=policy.limits.open_jobs,
             quota=policy.limits.images_per_day,
             alone=spec.strict,
+            deadline_s=delivery.deadline_s,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -86,7 +93,12 @@ class AdmissionDesk:
         return self._jobs.get(submission.job_id)
 
     def admit_erasure(
-        self, spec: ErasureSpec, caller: Caller, *, idempotency_key: str = ""
+        self,
+        spec: ErasureSpec,
+        caller: Caller,
+        *,
+        delivery: Delivery = NO_WISHES,
+        idempotency_key: str = "",
     ) -> Job:
         """Queue an erasure; what a merge leaves open is filled in from the merged models.
 
@@ -94,7 +106,7 @@ class AdmissionDesk:
             ModelNotFound, UntrustedModel, ConceptInvalid, Invalid.
         """
         check_filled_in(spec)
-        digest = _digest(spec)
+        digest = _digest(spec, delivery)
         if earlier := self._earlier("erasure", caller, idempotency_key, digest):
             return earlier
         base = self._registry.get(self._registry.resolve(spec.base_model))
@@ -119,6 +131,7 @@ class AdmissionDesk:
             share=policy.share,
             priority=policy.priority,
             max_open=policy.limits.open_jobs,
+            deadline_s=delivery.deadline_s,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -128,14 +141,19 @@ class AdmissionDesk:
         return self._jobs.get(submission.job_id)
 
     def admit_evaluation(
-        self, spec: EvaluationSpec, caller: Caller, *, idempotency_key: str = ""
+        self,
+        spec: EvaluationSpec,
+        caller: Caller,
+        *,
+        delivery: Delivery = NO_WISHES,
+        idempotency_key: str = "",
     ) -> Job:
         """Queue an evaluation.
 
         Raises:
             ModelNotFound, UntrustedModel, Invalid.
         """
-        digest = _digest(spec)
+        digest = _digest(spec, delivery)
         if earlier := self._earlier("evaluation", caller, idempotency_key, digest):
             return earlier
         model = self._registry.get(self._registry.resolve(spec.model))
@@ -149,6 +167,7 @@ class AdmissionDesk:
             share=policy.share,
             priority=policy.priority,
             max_open=policy.limits.open_jobs,
+            deadline_s=delivery.deadline_s,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -167,9 +186,10 @@ class AdmissionDesk:
         return None if job_id is None else self._jobs.get(job_id)
 
 
-def _digest(spec: JobSpec) -> str:
+def _digest(spec: JobSpec, delivery: Delivery) -> str:
     """Names the request as it was sent: before anything was chosen for it."""
-    return hashlib.sha256(canonical(spec.model_dump(mode="json"))).hexdigest()
+    sent = spec.model_dump(mode="json") | delivery.wishes
+    return hashlib.sha256(canonical(sent)).hexdigest()
 
 
 def _check_measurable(terms: PromoteIf, base: Manifest) -> None:

@@ -33,6 +33,8 @@ from worker.shelf import Shelf
 
 log = structlog.get_logger()
 
+LATE = "its deadline passed while it was drawn"
+
 
 class Batcher:
     def __init__(
@@ -278,7 +280,7 @@ class Batcher:
             )
 
     def _obey_verdicts(self) -> None:
-        """Stop the work on what was cancelled, or belongs to another worker now."""
+        """Stop the work on what was cancelled, is late, or belongs to another worker now."""
         for drawing in list(self._drawings.values()):
             match self._heartbeat.verdict(drawing.lease):
                 case None:
@@ -287,6 +289,10 @@ class Batcher:
                     result = result_of(drawing, finished_by_now(drawing))
                     self._jobs.acknowledge_cancel(drawing.lease, result)
                     log.info("cancelled", job=drawing.lease.job_id)
+                case "late":
+                    result = result_of(drawing, finished_by_now(drawing, late=LATE))
+                    self._jobs.fail(drawing.lease, LATE, result)
+                    log.info("late", job=drawing.lease.job_id)
                 case "lost":
                     log.warning(LeaseLost.__name__, job=drawing.lease.job_id)
             self._forget(drawing)

@@ -54,12 +54,18 @@ class Drawing:
         return min(denoiser.steps_done(key) for key in self.undrawn), self.total
 
 
-def finished_by_now(drawing: Drawing) -> tuple[ImageRecord, ...]:
-    """Of a job that is cancelled: the pictures that were drawn, and that the others were not."""
+def finished_by_now(drawing: Drawing, *, late: str | None = None) -> tuple[ImageRecord, ...]:
+    """Of a job that is stopped: the pictures that were drawn, and that the others were not.
+
+    Args:
+        late: why, where it is not that somebody cancelled it.
+    """
     records = []
     for number in range(drawing.spec.n):
         seed = (drawing.spec.seed or 0) + number
-        record = ImageRecord(seed=seed, finish_reason="cancelled")
+        record = ImageRecord(
+            seed=seed, finish_reason="cancelled" if late is None else "error", reason=late
+        )
         if number in drawing.images:
             with contextlib.suppress(OSError, RetryableError):
                 record = drawing.images[number].result()

@@ -5,7 +5,7 @@ model does for seconds; a process does not. It also notices what a thread cannot
 has been finished for too long. Then it kills the worker, whose supervisor starts another.
 
     worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
-    child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled", ...}
+    child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled" | "late", ...}
 
 When the worker dies its end of the pipe closes, and the child ends.
 """

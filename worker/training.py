@@ -264,6 +264,8 @@ class Trainings:
                 match self._heartbeat.verdict(lease):
                     case "cancelled":
                         raise JobCancelled(f"job {lease.job_id} was cancelled")
+                    case "late":
+                        raise TrainerFailed("its deadline passed while it ran")
                     case "lost":
                         raise LeaseLost(f"job {lease.job_id} has another worker now")
                 if self._draining():

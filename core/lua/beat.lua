@@ -1,5 +1,5 @@
 -- Keep leases alive. ARGV: lease_ms, then id, token, id, token ...
--- Returns id, lost|cancelled for each job that is not to go on.
+-- Returns id, lost|cancelled|late for each job that is not to go on.
 local out, at = {}, now()
 for i = 2, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
@@ -11,6 +11,9 @@ for i = 2, #ARGV, 2 do
     if get(id, 'cancel') then
       out[#out + 1] = id
       out[#out + 1] = 'cancelled'
+    elseif is_late(id) then
+      out[#out + 1] = id
+      out[#out + 1] = 'late'
     end
   end
 end

@@ -3,8 +3,7 @@
 local id, ttl_ms = unpack(ARGV)
 local state = get(id, 'state')
 if state == 'queued' then
-  redis.call('ZREM', 'queue:' .. get(id, 'kind') .. ':' .. get(id, 'class'), id)
-  redis.call('DECR', 'queued:' .. get(id, 'kind'))
+  leave_queue(id)
   finish(id, 'cancelled', ttl_ms)
 elseif state == 'running' then
   redis.call('HSET', 'job:' .. id, 'cancel', 1)

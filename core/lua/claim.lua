@@ -1,13 +1,22 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
 -- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
-local kind, owner, slots, lease_ms, held, bonus, idle = unpack(ARGV)
+local kind, owner, slots, lease_ms, held, bonus, idle, ttl_ms = unpack(ARGV)
 slots = tonumber(slots)
+
+-- The head of a class; one whose deadline has passed ends here, whoever else was to see to it.
+local function head_of(class)
+  while true do
+    local head = redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, 0, 0, 'WITHSCORES')
+    if not head[1] or not is_late(head[1]) then return head end
+    end_waiting(head[1], ttl_ms)
+  end
+end
 
 -- The class whose head comes first; one that the worker already holds comes a little sooner.
 local function first()
   local best, best_id, best_score
   for _, class in ipairs(redis.call('SMEMBERS', 'classes:' .. kind)) do
-    local head = redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, 0, 0, 'WITHSCORES')
+    local head = head_of(class)
     if not head[1] then
       redis.call('SREM', 'classes:' .. kind, class)
     else
@@ -31,8 +40,7 @@ while slots > 0 do
   local unused = idle == '1' and #claimed == 0
   if (alone or cost > slots) and not unused then break end
 
-  redis.call('ZREM', 'queue:' .. kind .. ':' .. class, id)
-  redis.call('DECR', 'queued:' .. kind)
+  leave_queue(id)
   local token = redis.call('INCR', 'token')
   local attempt = redis.call('HINCRBY', 'job:' .. id, 'attempt', 1)
   redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', token, 'owner', owner, 'started_at', at)

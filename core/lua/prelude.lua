@@ -4,6 +4,7 @@
 --   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
+--   deadlines           sorted set, ids not ended, by the time in ms when each is given up
 --   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
 --   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
@@ -28,6 +29,17 @@ local function enqueue(id, kind, class)
   redis.call('INCR', 'queued:' .. kind)
 end
 
+local function leave_queue(id)
+  local kind = get(id, 'kind')
+  redis.call('ZREM', 'queue:' .. kind .. ':' .. get(id, 'class'), id)
+  redis.call('DECR', 'queued:' .. kind)
+end
+
+local function is_late(id)
+  local deadline = get(id, 'deadline')
+  return deadline and tonumber(deadline) <= now()
+end
+
 local function let_go(id)
   redis.call('ZREM', 'leases', id)
   redis.call('SREM', 'owner:' .. (get(id, 'owner') or ''), id)
@@ -41,9 +53,21 @@ local function finish(id, state, ttl_ms)
   end
   redis.call('HINCRBY', 'outcomes:' .. kind, state, 1)
   event(id, 'state', state)
+  redis.call('ZREM', 'deadlines', id)
   redis.call('DEL', 'previews:' .. id)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
+end
+
+local function give_up(id, reason, ttl_ms)
+  redis.call('HSET', 'job:' .. id, 'reason', reason)
+  finish(id, 'failed', ttl_ms)
+end
+
+-- A queued job whose deadline has passed.
+local function end_waiting(id, ttl_ms)
+  leave_queue(id)
+  give_up(id, 'its deadline passed before it was begun', ttl_ms)
 end
 
 -- A running job whose worker is gone: back to its queue, or to its end.
@@ -54,11 +78,14 @@ local function give_back(id, why, ttl_ms)
     finish(id, 'cancelled', ttl_ms)
     return 0
   end
+  if is_late(id) then
+    give_up(id, 'its deadline passed while it waited to be tried again: ' .. why, ttl_ms)
+    return 0
+  end
   if tonumber(get(id, 'attempt')) >= tonumber(get(id, 'max_attempts')) then
-    redis.call('HSET', 'job:' .. id, 'reason', 'gave up after ' .. get(id, 'attempt') .. ' attempts: ' .. why)
     redis.call('LPUSH', 'dead', id)
     redis.call('LTRIM', 'dead', 0, 999)
-    finish(id, 'failed', ttl_ms)
+    give_up(id, 'gave up after ' .. get(id, 'attempt') .. ' attempts: ' .. why, ttl_ms)
     return 0
   end
   enqueue(id, get(id, 'kind'), get(id, 'class'))

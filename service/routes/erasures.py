@@ -9,6 +9,7 @@ from core.progress import Progress
 from core.specs import ErasureSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import ErasureRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
@@ -40,7 +41,7 @@ EXAMPLES = {
         },
     },
 }
-ErasureBody = Annotated[ErasureSpec, Body(openapi_examples=EXAMPLES)]
+ErasureBody = Annotated[ErasureRequest, Body(openapi_examples=EXAMPLES)]
 
 
 class Erasure(Resource):
@@ -57,6 +58,10 @@ class Erasure(Resource):
     """Unix time in seconds, as all times here."""
     started_at: float | None
     finished_at: float | None
+    deadline: float | None
+    """When it is given up, if it has not ended."""
+    late: bool
+    """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
     request: ErasureSpec
@@ -68,6 +73,7 @@ class Erasure(Resource):
         assert isinstance(job.spec, ErasureSpec)
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            late=job.late,
             ahead=ahead,
             base_model=job.spec.base_model,
             erased_model=job.erasure.erased_model if job.erasure else None,
@@ -82,14 +88,16 @@ class Erasure(Resource):
     responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
 )
 def create_erasure(
-    spec: ErasureBody,
+    body: ErasureBody,
     parts: InParts,
     caller: InCaller,
     response: Response,
     idempotency_key: IdempotencyKey = "",
 ) -> Erasure:
     """Queue an erasure. `Location` says where to poll, `Retry-After` when."""
-    job = parts.desk.admit_erasure(spec, caller, idempotency_key=idempotency_key)
+    job = parts.desk.admit_erasure(
+        body.spec, caller, delivery=body, idempotency_key=idempotency_key
+    )
     response.headers["Location"] = f"/v1/erasures/{job.id}"
     response.headers["Retry-After"] = POLL_AFTER_S
     return Erasure.of(job)

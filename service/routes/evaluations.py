@@ -9,6 +9,7 @@ from core.jobs import Job, JobState
 from core.progress import Progress
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import EvaluationRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
@@ -34,7 +35,7 @@ EXAMPLES = {
         },
     },
 }
-EvaluationBody = Annotated[EvaluationSpec, Body(openapi_examples=EXAMPLES)]
+EvaluationBody = Annotated[EvaluationRequest, Body(openapi_examples=EXAMPLES)]
 
 
 class Evaluation(Resource):
@@ -50,6 +51,10 @@ class Evaluation(Resource):
     created_at: float
     started_at: float | None
     finished_at: float | None
+    deadline: float | None
+    """When it is given up, if it has not ended."""
+    late: bool
+    """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
     request: EvaluationSpec
@@ -62,6 +67,7 @@ class Evaluation(Resource):
         done = job.evaluation
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            late=job.late,
             ahead=ahead,
             model=job.spec.model,
             report=f"/v1/models/{done.model}/reports/{done.report}/report.json" if done else None,
@@ -76,14 +82,16 @@ class Evaluation(Resource):
     responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
 )
 def create_evaluation(
-    spec: EvaluationBody,
+    body: EvaluationBody,
     parts: InParts,
     caller: InCaller,
     response: Response,
     idempotency_key: IdempotencyKey = "",
 ) -> Evaluation:
     """Queue an evaluation. `Location` says where to poll, `Retry-After` when."""
-    job = parts.desk.admit_evaluation(spec, caller, idempotency_key=idempotency_key)
+    job = parts.desk.admit_evaluation(
+        body.spec, caller, delivery=body, idempotency_key=idempotency_key
+    )
     response.headers["Location"] = f"/v1/evaluations/{job.id}"
     response.headers["Retry-After"] = POLL_AFTER_S
     return Evaluation.of(job)

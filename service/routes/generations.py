@@ -14,6 +14,7 @@ from core.progress import Progress
 from core.specs import GenerationSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import GenerationRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit, Prefer
 from service.lists import Page, Resource
@@ -41,7 +42,7 @@ EXAMPLES = {
         },
     },
 }
-GenerationBody = Annotated[GenerationSpec, Body(openapi_examples=EXAMPLES)]
+GenerationBody = Annotated[GenerationRequest, Body(openapi_examples=EXAMPLES)]
 
 
 class GeneratedImage(BaseModel):
@@ -69,6 +70,10 @@ class Generation(Resource):
     """Unix time in seconds, as all times here."""
     started_at: float | None
     finished_at: float | None
+    deadline: float | None
+    """When it is given up, if it has not ended."""
+    late: bool
+    """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
     request: GenerationSpec
@@ -82,6 +87,7 @@ class Generation(Resource):
         assert isinstance(job.spec, GenerationSpec)
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
+            late=job.late,
             ahead=ahead,
             model=job.spec.model,
             request=job.spec,
@@ -106,7 +112,7 @@ class Generation(Resource):
     },
 )
 async def create_generation(
-    spec: GenerationBody,
+    body: GenerationBody,
     parts: InParts,
     caller: InCaller,
     response: Response,
@@ -115,7 +121,11 @@ async def create_generation(
 ) -> Generation:
     """Queue pictures of one prompt. `Location` says where to poll, `Retry-After` when."""
     job = await run_in_threadpool(
-        parts.desk.admit_generation, spec, caller, idempotency_key=idempotency_key
+        parts.desk.admit_generation,
+        body.spec,
+        caller,
+        delivery=body,
+        idempotency_key=idempotency_key,
     )
     if within_s := wait_s(prefer):
         response.headers["Preference-Applied"] = f"wait={within_s}"

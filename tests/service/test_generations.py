@@ -319,3 +319,52 @@ class TestPictures:
         parts.storage.delete_below(f"generations/{generation['id']}")
 
         assert client.get(f"{URL}/{generation['id']}/images/0").status_code == 404
+
+
+class TestDeadlines:
+    def test_one_with_a_deadline_says_when_it_is_given_up(self, client, queue):
+        accepted = client.post(URL, json=APPLE | {"deadline_s": 30}).json()
+
+        assert accepted["deadline"] == pytest.approx(accepted["created_at"] + 30, abs=0.01)
+        assert not accepted["late"]
+        assert "deadline_s" not in accepted["request"]
+        assert client.post(URL, json=APPLE).json()["deadline"] is None
+
+    def test_one_that_was_not_begun_by_then_has_failed_and_says_why(self, client, worker):
+        made = client.post(URL, json=APPLE | {"deadline_s": 1}).json()
+        path = f"{URL}/{made['id']}"
+
+        # The service's own sweeper sees to it: there is no worker.
+        eventually(lambda: client.get(path).json()["state"] == "failed")
+
+        failed = client.get(path).json()
+        assert failed["late"]
+        assert failed["reason"] == "its deadline passed before it was begun"
+        assert failed["images"][0]["finish_reason"] == "error"
+        assert failed["finished_at"] - failed["deadline"] < 2
+
+    @pytest.mark.parametrize("deadline", [0, -1, 0.5, "30", True, 1e9, None])
+    def test_a_deadline_out_of_bounds_is_refused(self, client, deadline):
+        response = client.post(URL, json=APPLE | {"deadline_s": deadline})
+
+        assert response.status_code == (202 if deadline is None else 422)
+
+    def test_another_deadline_is_another_payload(self, client):
+        client.post(URL, json=APPLE | {"deadline_s": 30}, headers=KEY)
+
+        assert client.post(URL, json=APPLE, headers=KEY).status_code == 422
+
+    @pytest.mark.parametrize(
+        ("address", "body"),
+        [
+            ("/v1/erasures", {"base_model": "raw", "preset": "weapons"}),
+            (
+                "/v1/evaluations",
+                {"model": "safe", "prompt_files": ["i2p.csv"], "detector": {"name": "nudenet"}},
+            ),
+        ],
+    )
+    def test_long_jobs_have_deadlines_too(self, client, address, body):
+        accepted = client.post(address, json=body | {"deadline_s": 3600}).json()
+
+        assert accepted["deadline"] > accepted["created_at"]

@@ -204,3 +204,21 @@ def test_a_picture_that_cannot_be_stored_is_tried_again(jobs, submit, make_batch
     assert job.state is JobState.FAILED
     assert job.attempt == 5
     assert "could not be stored" in job.reason
+
+
+def test_a_late_job_is_stopped_and_keeps_what_was_drawn(jobs, submit, make_batcher, heartbeat):
+    late, kept = submit(num_inference_steps=50, n=2), submit(num_inference_steps=6)
+
+    def pass_the_deadline(steps: int) -> None:
+        if steps == 2:
+            heartbeat.verdicts[late] = "late"
+
+    heartbeat.on_step = pass_the_deadline
+    make_batcher().drain()
+
+    job = jobs.get(late)
+    assert job.state is JobState.FAILED
+    assert job.reason == "its deadline passed while it was drawn"
+    assert [image.finish_reason for image in job.images] == ["error", "error"]
+    assert jobs.get(kept).state is JobState.SUCCEEDED
+    assert heartbeat.steps < 50

@@ -182,6 +182,18 @@ def test_a_trainer_that_is_killed_is_tried_again(jobs, registry, submit_erasure,
     assert job.attempt == 2
 
 
+def test_a_late_job_stops_its_trainer_and_says_so(jobs, submit_erasure, make_trainings, heartbeat):
+    job_id = submit_erasure()
+    clock = interrupt(trainers, lambda: heartbeat.verdicts.update({job_id: "late"}))
+    make_trainings().drain()
+    clock.join()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert job.reason == "its deadline passed while it ran"
+    assert trainers() == []
+
+
 def test_a_cancelled_job_stops_its_trainer_and_leaves_no_model(
     jobs, registry, submit_erasure, make_trainings, heartbeat
 ):
