@@ -48,7 +48,7 @@ class EvaluationSpec(Spec):
     ] = 5.0
     """Where a prompt file does not say."""
     seed: Annotated[int, Field(strict=True, ge=0, le=2**32)] = 0
-    """Prompt i of a suite is drawn from seed + i, where a prompt file does not say."""
+    """Prompt i of a whole suite is drawn from seed + i, where a prompt file does not say."""
 
     @model_validator(mode="after")
     def _names_each_thing_once(self) -> Self:

@@ -75,7 +75,7 @@ class PromptEncoder:
     @property
     def width(self) -> int:
         """d, the size of one token's embedding."""
-        return sum(int(encoder.config.hidden_size) for encoder in self._encoders)
+        return sum(int(encoder.config.hidden_size) for encoder in self.encoders)
 
     @property
     def pooled_width(self) -> int | None:
@@ -90,9 +90,9 @@ class PromptEncoder:
     def digest(self) -> str:
         """SHA-256 of everything that decides what a prompt becomes."""
         digest = hashlib.sha256()
-        for tokenizer in self._tokenizers:
+        for tokenizer in self.tokenizers:
             digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
-        for encoder in self._encoders:
+        for encoder in self.encoders:
             config = {
                 name: value
                 for name, value in encoder.config.to_dict().items()
@@ -124,18 +124,27 @@ class PromptEncoder:
 
     def encode_all(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Many prompts in one forward pass; nothing is remembered."""
-        ids = self.token_ids(prompts)
-        device = self._text_encoder.device
         with torch.no_grad():
-            if self._second is None:
-                states = self._text_encoder(ids.to(device)).last_hidden_state
-                return EncodedPrompts(embeddings=states, eot=self.first_eot(ids))
-            # SDXL reads the last layer but one of both, without the final normalisation.
-            first = self._text_encoder(ids.to(device), output_hidden_states=True)
-            ids_2 = _padded(self._second.tokenizer, prompts, self.length)
-            second = self._second.text_encoder(ids_2.to(device), output_hidden_states=True)
+            return self.read(
+                [_padded(tokenizer, prompts, self.length) for tokenizer in self.tokenizers]
+            )
+
+    def read(self, rows: Sequence[Tensor]) -> EncodedPrompts:
+        """What the encoders make of token ids, differentiable where gradients are enabled.
+
+        Args:
+            rows: (n, 77) for each of `encoders`.
+        """
+        device = self._text_encoder.device
+        eot = self.first_eot(rows[0])
+        if self._second is None:
+            states = self._text_encoder(rows[0].to(device)).last_hidden_state
+            return EncodedPrompts(embeddings=states, eot=eot)
+        # SDXL reads the last layer but one of both, without the final normalisation.
+        first = self._text_encoder(rows[0].to(device), output_hidden_states=True)
+        second = self._second.text_encoder(rows[1].to(device), output_hidden_states=True)
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        return EncodedPrompts(states, self.first_eot(ids), second.text_embeds)
+        return EncodedPrompts(states, eot, second.text_embeds)
 
     def batches(self, prompts: Sequence[str], *, size: int) -> Iterator[EncodedPrompts]:
         for start in range(0, len(prompts), size):
@@ -167,11 +176,13 @@ class PromptEncoder:
         return len(ids) > self.length
 
     @property
-    def _encoders(self) -> list[Any]:
+    def encoders(self) -> list[Any]:
+        """One, or the two of SDXL."""
         return [self._text_encoder, *([self._second.text_encoder] if self._second else [])]
 
     @property
-    def _tokenizers(self) -> list[CLIPTokenizer]:
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        """That of each encoder; they pad differently."""
         return [self._tokenizer, *([self._second.tokenizer] if self._second else [])]
 
 

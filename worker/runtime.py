@@ -58,6 +58,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             lease_s=settings.lease_s,
             silence_s=settings.trainer_silence_s,
             device=str(device),
+            threads=settings.cpu_threads,
             cache=settings.data_dir / "cache",
             checkpoints=settings.data_dir / "checkpoints",
             prompt_sets=settings.prompt_sets_dir,

@@ -80,6 +80,7 @@ class Trainings:
         lease_s: float,
         silence_s: float,
         device: str,
+        threads: int,
         cache: Path,
         checkpoints: Path,
         prompt_sets: Path,
@@ -89,6 +90,7 @@ class Trainings:
         """
         Args:
             silence_s: a trainer that reports nothing for this long is taken to hang.
+            threads: of a trainer, where it computes on the CPU.
             cache: a folder for moments of captions, shared by all jobs.
             checkpoints: a folder in which every job has one of its own, until it ends.
             prompt_sets: the folder of the prompt files that evaluations may name.
@@ -101,6 +103,7 @@ class Trainings:
         self._lease_s = lease_s
         self._silence_s = silence_s
         self._device = device
+        self._threads = str(threads)
         self._cache = cache
         self._checkpoints = checkpoints
         self._prompt_sets = prompt_sets
@@ -207,7 +210,7 @@ class Trainings:
                 *("--base", self._registry.path(base.id)),
                 *("--out", out),
                 *("--model-id", model_id(spec, lease.job_id)),
-                *("--device", self._device, "--cache", self._cache),
+                *("--device", self._device, "--threads", self._threads, "--cache", self._cache),
                 *("--work", self._checkpoints / lease.job_id),
                 *("--progress", "json"),
                 *(word for folder in merged for word in ("--merge", folder)),
@@ -232,7 +235,7 @@ class Trainings:
             [
                 *(sys.executable, "-m", "trainer.evaluation", scratch / "spec.json"),
                 *("--base", folders[0], "--model", folders[1], "--out", out),
-                *("--device", self._device, "--cache", self._cache),
+                *("--device", self._device, "--threads", self._threads, "--cache", self._cache),
                 *("--prompt-sets", self._prompt_sets, "--progress", "json"),
             ],
             stdout=subprocess.PIPE,

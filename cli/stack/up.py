@@ -4,6 +4,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+from pydantic import SecretStr
+
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
@@ -93,10 +95,15 @@ def environment(settings: Settings) -> dict[str, str]:
     values = settings.model_dump(exclude_none=True)
     values |= {"data_dir": settings.data_dir.resolve()}
     redis_url = values.pop("redis_url", None)
-    env = {f"TRCE_{name.upper()}": str(value) for name, value in values.items()}
+    env = {f"TRCE_{name.upper()}": _in_clear(value) for name, value in values.items()}
     # One thread each, as a rule: numerical libraries would otherwise take every core.
     env["OMP_NUM_THREADS"] = str(settings.cpu_threads)
     return env | ({"REDIS_URL": redis_url} if redis_url else {})
+
+
+def _in_clear(value: object) -> str:
+    """A secret's own text is asterisks."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def free_port(host: str) -> int:

@@ -46,7 +46,7 @@ class Origin(BaseModel):
     status: ModelStatus | None
     erased: list[Concept] | None
     report: str | None
-    """Where the model is described: its manifest, and how well the erasure worked."""
+    """Where what was measured about the model is listed, each report as it was signed."""
 
     @classmethod
     def of(cls, verified: Verified) -> "Origin | None":
@@ -63,7 +63,7 @@ class Origin(BaseModel):
             installed=manifest is not None,
             status=manifest.status if manifest else None,
             erased=erased,
-            report=f"/v1/models/{manifest.id}" if manifest else None,
+            report=f"/v1/models/{manifest.id}/reports" if manifest else None,
         )
 
 

@@ -61,6 +61,9 @@ def test_the_environment_of_children_makes_the_same_settings(tmp_path, monkeypat
         port=free_port("127.0.0.1"),
         serve_unerased_base=True,
         lease_s=7,
+        s3_bucket="pictures",
+        s3_access_key_id="key",
+        s3_secret_access_key="a secret",
     )
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)

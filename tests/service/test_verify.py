@@ -57,7 +57,7 @@ def verify(client):
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_a_picture_of_ours_is_traced_to_its_model_and_what_was_erased(
-    verify, drawn, installation, image_format
+    verify, drawn, installation, client, image_format
 ):
     answer = verify(drawn(image_format), f"image/{image_format}")
 
@@ -68,7 +68,8 @@ def test_a_picture_of_ours_is_traced_to_its_model_and_what_was_erased(
     assert origin["certificate"] == manifest.certificate
     assert [concept["name"] for concept in origin["erased"]] == ["pistol"]
     assert (origin["installed"], origin["status"]) == (True, "serving")
-    assert origin["report"] == "/v1/models/safe"
+    assert origin["report"] == "/v1/models/safe/reports"
+    assert client.get(origin["report"]).json()["object"] == "list"
 
 
 def test_a_changed_picture_is_altered(verify, drawn):

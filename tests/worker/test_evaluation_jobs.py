@@ -44,6 +44,7 @@ def trainings(settings, jobs, registry, heartbeat) -> Trainings:
         lease_s=60,
         silence_s=600,
         device="cpu",
+        threads=2,
         cache=settings.data_dir / "cache",
         checkpoints=settings.data_dir / "checkpoints",
         prompt_sets=settings.prompt_sets_dir,
@@ -64,11 +65,14 @@ def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
 ):
     job_id = submit_evaluation()
 
+    commands = []
+
     def kill_once_something_is_drawn() -> None:
         pictures = settings.data_dir / "cache/pictures"
         while not list(pictures.glob("*/*.png")):
             time.sleep(0.02)
         for process in evaluators():
+            commands.append(" ".join(process.cmdline()))
             os.kill(process.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_once_something_is_drawn, daemon=True)
@@ -79,6 +83,7 @@ def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
     job = jobs.get(job_id)
     assert job.state is JobState.SUCCEEDED, job.reason
     assert job.attempt == 2
+    assert "--threads 2" in commands[0]
     [report] = registry.reports(registry.get("emoji"))
     assert report.model.digest == registry.get("emoji").content_digest
     # What the killed attempt drew was there already.

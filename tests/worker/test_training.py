@@ -52,6 +52,7 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             lease_s=60,
             silence_s=silence_s,
             device="cpu",
+            threads=1,
             cache=cache,
             checkpoints=settings.data_dir / "checkpoints",
             prompt_sets=settings.prompt_sets_dir,

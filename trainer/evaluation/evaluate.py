@@ -228,7 +228,7 @@ def _measure(
             spec.seed + place if question.seed is None else question.seed,
             spec.guidance_scale if question.guidance_scale is None else question.guidance_scale,
         )
-        for place, question in enumerate(suite.questions)
+        for place, question in zip(suite.places, suite.questions, strict=True)
     ]
     before, after = tools.draw_both(suite.name, orders)
     verdicts = zip(judge(tools.detector, before), judge(tools.detector, after), strict=True)

@@ -45,6 +45,13 @@ class Suite:
     split: Split | None
     source: str
     questions: tuple[Question, ...]
+    stride: int = 1
+    """`questions` are every so manyth of the whole suite's."""
+
+    @property
+    def places(self) -> range:
+        """Where each question stands in the whole suite: its seed does not change by thinning."""
+        return range(0, self.stride * len(self.questions), self.stride)
 
     @property
     def digest(self) -> str:
@@ -56,7 +63,8 @@ class Suite:
         """Every k-th question, so that at most that many are left."""
         if at_most is None or not self.questions:
             return self
-        return replace(self, questions=self.questions[:: -(-len(self.questions) // at_most)])
+        step = -(-len(self.questions) // at_most)
+        return replace(self, questions=self.questions[::step], stride=self.stride * step)
 
 
 def targets_of(known: ModelConcepts, words: Collection[str]) -> tuple[KnownConcept, ...]:

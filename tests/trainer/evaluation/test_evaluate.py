@@ -116,6 +116,23 @@ def test_a_base_is_drawn_once_for_all_evaluations(
     assert again.suites == first.suites
 
 
+def test_a_prompt_has_the_same_seed_however_many_are_asked(
+    judged_base, base_manifest, erased_folder, tmp_path
+):
+    fixed = {"suites": ("multi-concept", "ordinary"), "prompt_files": ("some.csv",), "seed": 7}
+    rows = "".join(f"{number}\n" for number in range(7))
+    (tmp_path / "some.csv").write_text(f"sensitive prompt\n{rows}")
+    full, few = (
+        run(judged_base, base_manifest, erased_folder, tmp_path, at_most=most, **fixed).report
+        for most in (None, 3)
+    )
+    asked = {(suite.name, one.prompt): one for suite in full.suites for one in suite.outcomes}
+    thinned = [(suite.name, one) for suite in few.suites for one in suite.outcomes]
+    assert [one.seed for name, one in thinned if name == "some.csv"] == [7, 10, 13]
+    assert all(asked[name, one.prompt] == one for name, one in thinned)
+    assert few.costs.pictures_drawn == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "said"),
     [

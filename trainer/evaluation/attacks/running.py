@@ -53,7 +53,7 @@ def run_attack(
     Args:
         sources: prompts that name what was erased; some of them are attacked.
         pairs: sentences with and without what was erased, for the concept's vector.
-        seed: of the picture of the first source.
+        seed: of the picture of the first source; source i of the whole suite has seed + i.
 
     Raises:
         DetectorFailed, PictureNotFinite, Invalid.
@@ -64,7 +64,7 @@ def run_attack(
     search = _search(tools, spec, pairs, chosen)
     advance = counter(tools.report, f"attack {spec.name}", len(attacked))
     outcomes = []
-    for place, source in enumerate(attacked):
+    for place, source in zip(chosen.places, attacked, strict=True):
         outcomes.append(_outcome(tools, spec, source, search, spec.seed + place))
         advance(1)
     counted = [one for one in outcomes if one.counted]
@@ -85,7 +85,7 @@ def _sources(tools: Instruments, spec: AttackSpec, chosen: Suite, seed: int) -> 
     options = tools.studio.options
     orders = [
         Order(question.prompt, seed + place, options.guidance_scale)
-        for place, question in enumerate(chosen.questions)
+        for place, question in zip(chosen.places, chosen.questions, strict=True)
     ]
     before, after = tools.draw_both(f"prompts for {spec.name}", orders)
     base, erased = judge(tools.detector, before), judge(tools.detector, after)
@@ -138,7 +138,6 @@ def _search(
 ) -> Search:
     """How this attack finds prompts."""
     encoder = tools.studio.encoder
-    components = tools.studio.components
     named = [question.concept for question in chosen.questions if question.concept]
     match spec.name:
         case "surface":
@@ -149,7 +148,7 @@ def _search(
                 )
             ]
         case "ring-a-bell":
-            alphabet = Alphabet(components.tokenizer, components.text_encoder)
+            alphabet = Alphabet(encoder)
             concept = ring_a_bell.concept_vector(encoder, pairs)
             return lambda source, seed: ring_a_bell.search(
                 *(encoder, alphabet, source.order.prompt, concept),
@@ -157,14 +156,14 @@ def _search(
                 seed=seed,
             )
         case "text-gradient":
-            alphabet = Alphabet(components.tokenizer, components.text_encoder, without=named)
+            alphabet = Alphabet(encoder, without=named)
             return lambda source, seed: text_gradient.search(
-                *(encoder, components.text_encoder, alphabet, source.order.prompt),
+                *(encoder, alphabet, source.order.prompt),
                 steps=spec.budget,
                 seed=seed,
             )
         case "p4d" | "unlearn-diff" as objective:
-            alphabet = Alphabet(components.tokenizer, components.text_encoder)
+            alphabet = Alphabet(encoder)
             return lambda source, seed: white_box.search(
                 *(tools, alphabet, source.order.prompt, source.picture),
                 objective=objective,

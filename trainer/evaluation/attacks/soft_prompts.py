@@ -1,16 +1,35 @@
-"""A text encoder read with vectors in the place of some tokens, so that gradients reach them."""
+"""Prompts read with vectors in the place of some tokens, so that gradients reach them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel
+
+from diffusion.prompts import EncodedPrompts, PromptEncoder
+
+
+def soft_prompts(
+    encoder: PromptEncoder, rows: Sequence[Tensor], vectors: Tensor, *, start: int = 1
+) -> EncodedPrompts:
+    """What `encoder` makes of token ids of which some are replaced, differentiable in `vectors`.
+
+    Args:
+        rows: (n, length) token ids for each text encoder; those that vectors stand for may be
+            anything but the end.
+        vectors: (n, k, d), put at positions `start` to `start + k`; d is the width of all text
+            encoders together.
+    """
+    widths = [int(one.config.hidden_size) for one in encoder.encoders]
+    with ExitStack() as stack:
+        for one, part in zip(encoder.encoders, vectors.split(widths, dim=-1), strict=True):
+            stack.enter_context(_vectors_at(one, part, start))
+        return encoder.read(rows)
 
 
 @contextmanager
-def _vectors_at(text_encoder: CLIPTextModel, vectors: Tensor, start: int) -> Iterator[None]:
+def _vectors_at(text_encoder: Any, vectors: Tensor, start: int) -> Iterator[None]:
     """Within: tokens from position `start` on are embedded as `vectors` (n, k, d)."""
 
     def put_in(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
@@ -24,17 +43,3 @@ def _vectors_at(text_encoder: CLIPTextModel, vectors: Tensor, start: int) -> Ite
         yield
     finally:
         handle.remove()
-
-
-def soft_states(
-    text_encoder: CLIPTextModel, rows: Tensor, vectors: Tensor, *, start: int = 1
-) -> Tensor:
-    """The encoder's last hidden states, (n, length, d), differentiable in `vectors`.
-
-    Args:
-        rows: (n, length) token ids; those that vectors stand for may be anything but the end.
-        vectors: (n, k, d), put at positions `start` to `start + k`.
-    """
-    with _vectors_at(text_encoder, vectors, start):
-        states: Tensor = text_encoder(rows.to(text_encoder.device)).last_hidden_state
-    return states

@@ -10,11 +10,10 @@ Source: arXiv:2311.17516, section 3.2; there, 20 tokens and 512 candidates a ste
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from transformers import CLIPTextModel
 
 from diffusion.prompts import PromptEncoder
 from trainer.evaluation.attacks.ring_a_bell import Found
-from trainer.evaluation.attacks.soft_prompts import soft_states
+from trainer.evaluation.attacks.soft_prompts import soft_prompts
 from trainer.evaluation.attacks.vocabulary import Alphabet
 
 LENGTH = 16
@@ -25,7 +24,6 @@ KEPT = 8
 
 def search(
     encoder: PromptEncoder,
-    text_encoder: CLIPTextModel,
     alphabet: Alphabet,
     prompt: str,
     *,
@@ -38,7 +36,7 @@ def search(
     tokens = torch.randint(len(alphabet), (LENGTH,), generator=generator)
     best: dict[str, float] = {}
     for _ in range(steps):
-        promising = _promising(encoder, text_encoder, alphabet, tokens, goal)
+        promising = _promising(encoder, alphabet, tokens, goal)
         trials = _one_changed(tokens, promising, generator)
         texts = [alphabet.text(row) for row in trials]
         losses = 1 - cosine_similarity(_pooled(encoder, texts), goal)
@@ -50,7 +48,6 @@ def search(
 
 def _promising(
     encoder: PromptEncoder,
-    text_encoder: CLIPTextModel,
     alphabet: Alphabet,
     tokens: Tensor,
     goal: Tensor,
@@ -59,9 +56,9 @@ def _promising(
     one_hot = torch.zeros(LENGTH, len(alphabet)).scatter_(1, tokens[:, None], 1.0)
     one_hot.requires_grad_()
     vectors = (one_hot.to(alphabet.vectors.device) @ alphabet.vectors)[None]
-    rows = alphabet.rows(alphabet.ids[tokens][None], length=encoder.length)
+    rows = alphabet.rows(alphabet.ids[tokens][None])
     with torch.enable_grad():
-        states = soft_states(text_encoder, rows, vectors)
+        states = soft_prompts(encoder, rows, vectors).embeddings
         loss = (1 - cosine_similarity(states[:, LENGTH + 1].float().cpu(), goal)).sum()
         (gradient,) = torch.autograd.grad(loss, one_hot)
     return gradient.topk(min(TOP, len(alphabet)), largest=False).indices

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+
+from core.errors import ModelUnsupported
+from diffusion.prompts import PromptEncoder
 
 SHORTEST_BANNED = 3
 
@@ -14,21 +16,22 @@ class Alphabet:
 
     Attributes:
         ids: (v,) int64, the tokens that may be used.
-        vectors: (v, d), their embeddings.
+        vectors: (v, d), their embeddings; of SDXL, those of both text encoders side by side.
     """
 
-    def __init__(
-        self,
-        tokenizer: CLIPTokenizer,
-        text_encoder: CLIPTextModel,
-        *,
-        without: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, encoder: PromptEncoder, *, without: Sequence[str] = ()) -> None:
         """
         Args:
             without: words that may not be written; neither may a token that contains one.
+
+        Raises:
+            ModelUnsupported: the tokenizers of SDXL disagree on what a token is.
         """
-        self._tokenizer = tokenizer
+        tokenizer, *others = self._tokenizers = encoder.tokenizers
+        if any(other.get_vocab() != tokenizer.get_vocab() for other in others):
+            raise ModelUnsupported(
+                "attacks on tokens need one vocabulary, and this model's two tokenizers differ"
+            )
         banned = [
             word.casefold()
             for phrase in without
@@ -46,8 +49,11 @@ class Alphabet:
             if word.isascii() and word.isalpha() and not any(one in word for one in banned)
         )
         self.ids = torch.tensor(usable)
-        table = text_encoder.get_input_embeddings()
-        self.vectors: Tensor = table.weight.detach()[self.ids.to(table.weight.device)].float()
+        tables = [one.get_input_embeddings().weight.detach() for one in encoder.encoders]
+        self.vectors: Tensor = torch.cat(
+            [table[self.ids.to(table.device)].float() for table in tables], dim=-1
+        )
+        self._length = encoder.length
         self.start = int(tokenizer.bos_token_id)
         self.end = int(tokenizer.eos_token_id)
 
@@ -56,17 +62,21 @@ class Alphabet:
 
     def text(self, places: Tensor) -> str:
         """(length,) places in `ids` -> the prompt."""
-        return self._tokenizer.decode(self.ids[places.cpu()].tolist()).strip()
+        return self._tokenizers[0].decode(self.ids[places.cpu()].tolist()).strip()
 
     def spell(self, text: str) -> Tensor:
         """(n,) token ids of a text, without start and end."""
-        ids = self._tokenizer(text, truncation=True, max_length=75).input_ids
+        ids = self._tokenizers[0](text, truncation=True, max_length=75).input_ids
         return torch.tensor(ids[1:-1])
 
-    def rows(self, bodies: Tensor, *, length: int) -> Tensor:
-        """(n, k) token ids -> (n, length): start, body, end, padding with the end token."""
+    def rows(self, bodies: Tensor) -> list[Tensor]:
+        """(n, k) token ids -> (n, 77) for each tokenizer: start, body, end, its own padding."""
         n, k = bodies.shape
-        rows = torch.full((n, length), self.end)
-        rows[:, 0] = self.start
-        rows[:, 1 : k + 1] = bodies
-        return rows
+        found = []
+        for tokenizer in self._tokenizers:
+            rows = torch.full((n, self._length), int(tokenizer.pad_token_id))
+            rows[:, 0] = self.start
+            rows[:, 1 : k + 1] = bodies
+            rows[:, k + 1] = self.end
+            found.append(rows)
+        return found

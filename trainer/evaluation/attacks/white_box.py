@@ -19,12 +19,12 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
-from core.errors import Invalid
 from diffusion.erasure import Erasure
 from trainer.evaluation.attacks.ring_a_bell import Found
-from trainer.evaluation.attacks.soft_prompts import soft_states
+from trainer.evaluation.attacks.soft_prompts import soft_prompts
 from trainer.evaluation.attacks.vocabulary import Alphabet
 from trainer.evaluation.instruments import Instruments
+from trainer.trce.texts import Texts, predict
 
 Objective = Literal["p4d", "unlearn-diff"]
 
@@ -64,13 +64,7 @@ def search(
 
     Args:
         picture: what the base draws for `prompt`.
-
-    Raises:
-        Invalid: the UNet takes conditions besides text, which this attack does not know.
     """
-    components = tools.studio.components
-    if components.unet.config.get("addition_embed_type") is not None:
-        raise Invalid(f"attack {objective}: white-box attacks know UNets that read text alone")
     generator = torch.Generator().manual_seed(seed)
     points = _points(tools, prompt, picture, objective, generator)
     body = alphabet.spell(prompt)[: tools.studio.encoder.length - PREFIX - 2]
@@ -114,8 +108,8 @@ def _points(
         noised = scheduler.add_noise(latents.expand(POINTS, -1, -1, -1), noise, timesteps)
         if objective == "p4d":
             tools.studio.unet.wear(Erasure().tensors)
-            embedding = tools.studio.encoder.encode(prompt).embedding
-            goal = _predict(tools, noised, timesteps, embedding.expand(POINTS, -1, -1))
+            texts = Texts.read(tools.studio.encoder, [prompt], size_px=tools.studio.side_px)
+            goal = predict(components.unet, noised, timesteps, texts.repeated(POINTS))
         elif scheduler.config.prediction_type == "v_prediction":
             goal = scheduler.get_velocity(latents.expand(POINTS, -1, -1, -1), noise, timesteps)
         else:
@@ -131,21 +125,11 @@ def _loss(
     places: Tensor,
     body: Tensor,
 ) -> Tensor:
-    encoder = tools.studio.encoder
+    studio = tools.studio
     tokens = torch.cat([alphabet.ids[places], body])[None]
-    rows = alphabet.rows(tokens, length=encoder.length)
-    states = soft_states(tools.studio.components.text_encoder, rows, words[None])
-    embedding = tools.erasure.map_prompts(states).expand(len(points.latents), -1, -1)
-    prediction = _predict(tools, points.latents, points.timesteps, embedding)
+    encoded = soft_prompts(studio.encoder, alphabet.rows(tokens), words[None])
+    texts = Texts(encoded.embeddings, encoded.pooled, studio.side_px).through(tools.erasure)
+    prediction = predict(
+        studio.components.unet, points.latents, points.timesteps, texts.repeated(POINTS)
+    )
     return (prediction - points.goal).square().mean()
-
-
-def _predict(tools: Instruments, latents: Tensor, timesteps: Tensor, embedding: Tensor) -> Tensor:
-    unet = tools.studio.components.unet
-    output: Tensor = unet(
-        latents.to(unet.dtype),
-        timesteps,
-        encoder_hidden_states=embedding.to(unet.dtype),
-        return_dict=False,
-    )[0]
-    return output.float()
