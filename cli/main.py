@@ -19,6 +19,7 @@ from cli.commands import (
     models,
     policies,
     setup,
+    signing,
     up,
     verify,
 )
@@ -46,6 +47,7 @@ app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(signing.app, name="signing")
 app.add_typer(policies.app, name="policies")
 
 

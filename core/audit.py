@@ -118,15 +118,19 @@ class AuditTrail:
             found: Any = self._redis.xrevrange(KEY, max=newest, count=limit)
         return [AuditEntry.model_validate_json(fields["entry"]) for _, fields in found]
 
-    def broken(self, entries: Sequence[AuditEntry]) -> int | None:
+    def broken(self, entries: Sequence[AuditEntry], *, chained: bool = False) -> int | None:
         """The number of the newest entry that is not as it was written; None: all hold.
+
+        A key that was revoked since may have signed an entry, as long as a newer one, signed by a
+        trusted key, names that entry: whoever stole the key cannot add to the trail.
 
         Args:
             entries: newest first, without gaps; the last one is held against its signature alone,
                 unless it is the first there is.
+            chained: the first one was the last one of other entries that hold.
         """
         for place, entry in enumerate(entries):
-            if not self._is_signed(entry):
+            if not self._is_signed(entry, also_revoked=chained or place > 0):
                 return entry.number
             before = entries[place + 1] if place + 1 < len(entries) else None
             if before is not None and (
@@ -166,11 +170,11 @@ class AuditTrail:
             raise AuditEntryNotFound(f"no entry {number} in the audit trail")
         return stream_id
 
-    def _is_signed(self, entry: AuditEntry) -> bool:
+    def _is_signed(self, entry: AuditEntry, *, also_revoked: bool) -> bool:
         if entry.signature is None:
             return False
         try:
-            self._verifier.check(entry.document(), entry.signature)
+            self._verifier.check(entry.document(), entry.signature, also_revoked=also_revoked)
         except UntrustedModel:
             return False
         return True

@@ -14,6 +14,7 @@
     │   ├── ReportNotFound
     │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
     │   ├── ApiKeyNotFound
+    │   ├── SigningKeyNotFound
     │   ├── PolicyNotFound
     │   └── AuditEntryNotFound
     ├── Conflict             right in itself, but not now
@@ -25,6 +26,7 @@
     │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
     │   ├── KeyReused        an idempotency key with another payload
+    │   ├── SigningKeyInUse  the key that signs cannot be revoked
     │   └── ApiKeyRevoked    a revoked API key cannot be given a new secret
     ├── ApiKeyRefused        no API key where one is needed, or one that is not valid
     ├── ScopeMissing         the API key does not allow this
@@ -127,6 +129,10 @@ class ApiKeyNotFound(NotFound):
     pass
 
 
+class SigningKeyNotFound(NotFound):
+    pass
+
+
 class PolicyNotFound(NotFound):
     pass
 
@@ -168,6 +174,10 @@ class StatusUnreachable(Conflict):
 
 
 class KeyReused(Conflict):
+    pass
+
+
+class SigningKeyInUse(Conflict):
     pass
 
 

@@ -147,6 +147,11 @@ class Manifest(BaseModel):
         attested = self.model_dump(mode="json", exclude=CHANGES)
         return hashlib.sha256(canonical(attested)).hexdigest()[:16]
 
+    @property
+    def signed_by(self) -> str | None:
+        """The id of the key that it says signed it; whether that is so is another question."""
+        return self.signature.key_id if self.signature else None
+
     def signed(self, signer: Signer) -> "Manifest":
         return self.model_copy(update={"signature": signer.sign(self._document())})
 

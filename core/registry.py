@@ -98,6 +98,12 @@ class ModelRegistry:
         Raises:
             ModelNotFound, UntrustedModel.
         """
+        manifest = self._read(model_id)
+        manifest.check_signature(self._verifier)
+        return manifest
+
+    def _read(self, model_id: str) -> Manifest:
+        """Whoever signed it."""
         try:
             _model_id.validate_python(model_id)
             manifest = Manifest.read(self.path(model_id))
@@ -105,7 +111,6 @@ class ModelRegistry:
             raise ModelNotFound(f"no model {model_id!r}; GET /v1/models lists them") from error
         if manifest.id != model_id:
             raise UntrustedModel(f"model {model_id}: its manifest is that of {manifest.id}")
-        manifest.check_signature(self._verifier)
         return manifest
 
     def all(self) -> list[Manifest]:
@@ -235,6 +240,24 @@ class ModelRegistry:
             )
             update = {"reports": manifest.reports | {report_id: entry}}
             return self._rewrite(manifest, update, signer)
+
+    def sign_again(self, model_id: str, signer: Signer, *, vouched: bool = False) -> Manifest:
+        """Sign what a trusted key signed with the key that signs now; every file is checked.
+
+        Args:
+            vouched: whoever signed it, or nobody: the caller answers for the model. Its manifest
+                must still be readable, and tell the truth about its files.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        with self._changing(model_id):
+            manifest = self._read(model_id) if vouched else self.get(model_id)
+            if manifest.signed_by == signer.key_id and not vouched:
+                return manifest
+            manifest.check_files(self.path(model_id))
+            self.reports(manifest)
+            return self._rewrite(manifest, {}, signer)
 
     def reports(self, manifest: Manifest) -> list[Report]:
         """Every report about a model, checked against its manifest; oldest first.

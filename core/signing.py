@@ -1,31 +1,20 @@
-"""Ed25519 signatures over canonical JSON, and the keys on disk.
+"""Ed25519 signatures over canonical JSON, by the keys of a `core.key_folder`.
 
-    keys/signing.pem           the private key, mode 0600; trainer and service sign with it
-    keys/trusted/<id>.pem      public keys; a worker serves what one of them signed
-
-A key's id is the first 16 hex digits of the SHA-256 of its raw public bytes.
+Both signers and verifiers follow the files while they run: a key that is rotated or revoked is so
+in every process from its next signature or check on.
 """
 
 import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 from pydantic import BaseModel, ConfigDict
 
 from core.errors import Misconfigured, UntrustedModel
-from core.files import write_atomically
+from core.key_folder import FileMark, KeyFolder, key_id, mark_of
 
 
 class Signature(BaseModel):
@@ -44,71 +33,100 @@ def canonical(document: dict[str, Any]) -> bytes:
 
 
 class Signer:
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.key_id = _key_id(key.public_key())
+    def __init__(self, keys: KeyFolder) -> None:
+        """Raises Misconfigured when there is no usable key."""
+        self._keys = keys
+        self._read: tuple[FileMark | None, Ed25519PrivateKey] = self._read_now()
 
     @classmethod
     def load(cls, keys_dir: Path) -> "Signer":
         """Raises Misconfigured when there is no usable key."""
-        path = keys_dir / "signing.pem"
-        try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError) as error:
-            raise Misconfigured(f"no usable signing key at {path}; `trce up` makes one") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise Misconfigured(f"{path} is not an Ed25519 key")
-        return cls(key)
+        return cls(KeyFolder(keys_dir))
 
     @classmethod
     def load_or_create(cls, keys_dir: Path) -> "Signer":
-        """The installation's key; on first use one is made, and trusted."""
-        if (keys_dir / "signing.pem").exists():
-            return cls.load(keys_dir)
-        key = Ed25519PrivateKey.generate()
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        # Trust first: a crash between the two leaves no key whose signatures nobody accepts.
-        write_atomically(keys_dir / "trusted" / f"{_key_id(key.public_key())}.pem", public)
-        write_atomically(keys_dir / "signing.pem", pem, mode=0o600)
-        return cls(key)
+        """The installation's key; on first use one is made, and trusted. Raises Misconfigured."""
+        keys = KeyFolder(keys_dir)
+        keys.create()
+        return cls(keys)
+
+    @property
+    def key_id(self) -> str:
+        return key_id(self._key().public_key())
 
     def sign(self, document: dict[str, Any]) -> Signature:
-        value = base64.b64encode(self._key.sign(canonical(document))).decode()
-        return Signature(key_id=self.key_id, value=value)
+        """Raises Misconfigured: the key is gone since."""
+        key = self._key()
+        value = base64.b64encode(key.sign(canonical(document))).decode()
+        return Signature(key_id=key_id(key.public_key()), value=value)
+
+    def _key(self) -> Ed25519PrivateKey:
+        if self._read[0] != mark_of(self._keys.signing_path):
+            self._read = self._read_now()
+        return self._read[1]
+
+    def _read_now(self) -> tuple[FileMark | None, Ed25519PrivateKey]:
+        # The mark first: if the file changes in between, it is read once more.
+        return mark_of(self._keys.signing_path), self._keys.read_signing()
 
 
 class Verifier:
-    def __init__(self, trusted: dict[str, Ed25519PublicKey]) -> None:
-        self._trusted = trusted
+    def __init__(self, keys: KeyFolder) -> None:
+        self._keys = keys
+        self._read = self._read_now()
 
     @classmethod
     def load(cls, keys_dir: Path) -> "Verifier":
-        """Raises Misconfigured when a trusted key cannot be read, or there is none."""
-        trusted: dict[str, Ed25519PublicKey] = {}
-        for path in sorted((keys_dir / "trusted").glob("*.pem")):
-            try:
-                key = load_pem_public_key(path.read_bytes())
-            except (OSError, ValueError) as error:
-                raise Misconfigured(f"{path} is not a public key in PEM form") from error
-            if not isinstance(key, Ed25519PublicKey):
-                raise Misconfigured(f"{path} is not an Ed25519 key")
-            trusted[_key_id(key)] = key
-        if not trusted:
-            raise Misconfigured(f"no trusted public key below {keys_dir / 'trusted'}")
-        return cls(trusted)
+        """Raises Misconfigured when a trusted key cannot be read, or there is none.
 
-    def check(self, document: dict[str, Any], signature: Signature) -> None:
-        """Raises UntrustedModel."""
-        key = self._trusted.get(signature.key_id)
+        One that comes to be so later is passed over.
+        """
+        keys = KeyFolder(keys_dir)
+        if broken := keys.broken():
+            raise Misconfigured(f"{broken} is not an Ed25519 public key in PEM form")
+        if not keys.trusted():
+            raise Misconfigured(f"no trusted public key below {keys.trusted_folder}")
+        return cls(keys)
+
+    def trusts(self, one: str) -> bool:
+        """Whether what the key of this id signs is accepted."""
+        trusted, _ = self._followed()
+        return one in trusted
+
+    def check(
+        self, document: dict[str, Any], signature: Signature, *, also_revoked: bool = False
+    ) -> None:
+        """
+        Args:
+            also_revoked: accept what a key signed that was revoked since.
+
+        Raises:
+            UntrustedModel.
+        """
+        trusted, revoked = self._followed()
+        key = trusted.get(signature.key_id)
+        if key is None and also_revoked:
+            key = revoked.get(signature.key_id)
         if key is None:
-            raise UntrustedModel(f"signed by key {signature.key_id}, which is not trusted here")
+            why = "was revoked" if signature.key_id in revoked else "is not trusted here"
+            raise UntrustedModel(f"signed by key {signature.key_id}, which {why}")
         try:
             key.verify(base64.b64decode(signature.value, validate=True), canonical(document))
         except (InvalidSignature, ValueError) as error:
             raise UntrustedModel("the signature does not match the manifest") from error
 
+    def _followed(self) -> tuple[dict[str, Ed25519PublicKey], dict[str, Ed25519PublicKey]]:
+        """Trusted and revoked keys, as they are now."""
+        if self._read[0] != self._keys.marks():
+            self._read = self._read_now()
+        return self._read[1]
 
-def _key_id(key: Ed25519PublicKey) -> str:
-    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return hashlib.sha256(raw).hexdigest()[:16]
+    def _read_now(
+        self,
+    ) -> tuple[
+        tuple[FileMark, ...], tuple[dict[str, Ed25519PublicKey], dict[str, Ed25519PublicKey]]
+    ]:
+        marks = self._keys.marks()
+        revoked = self._keys.revoked()
+        trusted = {one: key for one, key in self._keys.trusted().items() if one not in revoked}
+        return marks, (trusted, revoked)

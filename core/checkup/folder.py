@@ -34,10 +34,12 @@ def check_folder(folder: Path) -> list[Check]:
 
 def check_keys(settings: Settings) -> Check:
     try:
-        Signer.load(settings.keys_dir)
-        Verifier.load(settings.keys_dir)
+        signs = Signer.load(settings.keys_dir).key_id
+        trusted = Verifier.load(settings.keys_dir).trusts(signs)
     except AppError as error:
         return problem("signing key", str(error), "`trce setup` makes one on the first run")
+    if not trusted:
+        return problem("signing key", f"{signs} is not trusted here", "`trce signing rotate`")
     path = settings.keys_dir / "signing.pem"
     if path.stat().st_mode & 0o077:
         return warning("signing key", f"others can read {path}", f"`chmod 600 {path}`")

@@ -38,5 +38,5 @@ def list_audit(parts: InParts, limit: Limit = 20, after: After = None) -> AuditP
         first_id=shown[0].number if shown else None,
         last_id=shown[-1].number if shown else None,
         has_more=len(found) > limit,
-        broken_at=parts.audit.broken(found),
+        broken_at=parts.audit.broken(found, chained=after is not None),
     )

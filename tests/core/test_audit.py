@@ -8,6 +8,7 @@ import redis
 
 from core.audit import KEY, AuditTrail
 from core.errors import AuditEntryNotFound, Invalid
+from core.key_folder import KeyFolder
 from core.signing import Signer, Verifier
 
 
@@ -108,3 +109,33 @@ def test_many_writers_make_one_chain(trail):
     entries = trail.page(limit=100)
     assert [entry.number for entry in entries] == list(range(20, 0, -1))
     assert trail.broken(entries) is None
+
+
+class TestRevokedKeys:
+    """A thief of a revoked key may not add to the trail; what it signed before still holds."""
+
+    def test_entries_of_before_the_revocation_hold(self, trail, tmp_path):
+        write(trail, "a", "b")
+        old = Signer.load(tmp_path).key_id
+        KeyFolder(tmp_path).rotate()
+        write(trail, "c")
+        KeyFolder(tmp_path).revoke(old)
+
+        entries = trail.page(limit=10)
+        assert trail.broken(entries) is None
+        assert trail.broken(entries[1:], chained=True) is None
+
+    def test_an_entry_that_nothing_newer_names_does_not(self, trail, client, tmp_path):
+        write(trail, "a")
+        old = tmp_path / "stolen"
+        (old / "trusted").mkdir(parents=True)
+        for name in ("signing.pem", f"trusted/{Signer.load(tmp_path).key_id}.pem"):
+            (old / name).write_bytes((tmp_path / name).read_bytes())
+        thief = AuditTrail(client, Signer.load(old), Verifier.load(old))
+        KeyFolder(tmp_path).rotate()
+        write(trail, "b")
+        KeyFolder(tmp_path).revoke(Signer.load(old).key_id)
+
+        write(thief, "forged")
+
+        assert trail.broken(trail.page(limit=10)) == 3

@@ -1,0 +1,130 @@
+"""`trce signing`: the key that signs models, and the keys whose signatures are accepted."""
+
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.stack.borrowed import borrowed_redis
+from core.audit import AuditTrail
+from core.callers import LOCAL
+from core.installation import open_registry
+from core.key_folder import KeyFolder
+from core.settings import Settings
+from core.signing import Signer, Verifier
+
+app = typer.Typer(
+    help="Rotate and revoke the keys that sign models. Takes effect while everything runs.",
+    no_args_is_help=True,
+)
+
+DataDir = Annotated[Path | None, typer.Option(help="The installation's data folder.")]
+Pictures = Annotated[
+    bool, typer.Option("--pictures", help="The keys that sign pictures, not those for models.")
+]
+
+
+@app.command("list")
+def list_keys(pictures: Pictures = False, data_dir: DataDir = None) -> None:
+    """Every key, and what its signature counts for."""
+    settings = _settings(data_dir)
+    keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
+    signs = Signer.load(keys.folder).key_id
+    table = Table("key", "state", "models")
+    models = [] if pictures else open_registry(settings).all()
+    revoked = keys.revoked()
+    for one in sorted({*keys.trusted(), *revoked}, key=lambda one: (one != signs, one)):
+        state = "revoked" if one in revoked else "signs" if one == signs else "trusted"
+        signed = [model.id for model in models if model.signed_by == one]
+        table.add_row(one, state, ", ".join(signed))
+    Console().print(table)
+
+
+@app.command()
+def rotate(
+    resign: Annotated[
+        bool,
+        typer.Option(
+            help="Sign the models that are trusted now again with the new key. Not when the old "
+            "one was stolen: then the thief's models are among them."
+        ),
+    ] = True,
+    pictures: Pictures = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Sign with a new key from now on. What the old one signed is accepted until it is revoked."""
+    settings = _settings(data_dir)
+    keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
+    old = Signer.load(keys.folder).key_id
+    with _recorded(settings, "signing-key.rotated", old):
+        new = keys.rotate()
+    typer.echo(f"key {new} signs; {old} is trusted until `trce signing revoke {old}`")
+    if resign and not pictures:
+        registry = open_registry(settings)
+        for manifest in registry.all():
+            registry.sign_again(manifest.id, Signer.load(settings.keys_dir))
+            typer.echo(f"{manifest.id} is signed by {new}")
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="A key's id, as `trce signing list` shows it.")],
+    pictures: Pictures = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Accept no longer what a key signed: models signed by it are served no more, at once."""
+    settings = _settings(data_dir)
+    keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
+    with _recorded(settings, "signing-key.revoked", key):
+        keys.revoke(key)
+    typer.echo(f"key {key} is revoked")
+    if not pictures:
+        for name, reason in open_registry(settings).untrusted().items():
+            typer.echo(f"{name} is not served: {reason}")
+
+
+@app.command()
+def resign(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Ids of models; every trusted one if none is named.")
+    ] = None,
+    vouch: Annotated[
+        bool,
+        typer.Option(
+            "--vouch",
+            help="Sign the models that are named whoever signed them before: you answer for them.",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Sign models with the key that signs now, after checking the digest of every file."""
+    if vouch and not models:
+        raise typer.BadParameter("--vouch: name the models that you answer for")
+    settings = _settings(data_dir)
+    registry = open_registry(settings)
+    signer = Signer.load(settings.keys_dir)
+    for model_id in models or [manifest.id for manifest in registry.all()]:
+        with _recorded(settings, "model.vouched" if vouch else "model.signed-again", model_id):
+            registry.sign_again(model_id, signer, vouched=vouch)
+        typer.echo(f"{model_id} is signed by {signer.key_id}")
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    return Settings(data_dir=data_dir) if data_dir else Settings()
+
+
+@contextmanager
+def _recorded(settings: Settings, action: str, subject: str) -> Iterator[None]:
+    """Within, what is done has been written to the audit trail."""
+    with borrowed_redis(settings) as client:
+        signer, verifier = Signer.load(settings.keys_dir), Verifier.load(settings.keys_dir)
+        trail = AuditTrail(client, signer, verifier)
+        who = f"{getpass.getuser()} at {socket.gethostname()}"
+        with trail.recording(action, subject, actor=who, tenant=LOCAL):
+            yield
