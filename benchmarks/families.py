@@ -29,8 +29,8 @@ from diffusion.erasure import READS_POOLED, Erasure, write_unet
 from diffusion.loading import load_prompt_encoder
 from diffusion.weights import Entry, find_weights, open_weights, write_weights
 from trainer.concepts import prompt_pairs
-from trainer.erase import Solution, solve_again
 from trainer.preservation import Kept, caption_groups, read_groups
+from trainer.solving import Solution, solve_again
 from trainer.trce.archive import load_statistics, save_statistics
 from trainer.trce.gathering import gather_statistics
 from trainer.trce.statistics import Statistics

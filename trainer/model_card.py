@@ -55,6 +55,10 @@ model still draws everything else; asked for one of these, it draws something ha
 own: `UNet2DConditionModel.from_pretrained(folder, subfolder="unet")`. `erasure.safetensors` is the
 same erasure as a map of the text embedding, which a server applies to prompts{trained}.
 
+It draws as fast as its base: the UNet has the same tensors in the same shapes. A server that maps
+prompts multiplies each once by the map, whatever the number of steps. `manifest.json` has the
+seconds that were measured, of this and of making the model.
+
 Erasure lowers the chance that a concept is drawn. It does not make it zero, and somebody who has
 the weights can train a concept back in.
 

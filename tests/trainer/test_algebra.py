@@ -11,7 +11,8 @@ from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.prompts import PromptEncoder
-from trainer.erase import erase, solve_again
+from trainer.erase import erase
+from trainer.solving import solve_again
 from trainer.trce.archive import load_statistics
 
 AXE = {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"}

@@ -12,7 +12,8 @@ from core.signing import Signer, Verifier
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
-from trainer.erase import erase, solve_again
+from trainer.erase import erase
+from trainer.solving import solve_again
 from trainer.trce.archive import load_statistics
 
 SPEC = ErasureSpec.model_validate(
@@ -96,6 +97,8 @@ def test_the_manifest_says_how_the_model_was_made(run, tmp_path, tiny_folder):
     assert edit.concepts == SPEC.concepts
     assert edit.textual == SPEC.textual
     assert edit.figures["words"] == pytest.approx(3)
+    assert 0 < edit.figures["map_prompt_seconds"] < edit.seconds
+    assert "erased_step_seconds" not in edit.figures
     assert 1 < edit.figures["condition_number"] < 1e6
     assert edit.figures["relative_change"] > 0.01
     assert edit.figures["artifact_bytes"] == (tmp_path / "out/erasure.safetensors").stat().st_size

@@ -9,7 +9,8 @@ from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_base, load_prompt_encoder
-from trainer.erase import erase, solve_again
+from trainer.erase import erase
+from trainer.solving import solve_again
 from trainer.trce.archive import load_statistics
 from trainer.trce.texts import Texts, predict
 

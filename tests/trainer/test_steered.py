@@ -97,6 +97,9 @@ def test_the_manifest_says_what_was_done_and_what_it_cost(made):
     assert set(edit.costs) == {"stage 1", "stage 2"}
     assert all(one.seconds > 0 and one.peak_memory_bytes > 0 for one in edit.costs.values())
     assert edit.figures["parameters_changed"] == trained + mapped
+    assert edit.figures["map_prompt_seconds"] > 0
+    assert edit.figures["erased_step_seconds"] > 0
+    assert edit.figures["base_step_seconds"] > 0
     assert len(edit.loss_curve.prompted) == 6
     assert all(value >= 0 for value in edit.loss_curve.anchored)
 
@@ -112,6 +115,7 @@ def test_the_model_card_tells_of_both_stages(made):
     card = (made[0] / "README.md").read_text()
 
     assert "both stages" in card
+    assert "as fast as its base" in card
     assert "| learning_rate | 0.001 |" in card
 
 

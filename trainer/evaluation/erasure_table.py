@@ -16,10 +16,10 @@ from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
 from diffusion.loading import load_base
-from trainer.erase import solve
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
+from trainer.solving import solve
 
 DESCRIPTION = """\
 Erase a preset from a model with several settings, let every result draw the same prompts, and

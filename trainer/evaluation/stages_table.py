@@ -15,11 +15,11 @@ from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
 from diffusion.loading import load_base
-from trainer.erase import solve
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.erasure_table import print_cells, print_row
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
+from trainer.solving import solve
 from trainer.steered import StageOne, steer
 from trainer.trce.finetune import trainable
 

@@ -1,0 +1,74 @@
+"""What models to merge were solved from: read instead of their prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ConceptInvalid, ModelUnsupported
+from core.manifests import Manifest
+from core.merging import taken_over
+from core.specs import Concept, ErasureSpec, TextualOptions
+from diffusion.erasure import FILENAME as ERASURE
+from diffusion.erasure import Erasure
+from trainer.preservation import NEIGHBOUR, Kept
+from trainer.trce.archive import FILENAME as STATISTICS
+from trainer.trce.archive import load_statistics
+from trainer.trce.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the models to merge were solved from."""
+
+    concepts: frozenset[str]
+    """Names; one whose words all stand under another has no statistics of its own."""
+    statistics: Mapping[str, Statistics]
+    kept: Kept
+
+    def suffices(self, concepts: Sequence[Concept], options: TextualOptions) -> bool:
+        """Nothing is to be read: no concept and no neighbour is new."""
+        groups = {group.name for group in self.kept.groups}
+        return {concept.name for concept in concepts} <= self.concepts and all(
+            f"{NEIGHBOUR}{neighbour.name}" in groups for neighbour in options.protect
+        )
+
+
+def merged_manifests(spec: ErasureSpec, folders: Sequence[Path]) -> list[Manifest]:
+    """Raises ConceptInvalid, UntrustedModel."""
+    try:
+        manifests = [Manifest.read(folder) for folder in folders]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConceptInvalid(f"merge: {error.filename} is not there") from error
+    if [manifest.id for manifest in manifests] != list(spec.merge):
+        raise ConceptInvalid(
+            f"merge: the spec names {', '.join(spec.merge) or 'no models'}, and the folders given "
+            f"hold {', '.join(manifest.id for manifest in manifests) or 'none'}"
+        )
+    return manifests
+
+
+def read_earlier(
+    spec: ErasureSpec, folders: Sequence[Path], merged: Sequence[Manifest], base: Manifest
+) -> Earlier:
+    """Raises ConceptInvalid, UntrustedModel, ModelUnsupported."""
+    statistics: dict[str, Statistics] = {}
+    kept: Kept | None = None
+    concepts, _ = taken_over(spec, merged)
+    for folder, manifest in zip(folders, merged, strict=True):
+        manifest.check_files(folder)
+        assert manifest.edit is not None  # `completed` refuses others
+        if manifest.edit.base_digest != base.content_digest:
+            raise ConceptInvalid(
+                f"merge: {manifest.id} was made from another {base.id} than the one here"
+            )
+        changed = len(Erasure.load(folder / ERASURE).tensors)
+        if changed and spec.steering is None:
+            raise ModelUnsupported(
+                f"merge: stage 2 changed {changed} tensors of {manifest.id}, trained for exactly "
+                "its concepts; give `steering` to train anew for the concepts of all"
+            )
+        of_model, kept_there = load_statistics(folder / STATISTICS)
+        statistics |= {name: one for name, one in of_model.items() if name in concepts}
+        kept = kept_there if kept is None else kept | kept_there
+    assert kept is not None
+    return Earlier(frozenset(concepts), statistics, kept)

@@ -1,0 +1,37 @@
+"""A model's folder is whole or not there."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.errors import ModelExists
+from core.files import sync_folder
+
+
+def check_empty(out: Path) -> None:
+    """Raises ModelExists."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes it when the body of the `with` ends, and else is gone."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield folder
+        _make_readable(folder)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sync_folder(out.parent)
+
+
+def _make_readable(folder: Path) -> None:
+    """Temporary folders and safetensors files are private at first; other processes serve this."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
