@@ -56,6 +56,7 @@
     └── RetryableError       the same work may succeed later
         ├── StoreUnavailable   Redis does not answer
         ├── PicturesUnavailable  the store of pictures does not answer, or refuses us
+        ├── WeightsDiffer      the device holds other weights than were put there
         └── DeviceOutOfMemory
 
 Core knows nothing of HTTP: `service/problems.py` gives each a status code. The message of an
@@ -300,6 +301,10 @@ class StoreUnavailable(RetryableError):
 
 
 class PicturesUnavailable(RetryableError):
+    pass
+
+
+class WeightsDiffer(RetryableError):
     pass
 
 

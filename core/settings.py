@@ -115,6 +115,8 @@ class Settings(BaseSettings):
     """Threads per worker process on a CPU; two one-thread workers beat one two-thread worker."""
     batch_rows: Count = 8
     """Pictures that one worker denoises at a time."""
+    delta_cache_bytes: Count = 2 * 2**30
+    """Host memory of one worker for weights that erased models change; one model always fits."""
     lease_s: PositiveSeconds = 15.0
     """A worker that has not beaten for this long loses its jobs."""
     step_timeout_s: PositiveSeconds = 300.0

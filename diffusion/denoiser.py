@@ -5,7 +5,7 @@ scheduler; rows of one latent shape share a forward pass. The same request gives
 picture whatever shares its batch, within float rounding; alone, it gives the same bits always.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +108,15 @@ class Denoiser:
         *,
         device: torch.device | str,
         max_unet_rows: int = 32,
+        wear: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`max_unet_rows` bounds one forward pass; a guided picture takes two of its rows."""
+        """
+        Args:
+            max_unet_rows: bounds one forward pass; a guided picture takes two of its rows.
+            wear: puts the weights of this batch on a UNet that others share, and says whether it
+                had to; raises WeightsDiffer.
+        """
+        self.wear = wear
         self._unet = unet
         self._vae = vae
         self._schedulers = SchedulerFactory(scheduler_config)
@@ -176,7 +183,10 @@ class Denoiser:
         Raises:
             DeviceOutOfMemory: even the smallest batch does not fit. Nothing is lost: rows keep
                 the step they have reached, and finished ones are returned by a later call.
+            WeightsDiffer
         """
+        # Whatever others did since: no row ever meets the weights of another model.
+        self.wear()
         groups: dict[tuple[torch.Size, bool], list[_Row]] = {}
         for row in self._rows.values():
             if not row.finished:

@@ -30,6 +30,7 @@ from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
 from worker.reporting import Reports
 from worker.shelf import Shelf
+from worker.turns import Turns
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Batcher:
         self._drawings: dict[str, Drawing] = {}
         self._held_class = ""
         self._alone = False
+        self._turns = Turns()
         self._reports = Reports(jobs, finisher.judges)
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
@@ -190,24 +192,37 @@ class Batcher:
     # --- forward ---------------------------------------------------------------------------
 
     def _step(self) -> None:
-        """One denoising step of everything, and the decoding of what is done."""
-        for denoiser in self._denoisers():
-            try:
-                with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
-                    finished = denoiser.step()
-                pictures = _decode(denoiser, finished)
-            except AppError as error:
-                self._give_up(denoiser, error)
-                continue
-            for done, picture in zip(finished, pictures, strict=True):
-                assert isinstance(done.key, RowKey)
-                drawing = self._drawings[done.key.token]
-                drawing.images[done.key.number] = self._encoders.submit(
-                    self._finish, drawing, done.key.number, picture
-                )
+        """One denoising step of those whose turn it is, and the decoding of what is done."""
+        if waiting := self._denoisers():
+            self._step_one(self._turns.next(waiting))
         self._heartbeat.step()
         for drawing in self._drawings.values():
             self._reports.tell(drawing)
+
+    def _step_one(self, denoiser: Denoiser) -> None:
+        try:
+            self._swap(denoiser)
+            with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
+                finished = denoiser.step()
+            pictures = _decode(denoiser, finished)
+        except AppError as error:
+            self._give_up(denoiser, error)
+            return
+        for done, picture in zip(finished, pictures, strict=True):
+            assert isinstance(done.key, RowKey)
+            drawing = self._drawings[done.key.token]
+            drawing.images[done.key.number] = self._encoders.submit(
+                self._finish, drawing, done.key.number, picture
+            )
+
+    def _swap(self, denoiser: Denoiser) -> None:
+        """Its weights onto the device, where they are not yet."""
+        began_s = time.perf_counter()
+        swapped = denoiser.wear()
+        took_s = time.perf_counter() - began_s
+        if swapped:
+            metrics.SWAP.labels("swap").observe(took_s)
+        self._turns.took(took_s)
 
     def _denoisers(self) -> list[Denoiser]:
         """Those with rows, each once."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from core.errors import RetryableError
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.specs import GenerationSpec
-from worker.shelf import Variant
+from worker.variant import Variant
 
 
 class RowKey(NamedTuple):

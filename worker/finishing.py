@@ -21,7 +21,7 @@ from worker import metrics
 from worker.content_credentials import ContentCredentials
 from worker.infotext import infotext
 from worker.judging import Panel
-from worker.shelf import Variant
+from worker.variant import Variant
 
 log = structlog.get_logger()
 

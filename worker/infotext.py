@@ -2,7 +2,7 @@
 
 from core.specs import GenerationSpec
 from core.version import CODE_VERSION
-from worker.shelf import Variant
+from worker.variant import Variant
 
 
 def infotext(spec: GenerationSpec, seed: int, variant: Variant) -> str:

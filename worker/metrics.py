@@ -34,9 +34,9 @@ STEP = Histogram(
 IMAGES = Counter("t2i_images_total", "Pictures, by what became of them.", ["outcome"])
 SWAP = Histogram(
     "t2i_model_swap_seconds",
-    "Loading and verifying: `full` a base model, `delta` an erased one.",
+    "Loading and verifying: `full` a base model, `delta` an erased one; `swap`: copying tensors.",
     ["kind"],
-    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+    buckets=(0.001, 0.003, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 BLOCKS = Counter("t2i_safety_blocks_total", "What a policy objected to.", ["stage", "category"])
 ERASURE = Gauge(

@@ -74,6 +74,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             registry,
             device=device,
             dtype=torch.float32 if device.type == "cpu" else torch.float16,
+            delta_cache_bytes=settings.delta_cache_bytes,
         ),
         _finisher(settings, registry, device),
         heartbeat,

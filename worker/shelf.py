@@ -1,14 +1,13 @@
 """The models a worker has loaded, each verified before a single tensor of it was read.
 
 Variants that differ from their base by a text map only share its weights, and so share batches:
-their prompts are mapped, nothing else changes. A variant with changed weights gets a UNet of its
-own.
+their prompts are mapped, nothing else changes. The tensors of a variant with changed weights
+wait in host memory, and are copied over the base's when its turn comes.
 """
 
-import copy
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import replace
 
 import structlog
 import torch
@@ -16,54 +15,32 @@ import torch
 from core.errors import UntrustedModel
 from core.manifests import Manifest
 from core.registry import ModelRegistry
-from diffusion.denoiser import Denoiser
-from diffusion.erasure import FILENAME, Erasure, write_tensors
-from diffusion.loading import Components, load_base
-from diffusion.prompts import EncodedPrompt, PromptEncoder
+from diffusion.erasure import FILENAME, Erasure
+from diffusion.loading import load_base
 from worker import metrics
+from worker.variant import Base, Variant
 
 log = structlog.get_logger()
 
 MAX_BASES = 2
 MAX_VARIANTS = 32
-MAX_OWN_UNETS = 2
-"""Variants with changed weights, each of which holds a whole UNet."""
-
-
-@dataclass(frozen=True)
-class Base:
-    components: Components
-    encoder: PromptEncoder
-    denoiser: Denoiser
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A model ready to draw: whose weights, through which map of the text."""
-
-    manifest: Manifest
-    encoder: PromptEncoder
-    denoiser: Denoiser
-    erasure: Erasure | None
-
-    @property
-    def model_id(self) -> str:
-        return self.manifest.id
-
-    @property
-    def digest(self) -> str:
-        return self.manifest.content_digest
-
-    def embed(self, prompt: str) -> EncodedPrompt:
-        """The prompt as this model sees it."""
-        encoded = self.encoder.encode(prompt)
-        return encoded if self.erasure is None else self.erasure.map_prompt(encoded)
 
 
 class Shelf:
     def __init__(
-        self, registry: ModelRegistry, *, device: torch.device, dtype: torch.dtype
+        self,
+        registry: ModelRegistry,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        delta_cache_bytes: int = 2 * 2**30,
     ) -> None:
+        """
+        Args:
+            delta_cache_bytes: of changed weights that wait in host memory; one variant is always
+                kept.
+        """
+        self._delta_cache_bytes = delta_cache_bytes
         self._registry = registry
         self._device = device
         self._dtype = dtype
@@ -86,16 +63,18 @@ class Shelf:
         return self._variants[digest]
 
     def _forget_least_used(self) -> None:
-        own = [name for name, one in self._variants.items() if one.erasure and one.erasure.tensors]
-        for name in own[:-MAX_OWN_UNETS]:
-            del self._variants[name]
-        while len(self._variants) > MAX_VARIANTS:
+        def held_bytes() -> int:
+            return sum(one.delta.size_bytes for one in self._variants.values())
+
+        while len(self._variants) > 1 and (
+            len(self._variants) > MAX_VARIANTS or held_bytes() > self._delta_cache_bytes
+        ):
             self._variants.popitem(last=False)
 
     def _load(self, manifest: Manifest) -> Variant:
         if manifest.edit is None:
             base = self._base(manifest)
-            return Variant(manifest, base.encoder, base.denoiser, None)
+            return Variant(manifest, base, base.denoiser)
         base_manifest = self._registry.get(manifest.edit.base_model)
         if base_manifest.content_digest != manifest.edit.base_digest:
             raise UntrustedModel(
@@ -109,18 +88,13 @@ class Shelf:
         if hashlib.sha256(data).hexdigest() != manifest.files.get(FILENAME):
             raise UntrustedModel(f"model {manifest.id}: {FILENAME} differs from its manifest")
         erasure = Erasure.parse(data)
-        denoiser = base.denoiser
-        if erasure.tensors:
-            unet = copy.deepcopy(base.components.unet)
-            write_tensors(unet, erasure.tensors)
-            denoiser = Denoiser(
-                unet,
-                base.components.vae,
-                base.components.scheduler_config,
-                device=self._device,
-            )
+        erasure.check_fits(base.unet.shapes)
         log.info("loaded", model=manifest.id, base=base_manifest.id)
-        return Variant(manifest, base.encoder, denoiser, erasure)
+        if not erasure.tensors:
+            return Variant(manifest, base, base.denoiser, erasure)
+        delta = base.unet.prepared(erasure.tensors)
+        maps = replace(erasure, tensors={})
+        return Variant(manifest, base, base.batch_of(delta), maps, delta)
 
     def _base(self, manifest: Manifest) -> Base:
         digest = manifest.content_digest
@@ -131,22 +105,13 @@ class Shelf:
                 device=self._device,
                 dtype=self._dtype,
             )
-            self._bases[digest] = Base(
-                components,
-                components.prompt_encoder(),
-                Denoiser(
-                    components.unet,
-                    components.vae,
-                    components.scheduler_config,
-                    device=self._device,
-                ),
-            )
+            self._bases[digest] = Base(components, self._device)
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:
                 _, forgotten = self._bases.popitem(last=False)
                 # A variant would keep the base in memory that it stands on.
                 for name, variant in list(self._variants.items()):
-                    if variant.encoder is forgotten.encoder:
+                    if variant.base is forgotten:
                         del self._variants[name]
         self._bases.move_to_end(digest)
         return self._bases[digest]

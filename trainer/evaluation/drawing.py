@@ -52,6 +52,14 @@ class Studio:
         self.options = options
         self._batch = batch
 
+    def wear(self, erasure: Erasure) -> None:
+        """Make the UNet the erased one; a text map acts on the prompts.
+
+        Raises:
+            ModelUnsupported: the erasure was made for another UNet.
+        """
+        self.unet.wear(self.unet.prepared(erasure.tensors))
+
     def draw(self, prompts: Sequence[str], erasure: Erasure) -> list[Image.Image]:
         """One picture for each prompt, from the options' seed on.
 
@@ -79,7 +87,7 @@ class Studio:
             PictureNotFinite.
             ModelUnsupported: the erasure was made for another UNet.
         """
-        self.unet.wear(erasure.tensors)
+        self.wear(erasure)
         pictures: list[Image.Image] = []
         for start in range(0, len(orders), self._batch):
             batch = orders[start : start + self._batch]

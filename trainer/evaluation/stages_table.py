@@ -83,7 +83,7 @@ def _steered(
     unet = studio.components.unet
     original = {name: one.detach().clone() for name, one in trainable(unet).items()}
     for seed in range(seeds):
-        studio.unet.wear({})
+        studio.wear(Erasure())
         steered = steer(
             *(unet, studio.components.scheduler_config),
             StageOne(

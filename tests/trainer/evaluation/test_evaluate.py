@@ -203,7 +203,7 @@ def test_changed_weights_are_worn_for_their_own_pictures_only(tiny, tmp_path):
     other = album.pictures(orders, changed, weights="changed")
     (tmp_path / "base").rename(tmp_path / "away")
     again = album.pictures(orders, Erasure(), weights="base")
-    studio.unet.wear({})
+    studio.wear(Erasure())
 
     assert album.drawn == 3
     assert np.array_equal(first[0], first[1])

@@ -72,7 +72,7 @@ def search(
     vectors = vectors.clone().requires_grad_()
     rate = RATE * float(alphabet.vectors.norm(dim=1).mean())
     best: dict[str, float] = {}
-    tools.studio.unet.wear(tools.erasure.tensors)
+    tools.studio.wear(tools.erasure)
     for _ in range(steps):
         places = torch.cdist(vectors.detach(), alphabet.vectors).argmin(dim=1).cpu()
         # The loss is taken at words, its gradient goes to the vectors behind them.
@@ -107,7 +107,7 @@ def _points(
         noise = torch.randn(POINTS, *latents.shape[1:], generator=generator).to(device)
         noised = scheduler.add_noise(latents.expand(POINTS, -1, -1, -1), noise, timesteps)
         if objective == "p4d":
-            tools.studio.unet.wear(Erasure().tensors)
+            tools.studio.wear(Erasure())
             texts = Texts.read(tools.studio.encoder, [prompt], size_px=tools.studio.side_px)
             goal = predict(components.unet, noised, timesteps, texts.repeated(POINTS))
         elif scheduler.config.prediction_type == "v_prediction":

@@ -1,0 +1,174 @@
+"""Models with changed weights, drawn by one worker with one UNet."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.jobs import JobState
+from core.manifests import Edit, ModelStatus
+from core.registry import describe
+from core.signing import Signer
+from core.specs import Concept, TextualOptions
+from diffusion.erasure import FILENAME, Erasure
+from diffusion.loading import load_base
+from worker.shelf import Shelf
+
+CHANGED = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+
+
+@pytest.fixture
+def add_variant(registry, settings):
+    """An erased model of the shipped one whose UNet differs by a few tensors."""
+    signer = Signer.load(settings.keys_dir)
+    base = registry.get("emoji")
+    shapes = dict(load_base(registry.path("emoji"), None).unet.named_parameters())
+
+    def add(model_id: str, *, seed: int, tensors: list[str] | None = None) -> Erasure:
+        generator = torch.Generator().manual_seed(seed)
+        names = [CHANGED, "conv_out.bias"] if tensors is None else tensors
+        erasure = Erasure(
+            tensors={
+                name: 0.5 * torch.randn(shapes[name].shape, generator=generator) for name in names
+            }
+        )
+        folder = registry.incoming(model_id)
+        erasure.save(folder / FILENAME)
+        made = describe(
+            folder,
+            model_id=model_id,
+            family=base.family,
+            drawing=base.drawing,
+            code_version="test",
+            edit=Edit(
+                base_model=base.id,
+                base_digest=base.content_digest,
+                method="trce",
+                concepts=(Concept(name="pistol", replacement="flower"),),
+                textual=TextualOptions(),
+                seed=seed,
+                seconds=1.0,
+            ),
+            status=ModelStatus.SERVING,
+        )
+        registry.add(made, folder, signer)
+        return erasure
+
+    return add
+
+
+@pytest.fixture
+def make_shelf(registry):
+    def make(**options) -> Shelf:
+        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
+
+    return make
+
+
+@pytest.fixture
+def picture(jobs, storage):
+    def read(job_id: str) -> np.ndarray:
+        job = jobs.get(job_id)
+        assert job.state is JobState.SUCCEEDED, job.reason
+        return np.asarray(Image.open(io.BytesIO(storage.get(job.images[0].key))), dtype=np.int16)
+
+    return read
+
+
+def test_each_picture_is_its_own_models_whoever_shares_the_worker(
+    submit, make_batcher, make_shelf, add_variant, picture
+):
+    for seed, model in enumerate(("one", "other")):
+        add_variant(model, seed=seed)
+    models = ["emoji", "one", "other"]
+    alone = {}
+    for model in models:
+        job_id = submit("a cat", model=model)
+        make_batcher(shelf=make_shelf()).drain()
+        alone[model] = picture(job_id)
+    together = {
+        submit("a cat", model=model, num_inference_steps=4): model for model in [*models, *models]
+    }
+    batcher = make_batcher(shelf=make_shelf())
+    batcher.drain()
+    again = submit("a cat", model="emoji")
+    batcher.drain()
+
+    for job_id, model in together.items():
+        assert np.abs(picture(job_id) - alone[model]).max() <= 1, model
+    assert np.array_equal(picture(again), alone["emoji"])
+    assert np.abs(alone["one"] - alone["emoji"]).max() > 20
+    assert np.abs(alone["one"] - alone["other"]).max() > 20
+
+
+def test_after_a_variant_the_base_is_what_it_was_bit_for_bit(
+    submit, make_batcher, make_shelf, add_variant, registry
+):
+    add_variant("one", seed=1)
+    shelf = make_shelf()
+    submit(model="one")
+    submit(model="emoji")
+    make_batcher(shelf=shelf).drain()
+    base = shelf.variant("emoji")
+    base.denoiser.wear()
+
+    loaded = load_base(registry.path("emoji"), None).unet.state_dict()
+    live = base.base.unet._unet.state_dict()
+    assert all(torch.equal(live[name], tensor) for name, tensor in loaded.items())
+    assert shelf.variant("one").base is base.base
+
+
+def test_models_take_turns_under_load(jobs, submit, make_batcher, add_variant, heartbeat):
+    """Neither of two models waits for the other to run out of work."""
+    add_variant("one", seed=1)
+    first, second = (submit(model=model, num_inference_steps=20) for model in ("emoji", "one"))
+    ends = {}
+
+    def note(steps: int) -> None:
+        for job_id in (first, second):
+            if jobs.get(job_id).state.ended:
+                ends.setdefault(job_id, steps)
+
+    heartbeat.on_step = note
+    batcher = make_batcher()
+    batcher.drain()
+
+    assert jobs.get(second).state is JobState.SUCCEEDED
+    assert heartbeat.steps >= 40
+    assert all(end > 30 for end in ends.values())
+
+
+def test_the_cache_of_changed_weights_is_bounded_and_what_it_forgets_is_loaded_again(
+    submit, make_batcher, make_shelf, add_variant, picture
+):
+    for seed in range(3):
+        add_variant(f"m{seed}", seed=seed)
+    shelf = make_shelf(delta_cache_bytes=1)
+    first, *_ = [submit("a cat", model=f"m{seed}") for seed in range(3)]
+    batcher = make_batcher(shelf=shelf)
+    batcher.drain()
+    held = [name for name, one in shelf._variants.items() if one.delta.size_bytes]
+    again = submit("a cat", model="m0")
+    batcher.drain()
+
+    assert len(held) == 1
+    assert np.abs(picture(again) - picture(first)).max() <= 1
+
+
+def test_weights_of_another_unet_are_refused_before_anything_is_drawn(
+    jobs, registry, settings, submit, make_batcher, add_variant, monkeypatch
+):
+    save = Erasure.save
+    monkeypatch.setattr(
+        Erasure,
+        "save",
+        lambda self, path: save(Erasure(tensors={"nowhere.weight": torch.zeros(2)}), path),
+    )
+    add_variant("foreign", seed=1)
+    job_id = submit(model="foreign")
+    make_batcher().drain()
+
+    assert jobs.get(job_id).state is JobState.FAILED
+    assert "no parameter nowhere.weight" in jobs.get(job_id).reason

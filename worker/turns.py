@@ -1,0 +1,38 @@
+"""Fair turns between batches of different weights that wait for one device."""
+
+import time
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+from diffusion.denoiser import Denoiser
+
+STEPPING_OVER_SWAPPING = 10.0
+"""A turn lasts so much longer than the swap it began with: swaps cost a tenth at most."""
+LONGEST_S = 2.0
+
+
+class Turns:
+    """Who has waited longest is next. Where swaps cost nothing, a turn is one step."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._last_s: WeakKeyDictionary[Denoiser, float] = WeakKeyDictionary()
+        self._present: Denoiser | None = None
+        self._until_s: float | None = None
+        """None: the turn has not begun."""
+
+    def next(self, waiting: Sequence[Denoiser]) -> Denoiser:
+        """Whose step it is, of at least one."""
+        over = self._until_s is not None and self._now_s() >= self._until_s
+        if over or self._present not in waiting:
+            self._present = min(waiting, key=lambda one: self._last_s.get(one, 0.0))
+            self._until_s = None
+        assert self._present is not None
+        return self._present
+
+    def took(self, swap_s: float) -> None:
+        """The one whose step it is has its weights on, and that took so long."""
+        assert self._present is not None
+        now_s = self._last_s[self._present] = self._now_s()
+        if self._until_s is None:
+            self._until_s = now_s + min(LONGEST_S, STEPPING_OVER_SWAPPING * swap_s)

@@ -1,0 +1,60 @@
+"""A model ready to draw: whose weights, through which map of the text."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from core.manifests import Manifest
+from diffusion.denoiser import Denoiser
+from diffusion.erasure import Erasure
+from diffusion.loading import Components
+from diffusion.prompts import EncodedPrompt, PromptEncoder
+from diffusion.swapping import NOTHING, Delta, SwappableUNet
+
+
+class Base:
+    """A base model on the device, and the batch of all that draws with its very weights."""
+
+    def __init__(self, components: Components, device: torch.device) -> None:
+        self.encoder = components.prompt_encoder()
+        self.unet = SwappableUNet(components.unet)
+        self._components = components
+        self._device = device
+        self.denoiser = self.batch_of(NOTHING)
+
+    def batch_of(self, delta: Delta) -> Denoiser:
+        """The batch of those who draw with `delta`'s tensors in the UNet."""
+        return Denoiser(
+            self._components.unet,
+            self._components.vae,
+            self._components.scheduler_config,
+            device=self._device,
+            wear=partial(self.unet.wear, delta),
+        )
+
+
+@dataclass(frozen=True)
+class Variant:
+    manifest: Manifest
+    base: Base
+    denoiser: Denoiser
+    erasure: Erasure = field(default_factory=Erasure)
+    """Its text maps; the tensors that it changes are in `delta`."""
+    delta: Delta = NOTHING
+
+    @property
+    def model_id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.content_digest
+
+    @property
+    def encoder(self) -> PromptEncoder:
+        return self.base.encoder
+
+    def embed(self, prompt: str) -> EncodedPrompt:
+        """The prompt as this model sees it."""
+        return self.erasure.map_prompt(self.encoder.encode(prompt))
