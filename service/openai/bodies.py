@@ -39,6 +39,8 @@ class ImagesRequest(BaseModel):
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
     stream: StrictBool | None = None
+    partial_images: Annotated[int, Field(strict=True, ge=0, le=3)] | None = None
+    """Previews of each picture in a stream, small; none where a policy has pictures judged."""
     negative_prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARS)] | None = None
     num_inference_steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] | None = None
     guidance_scale: (
@@ -63,6 +65,7 @@ class ImagesRequest(BaseModel):
                 # A name of another vendor's form is an unknown model, not a malformed field.
                 "model": None if self.model is None else registry.known_as(self.model),
                 "quality": None if compression is None else max(1, compression),
+                "previews": self.partial_images if self.stream else None,
             },
             registry,
             size=(int(chosen[1]), int(chosen[2])) if chosen else None,
@@ -120,6 +123,16 @@ class ImagesResponse(Shown):
     model: str
     data: list[ImageData]
     usage: Usage = Usage()
+
+
+class PartialEvent(Shown):
+    """What a picture will look like: at most 128 pixels on its longer side, whatever its size."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    b64_json: str
+    created_at: int
+    partial_image_index: int
+    seed: int
 
 
 class CompletedEvent(Shown):

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from core.errors import TooManyStreams
 from core.job_store import JobStore, connect
-from core.progress import Progress
+from core.progress import Preview, Progress
 from core.terms import terms
 from service.streams import OpenStreams
 
@@ -110,6 +110,23 @@ class TestHistory:
         assert len(events) >= 512
         recent = read(client, f"{URL}/{generation['id']}", after=events[10].id)
         assert recent == events[11:]
+
+    def test_previews_are_told_but_are_no_part_of_the_history(self, client, worker, generation):
+        lease = worker.claim()
+        shown = Preview(index=0, step=2, jpeg="QQ==")
+        progress = PROGRESS[1].model_copy(update={"previewed": 2})
+        worker.jobs.report(lease, progress, [shown])
+        ending = threading.Timer(0.5, lambda: worker.jobs.fail(lease, "no"))
+        ending.start()
+
+        events = read(client, f"{URL}/{generation['id']}")
+        ending.join()
+
+        assert [event.name for event in events] == [
+            *("state", "state", "progress", "preview", "done")
+        ]
+        assert events[3] == Event(None, "preview", shown.model_dump())
+        assert history(events) == read(client, f"{URL}/{generation['id']}")
 
     def test_a_failed_or_cancelled_one_is_done_too(self, client, worker):
         for end, state in [

@@ -81,6 +81,19 @@ class TestOpenAI:
         assert opened(base64.b64decode(events[0].b64_json)).size == (64, 64)
         assert events[0].usage.total_tokens == 0
 
+    def test_a_stream_shows_pictures_on_their_way_if_asked(self, client):
+        slow = {"num_inference_steps": 60, "seed": 7}
+        events = list(
+            client.images.generate(prompt=APPLE, stream=True, partial_images=2, extra_body=slow)
+        )
+
+        *partial, completed = events
+        assert 1 <= len(partial) <= 2  # a busy machine may miss one: only the latest is kept
+        assert {event.type for event in partial} == {"image_generation.partial_image"}
+        assert [event.partial_image_index for event in partial] == [0, 1][: len(partial)]
+        assert opened(base64.b64decode(partial[0].b64_json)).format == "JPEG"
+        assert completed.type == "image_generation.completed"
+
     def test_an_unknown_model_is_named_in_their_terms(self, client):
         with pytest.raises(openai.NotFoundError) as refused:
             client.images.generate(model="Acme/None-Such", prompt=APPLE)
