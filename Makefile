@@ -26,6 +26,10 @@ test: install ## run all tests, those over real processes too
 stack-test: install ## build the images, run them with docker compose, kill, scale and upgrade (build/stack/)
 	$(BIN)/python deploy/stack_test.py
 
+CHAOS ?=
+chaos: install ## kill, freeze, cut and fill for an hour, and count what breaks (build/chaos/; CHAOS="--jobs 500 --minutes 5")
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
 check: install ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,5 +54,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test check bench-trce bench-families bench-eval bench-capacity lock clean
+.PHONY: help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-capacity lock clean
 .DEFAULT_GOAL := help

@@ -1,0 +1,159 @@
+"""What the nemesis does: each fault happens at one moment, and may have an end of its own."""
+
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import psutil
+import redis
+
+from tests.chaos.installation import LEASE_S, Installation
+
+FREEZE_S = LEASE_S + 2.0
+"""So long that the leases of what is frozen lapse."""
+CUT_S = LEASE_S + 2.0
+FULL_S = 4.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One that has happened."""
+
+    kind: str
+    at: float
+    """Unix seconds."""
+    lasted_s: float = 0.0
+
+
+@dataclass
+class Nemesis:
+    """Does harm, and undoes what must be undone; everything in the thread that calls."""
+
+    installation: Installation
+    random: random.Random
+    done: list[Fault] = field(default_factory=list)
+    _pending: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> dict[str, Callable[[], float]]:
+        """What each fault does; it returns how long it lasts, in seconds."""
+        return {
+            "pool child killed": lambda: self._kill(self.installation.pool_children()),
+            "worker killed": lambda: self._kill(self.installation.workers()),
+            "broker killed": lambda: self._kill(self._members("unixsocket:")),
+            "service killed": lambda: self._kill(self._members("-m service")),
+            "worker frozen": self._freeze_worker,
+            "broker frozen": lambda: self._freeze(self._members("unixsocket:"), FREEZE_S),
+            "service frozen": lambda: self._freeze(self._members("-m service"), FREEZE_S),
+            "wakes dropped": self._drop_wakes,
+            "network cut": self._cut,
+            "disk filled": self._fill,
+            "everything stopped": self._stop_everything,
+            "everything killed": self._kill_everything,
+        }
+
+    def strike(self, kind: str) -> None:
+        at = time.time()
+        try:
+            lasted_s = self.kinds[kind]()
+        except psutil.NoSuchProcess:
+            return  # it died between being found and being struck: no fault of ours
+        self.done.append(Fault(kind, at, lasted_s))
+
+    def tend(self) -> None:
+        """Undo what is due; to be called often."""
+        now = time.monotonic()
+        due = [undo for at, undo in self._pending if at <= now]
+        self._pending = [(at, undo) for at, undo in self._pending if at > now]
+        for undo in due:
+            undo()
+        self.installation.tend()
+
+    def relent(self) -> None:
+        """Undo everything now."""
+        pending, self._pending = self._pending, []
+        for _, undo in pending:
+            undo()
+
+    def _later(self, delay_s: float, undo: Callable[[], None]) -> float:
+        self._pending.append((time.monotonic() + delay_s, undo))
+        return delay_s
+
+    def _members(self, words: str) -> list[psutil.Process]:
+        return self.installation.stack.members(words)
+
+    def _pick(self, processes: list[psutil.Process]) -> psutil.Process:
+        if not processes:
+            raise psutil.NoSuchProcess(0)
+        return self.random.choice(processes)
+
+    def _kill(self, processes: list[psutil.Process]) -> float:
+        self._pick(processes).kill()
+        return 0.0
+
+    def _freeze_worker(self) -> float:
+        """The child that draws, or that and all that belongs to its worker."""
+        worker = self._pick(self.installation.workers())
+        family = [worker, *worker.children(recursive=True)]
+        if self.random.random() < 0.5:
+            family = [child for child in family if "billiard.spawn" in " ".join(child.cmdline())]
+        return self._freeze(family, FREEZE_S, all_of_them=True)
+
+    def _freeze(
+        self, processes: list[psutil.Process], for_s: float, *, all_of_them: bool = False
+    ) -> float:
+        frozen = processes if all_of_them else [self._pick(processes)]
+        if not frozen:
+            raise psutil.NoSuchProcess(0)
+        for process in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        return self._later(for_s, lambda: _thaw(frozen))
+
+    def _drop_wakes(self) -> float:
+        """All that lie in Celery's list. While the broker is frozen there is no waiting for it."""
+        socket = str(self.installation.broker_socket)
+        with (
+            contextlib.suppress(redis.RedisError),
+            redis.Redis(unix_socket_path=socket, socket_timeout=1, retry=None) as client,
+        ):
+            client.delete("generation")
+        return 0.0
+
+    def _cut(self) -> float:
+        self.installation.far.cut()
+        return self._later(CUT_S, self.installation.far.mend)
+
+    def _fill(self) -> float:
+        self.installation.disk.fill()
+        return self._later(FULL_S, self.installation.disk.clear)
+
+    def _stop_everything(self) -> float:
+        return self._restart(self.installation.stack.interrupt)
+
+    def _kill_everything(self) -> float:
+        return self._restart(self.installation.stack.kill)
+
+    def _restart(self, end: Callable[[], object]) -> float:
+        """The far worker is not restarted, and the disk is not full, while all starts anew."""
+        self.relent()
+        began = time.monotonic()
+        end()
+        self.installation.stack.start()
+        return time.monotonic() - began
+
+
+def plan(counts: dict[str, int], rng: random.Random) -> list[str]:
+    """The faults in the order in which they happen: the rare ones spread among the many."""
+    faults = [kind for kind, count in counts.items() for _ in range(count)]
+    rng.shuffle(faults)
+    return faults
+
+
+def _thaw(frozen: Iterable[psutil.Process]) -> None:
+    for process in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)

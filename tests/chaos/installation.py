@@ -1,0 +1,84 @@
+"""What is put to the test: the stack of `trce up`, a worker on a second host, a small disk."""
+
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from cli.stack.broker import socket_path
+from core.importing import import_base
+from core.installation import open_registry
+from core.job_store import JobStore, connect
+from core.settings import Settings
+from core.signing import Signer
+from core.terms import terms
+from tests.chaos.disk import Disk
+from tests.chaos.hosts import FarHost
+from tests.live_stack import Stack
+from tests.tiny_model import make_model
+
+MODEL = "tiny"
+LEASE_S = 5.0
+ENVIRONMENT = {
+    "TRCE_LEASE_S": str(LEASE_S),
+    "TRCE_TRAINER_WORKERS": "0",
+    "TRCE_SERVE_UNERASED_BASE": "true",
+    "TRCE_MAX_OPEN_JOBS_PER_TENANT": "2000",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class Installation:
+    """All processes are children of the thread that makes this, and of nobody else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self.disk = Disk(self.data_dir)
+        self._import_tiny_model()
+        self.stack = Stack(self.data_dir, "--inference-workers", "2", **ENVIRONMENT)
+        self.stack.start()
+        self.far = FarHost(self.data_dir, socket_path(self.data_dir / "broker"), ENVIRONMENT)
+        self.far.worker.start()
+        self.broker_socket = socket_path(self.data_dir / "broker")
+        self.redis = connect(f"unix://{self.broker_socket}?db=0", retry_s=60)
+        self.jobs = JobStore(self.redis, terms(Settings(_env_file=None)))
+
+    def far_worker(self) -> psutil.Process | None:
+        process = self.far.worker.process
+        return psutil.Process(process.pid) if process and process.poll() is None else None
+
+    def workers(self) -> list[psutil.Process]:
+        """Celery's parents, on both hosts."""
+        far = self.far_worker()
+        return [*self.stack.members("worker inference"), *([far] if far else [])]
+
+    def pool_children(self) -> list[psutil.Process]:
+        """The processes that draw."""
+        return [
+            child
+            for worker in self.workers()
+            for child in worker.children()
+            if "billiard.spawn" in " ".join(child.cmdline())
+        ]
+
+    def tend(self) -> None:
+        """Start the far worker again when it has died; `trce up` does so for its own."""
+        if not self.far.worker.running:
+            self.far.worker.start()
+
+    def close(self) -> None:
+        self.redis.close()
+        if self.far.worker.process is not None:
+            self.far.worker.process.kill()
+            self.far.worker.process.wait()
+        self.stack.interrupt()
+        self.stack.http.close()
+        self.far.close()
+        self.disk.close()
+
+    def _import_tiny_model(self) -> None:
+        settings = Settings(_env_file=None, data_dir=self.data_dir)
+        signer = Signer.load_or_create(settings.keys_dir)
+        settings.models_dir.mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as made:
+            import_base(make_model(Path(made)), MODEL, open_registry(settings), signer)

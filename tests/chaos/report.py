@@ -1,0 +1,71 @@
+"""The table that a run ends with, and `summary.json` for programs."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.checker import median
+from tests.chaos.run import Run
+
+WORKER_KILLS = ("pool child killed", "worker killed")
+FREEZES = ("worker frozen", "broker frozen", "service frozen")
+
+
+def summary(run: Run) -> dict[str, Any]:
+    happened = Counter(fault.kind for fault in run.faults)
+    redelivered = run.verdict.all_redelivered_s
+    return {
+        "jobs": run.verdict.jobs,
+        "worker_kills": sum(happened[kind] for kind in WORKER_KILLS),
+        "broker_kills": happened["broker killed"],
+        "freezes": sum(happened[kind] for kind in FREEZES),
+        "lost": len(run.verdict.lost),
+        "doubled": len(run.verdict.doubled),
+        "redelivery_p50_s": round(median(redelivered), 3),
+        "redelivery_max_s": round(max(redelivered, default=0.0), 3),
+    }
+
+
+def write_summary(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(summary(run), indent=2) + "\n")
+    (folder / "table.md").write_text(table(run) + "\n")
+
+
+def table(run: Run) -> str:
+    verdict, happened = run.verdict, Counter(fault.kind for fault in run.faults)
+    lines = [
+        f"seed {run.seed}, {run.minutes:.1f} minutes, {verdict.jobs} jobs accepted: "
+        + ", ".join(f"{count} {state}" for state, count in sorted(verdict.ended.items())),
+        f"the second host is {run.far_host}; "
+        + ("the disk is a small one of its own" if run.own_disk else "no disk could be filled"),
+        f"clients repeated {run.journal.refusals} requests after a 429 or 503 with Retry-After, "
+        f"{run.journal.silences} after a broken connection",
+        "",
+        "| fault | times | jobs begun again | median s | longest s |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, times in happened.most_common():
+        seconds = verdict.redelivered_s.get(kind, [])
+        felt = f"{median(seconds):.2f} | {max(seconds):.2f}" if seconds else "- | -"
+        lines.append(f"| {kind} | {times} | {len(seconds)} | {felt} |")
+    lines += ["", "| promise | broken |", "|---|---|"]
+    lines += [
+        f"| {promise} | {len(found)} |"
+        for promise, found in [
+            ("nothing accepted is lost", verdict.lost),
+            ("nothing is done twice as seen by a client", verdict.doubled),
+            ("the same seed is the same picture", verdict.wrong_pictures),
+            ("every event stream is whole", verdict.broken_streams),
+            ("no answer that a client cannot expect", verdict.surprises),
+        ]
+    ]
+    lines += ["", "| attempts | jobs |", "|---|---|"]
+    lines += [f"| {count} | {jobs} |" for count, jobs in sorted(verdict.attempts.items())]
+    lines += ["", "| cancelled while | jobs | median s | longest s |", "|---|---|---|---|"]
+    lines += [
+        f"| {state} | {len(took)} | {median(took):.3f} | {max(took):.3f} |"
+        for state, took in sorted(verdict.cancelled_s.items())
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""What the checker is there to find, it finds."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.jobs import Job
+from core.specs import GenerationSpec
+from tests.chaos.checker import check
+from tests.chaos.clients import Journal, Order
+from tests.chaos.faults import Fault
+from tests.chaos.streams import faults_of
+
+SPEC = GenerationSpec(prompt="an axe", seed=1)
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def entries(*events: dict[str, str], began_s: float = 100.0, every_s: float = 1.0):
+    return [(f"{int((began_s + i * every_s) * 1000)}-0", event) for i, event in enumerate(events)]
+
+
+QUEUED, SUCCEEDED = {"state": "queued"}, {"state": "succeeded"}
+BACK = {"state": "queued", "why": "its worker was restarted"}
+PROGRESS = {"progress": "{}"}
+
+
+def running(attempt: int) -> dict[str, str]:
+    return {"state": "running", "attempt": str(attempt)}
+
+
+def job(job_id: str, state: str = "succeeded", **fields) -> Job:
+    return Job(
+        **({"id": job_id, "spec": SPEC, "state": state, "tenant": "local"} | fields),
+        attempt=1,
+        max_attempts=5,
+        created_at=100.0,
+    )
+
+
+WHOLE = entries(QUEUED, running(1), PROGRESS, SUCCEEDED)
+
+
+def order(job_id: str, *, seed: int = 1, value: int = 7, **fields) -> Order:
+    seen = {"job_id": job_id, "state": "succeeded", "picture": png(value)} | fields
+    return Order("an axe", seed, 4, **seen)
+
+
+def verdict(*orders: Order, records=None, streams=None, faults=()):
+    records = {one.job_id: job(one.job_id) for one in orders} | (records or {})
+    whole = dict.fromkeys(records, WHOLE)
+    journal = Journal(orders=list(orders))
+    return check(journal, records, whole | (streams or {}), list(faults))
+
+
+def test_what_went_well_is_clean():
+    done = verdict(order("a"), order("b"), order("c", seed=2, value=90))
+
+    assert done.clean
+    assert done.complaints() == []
+    assert done.ended == {"succeeded": 3}
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_job_that_never_ended_is_lost(state):
+    assert len(verdict(order("a"), records={"a": job("a", state)}).lost) == 1
+
+
+def test_a_job_that_is_gone_is_lost():
+    journal = Journal(orders=[order("a")])
+
+    assert len(check(journal, {}, {}, []).lost) == 1
+
+
+def test_a_job_that_failed_by_our_doing_is_lost():
+    stream = {"a": entries(QUEUED, running(1), {"state": "failed"})}
+    failed = {"a": job("a", "failed", reason="gave up after 5 attempts")}
+
+    assert "gave up" in verdict(order("a", state="failed"), records=failed, streams=stream).lost[0]
+
+
+def test_a_picture_that_is_not_there_is_lost():
+    assert verdict(order("a", picture=None)).lost == ["job a succeeded, and there is no picture"]
+
+
+def test_an_end_that_changed_is_doubled():
+    stream = {"a": entries(QUEUED, {"state": "cancelled"})}
+    cancelled = {"a": job("a", "cancelled")}
+
+    assert len(verdict(order("a"), records=cancelled, streams=stream).doubled) == 1
+
+
+def test_a_job_that_nobody_ordered_is_doubled():
+    assert verdict(order("a"), records={"b": job("b")}).doubled == ["nobody ordered job b"]
+
+
+def test_a_job_that_two_orders_got_is_doubled():
+    assert verdict(order("a"), order("a")).doubled == ["two orders got job a"]
+
+
+def test_the_same_seed_must_be_the_same_picture():
+    assert not verdict(order("a", value=7), order("b", value=8)).wrong_pictures
+    assert len(verdict(order("a", value=7), order("b", value=9)).wrong_pictures) == 1
+
+
+def test_another_seed_must_be_another_picture():
+    assert len(verdict(order("a"), order("b", seed=2)).wrong_pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        pytest.param((running(1), SUCCEEDED), "running after nothing", id="no beginning"),
+        pytest.param((QUEUED, running(1)), "ends with running", id="no end"),
+        pytest.param((QUEUED, SUCCEEDED), "succeeded after queued", id="never ran"),
+        pytest.param(
+            (QUEUED, running(1), SUCCEEDED, SUCCEEDED), "succeeded after succeeded", id="two ends"
+        ),
+        pytest.param(
+            (QUEUED, running(1), SUCCEEDED, PROGRESS), "progress while succeeded", id="afterlife"
+        ),
+        pytest.param((QUEUED, running(1), BACK, running(3), SUCCEEDED), "attempt 3", id="a gap"),
+        pytest.param(
+            (QUEUED, running(1), running(2), SUCCEEDED), "running after", id="two at once"
+        ),
+    ],
+)
+def test_a_stream_with_a_hole_is_broken(events, fault):
+    assert fault in "; ".join(faults_of(entries(*events), "succeeded"))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (QUEUED, running(1), BACK, running(2), PROGRESS, SUCCEEDED),
+        (QUEUED, running(1), BACK | {"why": "its worker is shutting down"}, running(1), SUCCEEDED),
+    ],
+)
+def test_a_stream_with_two_attempts_may_be_whole(events):
+    assert faults_of(entries(*events), "succeeded") == []
+
+
+def test_a_redelivery_is_measured_from_the_fault_that_caused_it():
+    stream = entries(QUEUED, running(1), BACK, running(2), SUCCEEDED)
+    faults = [Fault("broker killed", 90.0), Fault("worker killed", 101.5)]
+    done = verdict(order("a"), streams={"a": stream}, faults=faults)
+
+    assert done.redelivered_s == {"worker killed": [pytest.approx(1.5)]}
+
+
+def test_a_job_that_was_handed_back_counts_as_no_redelivery():
+    back = BACK | {"why": "its worker is shutting down"}
+    stream = entries(QUEUED, running(1), back, running(1), SUCCEEDED)
+    done = verdict(order("a"), streams={"a": stream}, faults=[Fault("worker killed", 101.5)])
+
+    assert done.all_redelivered_s == []
