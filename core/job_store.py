@@ -288,6 +288,23 @@ class JobStore:
                 start += len(ids) - len(expired)
         return found[:limit]
 
+    def unfinished(self, kind: Kind, *, limit: int) -> list[Job]:
+        """Those that run, then those that wait, in the order of their places; up to `limit`."""
+        with answering():
+            classes: Any = self._redis.smembers(f"classes:{kind}")
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrange("leases", 0, -1)
+            for queue_class in classes:
+                pipe.zrange(f"queue:{kind}:{queue_class}", 0, limit - 1, withscores=True)
+            leased, *queues = pipe.execute()
+            waiting = sorted((place, job_id) for queue in queues for job_id, place in queue)
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in (*leased, *(job_id for _, job_id in waiting[:limit])):
+                pipe.hgetall(f"job:{job_id}")
+            jobs = [_job(fields) for fields in pipe.execute() if fields]
+        open_ones = [job for job in jobs if job.spec.kind == kind and not job.state.ended]
+        return open_ones[:limit]
+
     def queued(self, kind: Kind) -> int:
         with answering():
             count: Any = self._redis.get(f"queued:{kind}")

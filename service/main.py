@@ -39,6 +39,7 @@ from service.routes import (
     verify,
 )
 from service.web import assets, login, playground
+from service.web import erasures as web_erasures
 from service.wiring import wire
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    for part in (assets, login, playground):
+    for part in (assets, login, playground, web_erasures):
         app.include_router(part.router)
     answer_with_problems(app)
     limits = {

@@ -50,6 +50,13 @@ class Records:
         jobs = self._jobs.latest(self._kind, limit=limit + 1, before=after, tenant=caller.sees)
         return jobs[:limit], len(jobs) > limit
 
+    def unfinished(self, caller: Caller, *, limit: int) -> list[Job]:
+        """What runs and what waits: of all tenants for an admin, else the caller's newest."""
+        if caller.sees is None:
+            return self._jobs.unfinished(self._kind, limit=limit)
+        newest = self._jobs.latest(self._kind, limit=limit, tenant=caller.sees)
+        return [job for job in newest if not job.state.ended]
+
     def _check(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id):
             raise JobNotFound(f"no {self._kind} has this id; ids are 32 hexadecimal digits")

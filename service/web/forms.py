@@ -17,7 +17,9 @@ async def _read(request: Request) -> ImmutableMultiDict[str, str]:
     if body and sent != "application/x-www-form-urlencoded":
         raise HTTPException(415, "a form of the page sends application/x-www-form-urlencoded")
     try:
-        fields = parse_qsl(body.decode(), errors="strict", max_num_fields=MAX_FIELDS)
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
     except ValueError as error:
         raise HTTPException(
             400, "the form cannot be read: it is not UTF-8, or too long"
@@ -36,3 +38,8 @@ def number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def listed(text: str) -> list[str]:
+    """The words between commas or line ends."""
+    return [word.strip() for word in text.replace("\n", ",").split(",") if word.strip()]

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from core.callers import Caller
 from core.errors import AppError
@@ -21,8 +21,11 @@ from service.web.entrance import is_part
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
+FORM = "form"
+"""Where a problem is that is about no one field."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     # Without it a browser would not say where a form comes from (service.origins).
@@ -32,9 +35,7 @@ HEADERS = {
 }
 
 
-def _moment(unix_s: float | None) -> str:
-    if unix_s is None:
-        return ""
+def _moment(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -58,6 +59,13 @@ def page(request: Request, template: str, *, status: int = 200, **shown: Any) ->
     return HTMLResponse(text, status, headers=HEADERS)
 
 
+def go(request: Request, address: str) -> Response:
+    """To another page, as it is done for a form, and for a part of a page."""
+    if is_part(request.headers):
+        return Response(status_code=204, headers=HEADERS | {"HX-Redirect": address})
+    return RedirectResponse(address, 303)
+
+
 class PageRoute(APIRoute):
     """A route whose errors are shown to people; they are worded for them already."""
 
@@ -71,8 +79,11 @@ class PageRoute(APIRoute):
                 request.app.state.parts.metrics.refusal(error)
                 status = from_app_error(request.url.path, error).status_code
                 return _refusal(request, status, error.detail)
-            except (ValidationError, RequestValidationError) as error:
+            except RequestValidationError as error:
                 return _refusal(request, 422, "", field_problems(error.errors()))
+            except ValidationError as error:
+                found = [{**one, "loc": (FORM, *one["loc"])} for one in error.errors()]
+                return _refusal(request, 422, "", field_problems(found))
             except HTTPException as error:
                 return _refusal(request, error.status_code, error.detail)
 

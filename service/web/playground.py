@@ -28,6 +28,7 @@ from service.web.pages import PageRoute, page
 from service.wiring import InParts, Parts
 
 MAX_COMPARED = 6
+PREVIEWS = 6
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 Jobs = Annotated[str, Query(max_length=MAX_COMPARED * 33)]
@@ -40,6 +41,8 @@ class Shown:
 
     generation: Generation
     erased: bool
+    preview: str | None = None
+    """A JPEG in base64 of what it will look like, while it is drawn."""
 
 
 @router.get("/", dependencies=[known()])
@@ -77,6 +80,7 @@ def compare(request: Request, parts: InParts, caller: InCaller, form: Form) -> R
             "num_inference_steps": number(form.get("steps", "")),
             "guidance_scale": number(form.get("guidance", "")),
             "seed": number(seed) if seed else secrets.randbelow(SEEDS),
+            "previews": PREVIEWS,
         }
     )
     queued: list[Job] = []
@@ -119,11 +123,12 @@ def cancel_picture(
 
 
 def _shown(generation: Generation, parts: Parts) -> Shown:
+    previews = parts.jobs.previews(generation.id) if generation.state == "running" else []
     try:
-        model = parts.registry.get(generation.model)
+        erased = parts.registry.get(generation.model).kind == "erased"
     except AppError:
-        return Shown(generation, erased=False)  # it was taken away since
-    return Shown(generation, erased=model.kind == "erased")
+        erased = False  # the model was taken away since
+    return Shown(generation, erased, previews[0].jpeg if previews else None)
 
 
 def _newest(served: Sequence[models.Model]) -> set[str]:

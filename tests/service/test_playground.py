@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.progress import Progress
+from core.progress import Preview, Progress
 
 PART = {"HX-Request": "true"}
 FORM = {"prompt": "a red apple", "models": "safe", "steps": "20", "guidance": "5", "seed": "7"}
@@ -147,3 +147,12 @@ def test_a_body_that_is_no_form_is_refused(client):
     assert client.post("/comparisons", json=FORM).status_code == 415
     sent = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post("/comparisons", content=b"\xff=1", headers=sent).status_code == 400
+
+
+def test_a_picture_is_seen_before_it_is_finished(client, worker):
+    (job,) = jobs_of(client.post("/comparisons", data=FORM, headers=PART))
+    lease = worker.claim()
+    preview = Preview(index=0, step=5, jpeg="/9j/4AAQ")
+    worker.jobs.report(lease, Progress(stage="denoising", done=5, total=20), [preview])
+
+    assert 'src="data:image/jpeg;base64,/9j/4AAQ"' in client.get(f"/comparisons/{job}").text
