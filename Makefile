@@ -45,6 +45,9 @@ bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and
 bench-eval: install ## evaluation in batches against one picture at a time
 	$(BIN)/python -m benchmarks.evaluation
 
+bench-serving: install ## the service against its limit and the usual server (15 minutes, build/bench/serving.json)
+	$(BIN)/python -m benchmarks.serving
+
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
@@ -54,5 +57,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-capacity lock clean
+.PHONY: help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
 .DEFAULT_GOAL := help

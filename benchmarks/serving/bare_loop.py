@@ -1,0 +1,134 @@
+"""The limit: the UNet alone on precomputed embeddings, at its best split of this machine.
+
+No scheduler, no text encoder, no VAE, no requests: nothing can draw faster with this UNet here.
+The best split into processes, threads and rows per pass is searched for in each run.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.serving.servers import clean_environment
+from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
+from diffusion.loading import load_unet
+
+ROWS = (2, 4, 8, 16, 32, 64)
+SEARCH_S = 1.0
+TOKENS = 77
+
+
+@dataclass(frozen=True)
+class Split:
+    processes: int
+    threads: int
+    rows: int
+
+
+class Looping:
+    """Processes that each run the bare loop when told to."""
+
+    def __init__(self, processes: int, threads: int) -> None:
+        self._processes = processes
+        self._threads = threads
+        self._loops: list[subprocess.Popen[str]] = []
+
+    def start(self) -> None:
+        for _ in range(self._processes):
+            self._loops.append(
+                subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", "benchmarks.serving.bare_loop"),
+                        *("--threads", str(self._threads)),
+                    ],
+                    env=clean_environment() | {"OMP_NUM_THREADS": str(self._threads)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+        for loop in self._loops:
+            _answer(loop)  # it is loaded
+
+    def pictures_per_s(self, rows: int, seconds: float) -> float:
+        """Of all together, were every picture as many passes as the mean of the workload."""
+        for loop in self._loops:
+            assert loop.stdin is not None
+            loop.stdin.write(json.dumps([rows, seconds]) + "\n")
+            loop.stdin.flush()
+        return sum(_answer(loop) for loop in self._loops) / ROWS_PER_STEP / MEAN_STEPS
+
+    def stop(self) -> None:
+        for loop in self._loops:
+            assert loop.stdin is not None
+            assert loop.stdout is not None
+            loop.stdin.close()
+            loop.wait()
+            loop.stdout.close()
+
+
+@contextmanager
+def looping(processes: int, threads: int) -> Iterator[Looping]:
+    loops = Looping(processes, threads)
+    loops.start()
+    try:
+        yield loops
+    finally:
+        loops.stop()
+
+
+def best_split(cores: int) -> tuple[Split, dict[str, float]]:
+    """The fastest split of `cores`, and what each gave in pictures a second."""
+    found: dict[Split, float] = {}
+    for processes in range(1, cores + 1):
+        if cores % processes:
+            continue
+        threads = cores // processes
+        with looping(processes, threads) as loops:
+            for rows in ROWS:
+                speed = loops.pictures_per_s(rows, SEARCH_S)
+                found[Split(processes, threads, rows)] = speed
+    best = max(found, key=lambda split: found[split])
+    return best, {f"{s.processes} x {s.threads} x {s.rows}": found[s] for s in found}
+
+
+def _answer(loop: "subprocess.Popen[str]") -> float:
+    assert loop.stdout is not None
+    return float(loop.stdout.readline())
+
+
+def rows_per_s(unet: torch.nn.Module, rows: int, seconds: float) -> float:
+    side = unet.config.sample_size
+    latents = torch.randn(rows, unet.config.in_channels, side, side)
+    timesteps = torch.linspace(999, 1, rows)
+    embeddings = torch.randn(rows, TOKENS, unet.config.cross_attention_dim)
+    with torch.inference_mode():
+        unet(latents, timesteps, encoder_hidden_states=embeddings)
+        began, passes = time.perf_counter(), 0
+        while (lasted := time.perf_counter() - began) < seconds:
+            unet(latents, timesteps, encoder_hidden_states=embeddings, return_dict=False)
+            passes += 1
+    return rows * passes / lasted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, required=True)
+    torch.set_num_threads(parser.parse_args().threads)
+    unet, _ = load_unet(MODEL)
+    rows_per_s(unet, 2, 0.5)
+    print(0, flush=True)
+    for line in sys.stdin:
+        rows, seconds = json.loads(line)
+        print(rows_per_s(unet, rows, seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
