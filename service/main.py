@@ -40,6 +40,8 @@ from service.routes import (
 )
 from service.web import assets, login, playground
 from service.web import erasures as web_erasures
+from service.web import models as web_models
+from service.web import queue as web_queue
 from service.wiring import wire
 
 log = structlog.get_logger(__name__)
@@ -107,7 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(inference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    for part in (assets, login, playground, web_erasures):
+    for part in (assets, login, playground, web_erasures, web_models, web_queue):
         app.include_router(part.router)
     answer_with_problems(app)
     limits = {

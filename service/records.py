@@ -17,6 +17,11 @@ class Records:
         self._jobs = jobs
         self._kind = kind
 
+    @property
+    def noun(self) -> str:
+        """As in addresses: `generations`."""
+        return f"{self._kind}s"
+
     def get(self, job_id: str, caller: Caller) -> Job:
         """Raises JobNotFound, also for a job of another kind or tenant."""
         self._check(job_id)

@@ -13,7 +13,9 @@ from service.wiring import InParts
 
 router = APIRouter(prefix="/models/{model_id}/reports", tags=["models"], dependencies=[known()])
 
-PAGE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+PAGE_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+)
 """The page brings its pictures and its style; it runs nothing, and loads nothing."""
 
 
@@ -62,7 +64,7 @@ def read_report(model_id: str, report_id: str, parts: InParts) -> Response:
 def read_report_page(model_id: str, report_id: str, parts: InParts) -> Response:
     """The same for people: plots, and pictures before and after."""
     data = parts.registry.report_file(_manifest(model_id, parts), report_id, PAGE)
-    headers = {"Content-Security-Policy": PAGE_POLICY}
+    headers = {"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return Response(data, media_type="text/html; charset=utf-8", headers=headers)
 
 

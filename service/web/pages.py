@@ -39,6 +39,13 @@ def _moment(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _figure(value: float, name: str) -> str:
+    """What a method measured of itself, in a unit that people read."""
+    if name.endswith("bytes"):
+        return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+
+
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -46,7 +53,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters["moment"] = _moment
+_templates.filters |= {"moment": _moment, "figure": _figure}
 _templates.globals["asset"] = assets.address
 
 
