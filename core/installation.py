@@ -1,14 +1,32 @@
 """The stores of an installation, from its settings."""
 
 from core.errors import Misconfigured
+from core.job_store import connect
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Verifier
+from core.status_serials import StatusSerials
 from core.storage import PictureStore, Storage
 
 
 def open_registry(settings: Settings) -> ModelRegistry:
     """Raises Misconfigured, also when there is no trusted key yet."""
+    return _registry(settings, None)
+
+
+def open_serving_registry(settings: Settings) -> ModelRegistry:
+    """For whoever serves models, or decides on them: refuses manifests that were put back.
+
+    Raises:
+        Misconfigured.
+    """
+    if settings.redis_url is None:
+        raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
+    # Not patient: without an answer it judges by itself, and whoever asks it waits meanwhile.
+    return _registry(settings, StatusSerials(connect(settings.redis_url, retry_s=0)))
+
+
+def _registry(settings: Settings, serials: StatusSerials | None) -> ModelRegistry:
     return ModelRegistry(
         settings.models_dir,
         Verifier.load(settings.keys_dir),
@@ -16,6 +34,7 @@ def open_registry(settings: Settings) -> ModelRegistry:
         default_model=settings.default_model,
         aliases=_aliases(settings.model_aliases),
         require_suites=settings.require_suites.split(),
+        serials=serials,
     )
 
 

@@ -18,7 +18,7 @@ from core.thresholds import PromoteIf
 
 FILENAME = "manifest.json"
 REPORTS = "reports"
-CHANGES = {"signature", "status", "reports", "overrides"}
+CHANGES = {"signature", "status", "serial", "reports", "overrides"}
 """What may change in the life of a model, and says nothing of what it is."""
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
@@ -117,6 +117,9 @@ class Manifest(BaseModel):
     kind: Literal["base", "erased"]
     family: str
     status: ModelStatus
+    serial: int = Field(default=0, ge=0, lt=2**53)
+    """Of this version of the manifest: milliseconds since 1970, or one more than the last one's if
+    that is more. So a model that is imported anew is newer without anybody being asked."""
     created_at: float
     code_version: str
     drawing: Drawing

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -47,8 +47,19 @@ from core.thresholds import PromoteIf
 
 INCOMING = ".incoming"
 LOCKS = ".locks"
+READINGS = 3
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
+
+
+class SerialRecord(Protocol):
+    """Remembers the newest manifest of each model, outside the folder of models."""
+
+    def newest(self, model_id: str) -> int:
+        """The highest serial that was seen of a model; 0: none."""
+
+    def note(self, model_id: str, serial: int) -> None:
+        """A manifest with this serial is signed by a trusted key: lower ones are out of date."""
 
 
 class ModelRegistry:
@@ -63,9 +74,11 @@ class ModelRegistry:
         default_model: str,
         aliases: Mapping[str, str] | None = None,
         require_suites: Sequence[str] = (),
+        serials: SerialRecord | None = None,
     ) -> None:
         """
         Args:
+            serials: what refuses manifests that were put back; None where no Redis is at hand.
             aliases: other names that clients may use -> a model's id, or `default`.
             require_suites: what a report must measure before an erased model is served.
         """
@@ -75,6 +88,7 @@ class ModelRegistry:
         self._default_model = default_model
         self._aliases = aliases or {}
         self._require_suites = tuple(require_suites)
+        self._serials = serials
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
@@ -93,14 +107,25 @@ class ModelRegistry:
         return self._folder / model_id
 
     def get(self, model_id: str) -> Manifest:
-        """A model's manifest, its signature checked; its files are checked by who loads them.
+        """A model's manifest, its signature checked, and that it is the newest one there was.
+
+        Its files are checked by who loads them.
 
         Raises:
             ModelNotFound, UntrustedModel.
         """
-        manifest = self._read(model_id)
-        manifest.check_signature(self._verifier)
-        return manifest
+        for _ in range(READINGS):
+            manifest = self._read(model_id)
+            manifest.check_signature(self._verifier)
+            newest = self._serials.newest(model_id) if self._serials else 0
+            if manifest.serial >= newest:
+                self._note(manifest)
+                return manifest
+            # Another process may have written a newer one since it was read.
+        raise UntrustedModel(
+            f"model {model_id}: its manifest was replaced by a newer one once, and put back "
+            f"(serial {manifest.serial}, {newest} was seen); or this host's copy is behind"
+        )
 
     def _read(self, model_id: str) -> Manifest:
         """Whoever signed it."""
@@ -293,10 +318,21 @@ class ModelRegistry:
         return data
 
     def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:
+        update = {**update, "serial": self._next_serial(manifest)}
         changed = manifest.model_copy(update=update).signed(signer)
         # A file more beside the manifest would be one that it does not list.
         changed.write(self.path(manifest.id), scratch=self._folder / LOCKS)
+        self._note(changed)
         return changed
+
+    def _note(self, manifest: Manifest) -> None:
+        """Only after it was written: else a crash would leave a model that nobody trusts."""
+        if self._serials:
+            self._serials.note(manifest.id, manifest.serial)
+
+    def _next_serial(self, manifest: Manifest) -> int:
+        newest = self._serials.newest(manifest.id) if self._serials else 0
+        return max(int(time.time() * 1000), manifest.serial + 1, newest + 1)
 
     @contextmanager
     def _changing(self, model_id: str) -> Iterator[None]:
@@ -337,7 +373,8 @@ class ModelRegistry:
         Raises:
             ModelExists: the id is taken by other weights.
         """
-        signed = manifest.signed(signer)
+        newest = manifest.model_copy(update={"serial": self._next_serial(manifest)})
+        signed = newest.signed(signer)
         signed.write(folder)
         target = self.path(manifest.id)
         try:
@@ -349,6 +386,7 @@ class ModelRegistry:
             shutil.rmtree(folder, ignore_errors=True)
             return existing
         sync_folder(self._folder)
+        self._note(signed)
         return signed
 
     def remove(self, model_id: str) -> None:

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from core.audit import AuditTrail
 from core.errors import Misconfigured
-from core.installation import open_pictures, open_registry
+from core.installation import open_pictures, open_serving_registry
 from core.job_store import JobStore, connect
 from core.keys import KeyStore
 from core.policies import PolicyStore
@@ -75,7 +75,7 @@ def wire(settings: Settings) -> Parts:
     wakes = Wakes(celery_app(settings.redis_url))
     storage = open_pictures(settings)
     signer = Signer.load_or_create(settings.keys_dir)
-    registry = open_registry(settings)
+    registry = open_serving_registry(settings)
     # A picture may come to be verified before a worker has signed one.
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)

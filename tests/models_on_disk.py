@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry, SerialRecord, describe
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
 
@@ -11,19 +11,20 @@ DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
 
 
 class ModelsOnDisk:
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, serials: SerialRecord | None = None) -> None:
         self.folder = data / "models"
         self.keys = data / "keys"
         self.signer = Signer.load_or_create(self.keys)
-        self.registry = self.open()
+        self.registry = self.open(serials)
 
-    def open(self) -> ModelRegistry:
+    def open(self, serials: SerialRecord | None = None) -> ModelRegistry:
         """As another process would."""
         return ModelRegistry(
             self.folder,
             Verifier.load(self.keys),
             serve_unerased_base=True,
             default_model="good",
+            serials=serials,
         )
 
     def add(self, model_id: str, *, base: Manifest | None = None, weights: str = "") -> Manifest:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from core.detection import DetectorSpec
-from core.installation import open_pictures, open_registry
+from core.installation import open_pictures, open_serving_registry
 from core.job_store import JobStore, connect
 from core.policies import PolicyStore
 from core.registry import ModelRegistry
@@ -40,7 +40,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     Raises:
         Misconfigured: keys are missing, or Content Credentials half configured.
     """
-    registry = open_registry(settings)
+    registry = open_serving_registry(settings)
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
     device = _device(settings.device)

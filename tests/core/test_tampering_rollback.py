@@ -1,0 +1,201 @@
+"""A manifest that was signed once, and put back later, counts no more; on no host."""
+
+import shutil
+import threading
+
+import pytest
+from models_on_disk import ModelsOnDisk
+
+from core import status_serials
+from core.errors import ModelNotServed, UntrustedModel
+from core.job_store import connect
+from core.manifests import ModelStatus
+from core.status_serials import KEY, StatusSerials
+
+
+@pytest.fixture
+def client(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def host(client, tmp_path, monkeypatch) -> ModelsOnDisk:
+    """An installation with a model that is served."""
+    monkeypatch.setattr(status_serials, "LOOK_EVERY_S", 0.0)
+    made = ModelsOnDisk(tmp_path / "host", serials=StatusSerials(client))
+    base = made.add("base")
+    made.add("erased", base=base)
+    made.promote("erased")
+    return made
+
+
+def kept(host: ModelsOnDisk) -> bytes:
+    return (host.folder / "erased" / "manifest.json").read_bytes()
+
+
+def put_back(host: ModelsOnDisk, data: bytes) -> None:
+    (host.folder / "erased" / "manifest.json").write_bytes(data)
+
+
+class TestRollback:
+    def test_a_retired_model_is_not_served_again_by_its_old_manifest(self, host):
+        serving = kept(host)
+        host.retire("erased")
+
+        put_back(host, serving)
+
+        with pytest.raises(UntrustedModel, match="put back"):
+            host.registry.served("erased")
+        assert "put back" in host.registry.untrusted()["erased"]
+        assert [one.id for one in host.registry.all()] == ["base"]
+
+    def test_nor_in_a_process_that_started_afterwards(self, host, client):
+        serving = kept(host)
+        host.retire("erased")
+        put_back(host, serving)
+
+        with pytest.raises(UntrustedModel, match="put back"):
+            host.open(StatusSerials(client)).get("erased")
+
+    def test_an_older_manifest_with_the_same_status_is_older_all_the_same(self, host):
+        """It may lack a report, or an override."""
+        before = kept(host)
+        host.retire("erased")
+        host.promote("erased")
+        put_back(host, before)
+
+        with pytest.raises(UntrustedModel, match="put back"):
+            host.registry.get("erased")
+
+    def test_a_serial_that_was_raised_by_hand_is_not_signed(self, host):
+        serving = kept(host)
+        retired = host.retire("erased")
+        old = host.registry
+        put_back(host, serving.replace(b'"serial": ', f'"serial": {retired.serial}'.encode()))
+
+        with pytest.raises(UntrustedModel):
+            old.get("erased")
+
+    def test_what_an_operator_vouches_for_is_served_from_a_backup(self, host):
+        serving = kept(host)
+        host.retire("erased")
+        put_back(host, serving)
+
+        host.registry.sign_again("erased", host.signer, vouched=True)
+
+        assert host.registry.served("erased").status == "serving"
+
+    def test_a_model_that_is_made_anew_under_its_old_id_is_newer(self, host):
+        shutil.rmtree(host.folder / "erased")
+
+        host.add("erased", base=host.registry.get("base"))
+
+        assert host.registry.get("erased").status == "candidate"
+
+
+class TestHosts:
+    @pytest.fixture
+    def other(self, host, client, tmp_path) -> ModelsOnDisk:
+        """Another host, with a copy of everything on disk and the same Redis."""
+        shutil.copytree(tmp_path / "host", tmp_path / "other")
+        return ModelsOnDisk(tmp_path / "other", serials=StatusSerials(client))
+
+    def test_a_model_retired_on_one_is_served_by_no_copy(self, host, other):
+        assert other.registry.served("erased")
+
+        host.retire("erased")
+
+        with pytest.raises(UntrustedModel, match="copy is behind"):
+            other.registry.served("erased")
+
+    def test_a_copy_that_was_brought_up_to_date_is_good(self, host, other):
+        host.retire("erased")
+        put_back(other, kept(host))
+
+        with pytest.raises(ModelNotServed, match="retired"):
+            other.registry.served("erased")
+
+    def test_a_change_without_redis_counts_once_it_was_seen(self, host, other):
+        """`trce erase` without a service, say, writes manifests without asking Redis."""
+        serving, offline = kept(host), host.open()
+        offline.set_status("erased", ModelStatus.RETIRED, host.signer)
+        host.registry.get("erased")
+
+        put_back(host, serving)
+
+        for registry in (host.registry, other.registry):
+            with pytest.raises(UntrustedModel):
+                registry.get("erased")
+
+
+class TestRedis:
+    def test_while_it_is_away_a_process_judges_by_what_it_saw(self, host, broker, client):
+        serving = kept(host)
+        host.retire("erased")
+        put_back(host, serving)
+        broker.kill()
+        try:
+            with pytest.raises(UntrustedModel):
+                host.registry.get("erased")
+            assert host.registry.get("base")
+        finally:
+            broker.start()
+
+    def test_what_it_missed_it_is_told_later(self, host, broker, client, monkeypatch):
+        monkeypatch.setattr(status_serials, "LOOK_AGAIN_S", 0.0)
+        broker.kill()
+        try:
+            retired = host.retire("erased")
+        finally:
+            broker.start()
+        host.registry.get("base")
+
+        assert client.zscore(KEY, "erased") == retired.serial
+
+    def test_a_lower_serial_never_takes_the_place_of_a_higher_one(self, client):
+        late, early = StatusSerials(client), StatusSerials(client)
+        late.note("m", 5)
+        early.note("m", 3)
+
+        assert client.zscore(KEY, "m") == 5
+
+    def test_reading_writes_nothing(self, host, client):
+        host.registry.get("erased")
+        before = client.info("persistence")["rdb_changes_since_last_save"]
+        for _ in range(10):
+            host.registry.get("erased")
+
+        assert client.info("persistence")["rdb_changes_since_last_save"] == before
+
+
+def test_readers_never_take_a_change_for_a_rollback(host, client):
+    """They read the file before it changed, and the serial after that."""
+    done, failed = threading.Event(), []
+
+    def read() -> None:
+        registry = host.open(StatusSerials(client))
+        while not done.is_set():
+            try:
+                registry.get("erased")
+            except UntrustedModel as error:
+                failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(30):
+        host.retire("erased")
+        host.promote("erased")
+    done.set()
+    for reader in readers:
+        reader.join()
+
+    assert failed == []
+
+
+def test_serials_rise_however_the_clock_goes(host, monkeypatch):
+    before = host.registry.get("erased").serial
+    monkeypatch.setattr("core.registry.time.time", lambda: 0.0)
+
+    assert host.retire("erased").serial == before + 1
