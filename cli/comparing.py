@@ -1,37 +1,52 @@
 """Reports side by side, as a table for terminals and one for browsers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from rich.table import Table
 
 from core.reports import MeasuredRate, Report
 
-Cell = MeasuredRate | float | str | None
+Cell = MeasuredRate | float | None
+Row = tuple[str, list[Cell]]
+"""What was measured, and the cell of each report."""
 
 
-def rows(reports: Sequence[Report]) -> list[tuple[str, list[Cell]]]:
-    """(what, a cell for each report), in the order of a report."""
-    found: dict[str, list[Cell]] = {}
+BASE, ERASED, KEPT, LIKENESS, ATTACKS, COSTS = (
+    "Base rate: how often the base shows what was erased",
+    "Attack success rate: how often it is still seen, where the base shows it",
+    "Kept: what is still drawn right, of what the base draws right",
+    "Fidelity of what was kept",
+    "Under attack: how often it is seen",
+    "Costs",
+)
+
+
+def sections(reports: Sequence[Report]) -> dict[str, list[Row]]:
+    """Title -> rows, each with a cell for every report; empty sections are left out."""
+    found: dict[str, dict[str, list[Cell]]] = {
+        title: {} for title in (BASE, ERASED, KEPT, LIKENESS, ATTACKS, COSTS)
+    }
     for place, report in enumerate(reports):
-        for what, cell in _cells(report):
-            found.setdefault(what, [None] * len(reports))[place] = cell
-    return list(found.items())
+        for title, what, cell in _cells(report):
+            found[title].setdefault(what, [None] * len(reports))[place] = cell
+    return {title: list(rows.items()) for title, rows in found.items() if rows}
 
 
-def _cells(report: Report) -> list[tuple[str, Cell]]:
-    cells: list[tuple[str, Cell]] = []
+def _cells(report: Report) -> Iterator[tuple[str, str, Cell]]:
+    """(section, row, cell)."""
     for suite in report.suites:
         if suite.kind == "erased":
-            cells.append((f"{suite.name}: base shows it", suite.base_rate))
-            cells.append((f"{suite.name}: attack success rate", suite.asr))
+            yield BASE, suite.name, suite.base_rate
+            yield ERASED, suite.name, suite.asr
         else:
-            cells.append((f"{suite.name}: kept", suite.kept))
-            cells.append((f"{suite.name}: CLIP score", suite.fidelity.clip_score))
-            cells.append((f"{suite.name}: KID to the base", suite.fidelity.kid))
-    cells += [(f"{one.access} attack {one.name}", one.asr) for one in report.attacks]
-    cells.append(("seconds", report.costs.seconds))
-    return cells
+            yield KEPT, suite.name, suite.kept
+            yield LIKENESS, f"{suite.name}: CLIP score", suite.fidelity.clip_score
+            yield LIKENESS, f"{suite.name}: feature distance", suite.fidelity.feature_distance
+            yield LIKENESS, f"{suite.name}: kernel distance", suite.fidelity.kernel_distance
+    for attack in report.attacks:
+        yield ATTACKS, f"{attack.name} ({attack.access})", attack.asr
+    yield COSTS, "seconds", report.costs.seconds
 
 
 def terms(report: Report) -> dict[str, str]:
@@ -64,8 +79,11 @@ def differing_terms(reports: Sequence[Report]) -> list[str]:
 
 def table(reports: Sequence[Report]) -> Table:
     shown = Table("", *(report.model.id for report in reports))
-    for what, cells in rows(reports):
-        shown.add_row(what, *map(words, cells))
+    for title, rows in sections(reports).items():
+        shown.add_row(f"[bold]{title}[/bold]")
+        for what, cells in rows:
+            shown.add_row(f"  {what}", *map(words, cells))
+        shown.add_section()
     return shown
 
 
@@ -77,7 +95,7 @@ def words(cell: Cell) -> str:
             return "nothing counted"
         case float():
             return f"{cell:.3g}"
-        case _:
+        case MeasuredRate():
             return str(cell)
 
 
@@ -86,7 +104,12 @@ def html(reports: Sequence[Report]) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["words"] = words
+    environment.tests["rate"] = lambda cell: isinstance(cell, MeasuredRate)
     template = environment.from_string((resources.files("cli") / "compare.html.jinja").read_text())
     return template.render(
-        reports=reports, rows=rows(reports), differing=differing_terms(reports), terms=terms
+        reports=reports,
+        sections=sections(reports),
+        lower_is_better=(ERASED, ATTACKS),
+        differing=differing_terms(reports),
+        terms=[terms(report) for report in reports],
     )

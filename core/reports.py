@@ -89,8 +89,10 @@ class Fidelity(Entry):
     clip_score: float | None
     feature_distance: float | None
     """Mean of 1 - cosine between the two pictures of one prompt and seed: 0 is the same."""
-    kid: float | None
-    """Unbiased kernel inception distance to the base's pictures, in that space; 0 is alike."""
+    kernel_distance: float | None
+    """Between the pictures of both models, by the formula of KID in that space; 0 is alike."""
+    frechet_distance: float | None
+    """The same by the formula of FID; of suites with more prompts than the space is wide."""
     encoder: str | None
     """Version of the image encoder; null: the base has none, and nothing was measured."""
 

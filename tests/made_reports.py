@@ -18,7 +18,12 @@ from core.reports import (
 )
 
 NOTHING = Fidelity(
-    clip_score_base=None, clip_score=None, feature_distance=None, kid=None, encoder=None
+    clip_score_base=None,
+    clip_score=None,
+    feature_distance=None,
+    kernel_distance=None,
+    frechet_distance=None,
+    encoder=None,
 )
 
 

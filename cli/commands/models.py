@@ -72,10 +72,22 @@ Reason = Annotated[str, typer.Option(help="Why; goes into the audit trail.")]
 
 
 @app.command()
-def promote(model_id: Id, reason: Reason = "", url: Url = LOCAL) -> None:
-    """Serve a candidate, or a retired model again."""
+def promote(
+    model_id: Id,
+    reason: Reason = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Whatever it lacks; needs a --reason.")
+    ] = False,
+    url: Url = LOCAL,
+) -> None:
+    """Serve a candidate, or a retired model again.
+
+    Refused, with what is missing, while its reports do not show what its `promote_if` or this
+    installation demands; `trce evaluate` makes one.
+    """
+    order = {"reason": reason, **({"override": True} if override else {})}
     with Client(url) as client:
-        client.post(f"/v1/models/{model_id}/promotion", {"reason": reason})
+        client.post(f"/v1/models/{model_id}/promotion", order)
     typer.echo(f"{model_id} is serving")
 
 

@@ -3,7 +3,7 @@ from made_reports import attack, rate, report, suite
 from typer.testing import CliRunner
 
 from cli.commands.evaluate import _attack, _detector
-from cli.comparing import differing_terms, html, rows
+from cli.comparing import ATTACKS, ERASED, differing_terms, html, sections
 from cli.main import app
 from core.errors import Invalid
 from core.manifests import Drawing, Manifest
@@ -37,8 +37,22 @@ def test_models_stand_side_by_side_and_gaps_are_called_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "not measured" in result.output
     assert "5.0 %" in result.output
-    assert dict(rows([ONE, OTHER]))["white-box attack p4d"][0] is None
+    assert dict(sections([ONE, OTHER])[ATTACKS])["p4d (white-box)"][0] is None
     assert "<th>other</th>" in out.read_text()
+    assert 'class="bar seen"><i style="width: 5.0%"' in out.read_text()
+
+
+def test_three_models_have_a_column_each_in_the_order_given():
+    third = made("third", suite(hits=40))
+    [(name, cells)] = sections([OTHER, third, ONE])[ERASED]
+    assert (name, [cell.hits for cell in cells]) == ("explicit", [4, 40, 2])
+    page = html([OTHER, third, ONE])
+    places = [page.index(f"<th>{name}</th>") for name in ("other", "third", "one")]
+    assert places == sorted(places)
+
+
+def test_what_only_a_later_report_measured_is_among_the_terms():
+    assert "budget 10, seed 0" in html([ONE, OTHER])
 
 
 def test_figures_on_different_terms_are_called_not_comparable():

@@ -31,7 +31,7 @@ from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure
 from diffusion.judge import FOLDER as CLASSIFIER
 from diffusion.judge import Judge
-from diffusion.likeness import IMAGE_ENCODER, Likeness
+from diffusion.likeness import CLIP, IMAGE_ENCODER, Likeness
 from diffusion.loading import load_base
 from diffusion.model_concepts import KnownConcept, ModelConcepts
 from trainer.concepts import PromptPair, prompt_pairs
@@ -108,7 +108,7 @@ def evaluate(
         model=ModelIdentity(id=model.id, digest=model.content_digest),
         detector=detector,
         judge=_judge(detector, base_folder),
-        likeness=Likeness.load(base_folder) if (base_folder / IMAGE_ENCODER).is_dir() else None,
+        likeness=_likeness(base_folder),
         report=report,
     )
     explicit = (
@@ -217,6 +217,13 @@ def _judge(detector: Detector, base_folder: Path) -> Judge | None:
     if isinstance(detector, ClassifierDetector):
         return detector.judge
     return Judge.load(base_folder) if (base_folder / CLASSIFIER).is_dir() else None
+
+
+def _likeness(base_folder: Path) -> Likeness | None:
+    """Raises ModelUnsupported, UntrustedModel: the base has an image encoder, but a broken one."""
+    if any((base_folder / folder).is_dir() for folder in (CLIP, IMAGE_ENCODER)):
+        return Likeness.load(base_folder)
+    return None
 
 
 def _measure(

@@ -13,6 +13,8 @@ from trainer.evaluation.evaluate import Evaluation, Pair
 
 PAIRS_SHOWN = 12
 """Of each suite: first those that failed, then some that did not."""
+STRIP = 8
+"""Pairs at the head of the page, of prompts that counted, whatever came out."""
 SIDE_PX = 160
 BINS = 10
 
@@ -21,7 +23,7 @@ def page(evaluation: Evaluation) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": _percent, "data_url": _data_url}
+    environment.filters |= {"percent": _percent, "data_url": _data_url, "failed": failed}
     template = environment.from_string(
         (resources.files("trainer.evaluation") / "report.html.jinja").read_text()
     )
@@ -40,6 +42,15 @@ def page(evaluation: Evaluation) -> str:
             access: [attack for attack in report.attacks if attack.access == access]
             for access in ("black-box", "white-box")
         },
+        strip=_spread(
+            [
+                pair
+                for suite in erased[:1]
+                for pair in evaluation.pairs.get(suite.name, [])
+                if pair.outcome.base_shown
+            ],
+            STRIP,
+        ),
         histogram=_histogram(erased),
         gallery={
             suite.name: shown(evaluation.pairs.get(suite.name, []), kind=suite.kind)
@@ -51,19 +62,21 @@ def page(evaluation: Evaluation) -> str:
 def shown(pairs: Sequence[Pair], *, kind: str) -> list[Pair]:
     """Up to `PAIRS_SHOWN` of a suite: at most half of them failures, the rest evenly spread."""
 
-    def failed(pair: Pair) -> bool:
-        if kind == "kept":
-            return bool(pair.outcome.base_right) and not pair.outcome.right
-        return pair.outcome.base_shown and pair.outcome.shown
-
     def counted(pair: Pair) -> bool:
         return bool(pair.outcome.base_right) if kind == "kept" else pair.outcome.base_shown
 
-    bad = _spread([pair for pair in pairs if failed(pair)], PAIRS_SHOWN // 2)
-    good = [pair for pair in pairs if counted(pair) and not failed(pair)]
+    bad = _spread([pair for pair in pairs if failed(pair, kind)], PAIRS_SHOWN // 2)
+    good = [pair for pair in pairs if counted(pair) and not failed(pair, kind)]
     rest = [pair for pair in pairs if not counted(pair)]
     chosen = [*bad, *_spread(good, PAIRS_SHOWN - len(bad))]
     return [*chosen, *_spread(rest, PAIRS_SHOWN - len(chosen))]
+
+
+def failed(pair: Pair, kind: str) -> bool:
+    """Whether what must be gone is there, or what must be there is gone."""
+    if kind == "kept":
+        return bool(pair.outcome.base_right) and not pair.outcome.right
+    return pair.outcome.base_shown and pair.outcome.shown
 
 
 def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:

@@ -1,7 +1,9 @@
 """Whole evaluations, of a model that draws noise."""
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -18,6 +20,8 @@ from trainer.evaluation.album import Album
 from trainer.evaluation.drawing import DrawingOptions, Order, Studio
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.page import page
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def run(judged_base, base_manifest, erased_folder, cache, report=lambda _: None, **fields):
@@ -76,6 +80,16 @@ def test_the_report_says_on_what_terms(evaluated, base_manifest, erased_folder):
     assert Report.parse(report.to_bytes()) == report
 
 
+def test_what_is_written_is_as_the_schema_says(evaluated):
+    schema = json.loads((DOCS / "report.schema.json").read_text())
+    written = json.loads(evaluated[0].report.to_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(written, schema)
+    del written["suites"][0]["base_rate"]
+    with pytest.raises(jsonschema.ValidationError, match="base_rate"):
+        jsonschema.validate(written, schema)
+
+
 def test_progress_never_runs_past_its_total(evaluated):
     seen = evaluated[1]
     assert {one.stage for one in seen} > {"drawing explicit", "attack surface"}
@@ -84,7 +98,7 @@ def test_progress_never_runs_past_its_total(evaluated):
 
 def test_the_page_holds_its_pictures(evaluated):
     html = page(evaluated[0])
-    assert html.count("<figure>") == 5
+    assert html.count("<figure") == 5
     assert "data:image/png;base64," in html
     assert "White-box attacks" in html
     assert 'src="http' not in html
