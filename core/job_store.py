@@ -454,6 +454,13 @@ class JobStore:
         """Queue it for another attempt, or fail it when it has had its last."""
         return self._release(lease, counted=True, why=why)
 
+    def give_back(self, leases: Sequence[tuple[str, str]], why: str) -> int:
+        """Requeue what a worker held that is gone, by (job id, token); returns how many of those
+        leases it still had. Their attempts count.
+        """
+        keep_ms = self._longest_keep_ms
+        return sum(int(self._call("release", *lease, 1, why, keep_ms)) for lease in leases)
+
     def take_back(self, owner: str) -> int:
         """Requeue what an earlier life of `owner` held; returns how many jobs wait again."""
         return int(self._call("reap", owner, self._longest_keep_ms))

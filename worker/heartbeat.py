@@ -7,9 +7,11 @@ has been finished for too long. Then it kills the worker, whose supervisor start
     worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
     child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled" | "late", ...}
 
-When the worker dies its end of the pipe closes, and the child ends.
+When the worker dies its end of the pipe closes. The child gives back what it held, so that
+another worker has it at once instead of when the lease lapses, and ends.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -27,6 +29,7 @@ from core.errors import StoreUnavailable
 from core.job_store import JobStore, Verdict, connect
 from core.jobs import Lease
 from core.settings import Settings
+from core.terms import terms
 from core.workers import WorkerRoll
 from worker.marks import beat_file
 
@@ -108,12 +111,13 @@ class Pulse:
         self._unread = b""
 
     def run(self) -> None:
-        """Until the worker closes its end."""
+        """Until the worker closes its end, or dies; what it holds then is given back."""
         period_s = min(MAX_PERIOD_S, self._lease_s / 3)
         due = time.monotonic()
         while True:
             ready, _, _ = select.select([0], [], [], max(0.0, due - time.monotonic()))
             if ready and not self._read():
+                self._give_back()
                 return
             if time.monotonic() >= due:
                 self._beat()
@@ -129,6 +133,10 @@ class Pulse:
             if "leases" in message:
                 self._leases = [(job_id, token) for job_id, token in message["leases"]]
         return bool(data)
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(StoreUnavailable, redis.RedisError):  # then the leases lapse
+            self._jobs.give_back(self._leases, "its worker died")
 
     def _beat(self) -> None:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
@@ -149,11 +157,14 @@ class Pulse:
 
 
 def main() -> None:
+    # The kernel sends it when the worker dies; the pipe tells the same, and leaves time to act.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     owner, worker_pid = sys.argv[1], int(sys.argv[2])
     settings = Settings()
     assert settings.redis_url is not None
     client = connect(settings.redis_url, retry_s=settings.lease_s / 6)
-    Pulse(JobStore(client, {}), WorkerRoll(client), owner, worker_pid, settings).run()
+    jobs = JobStore(client, terms(settings))
+    Pulse(jobs, WorkerRoll(client), owner, worker_pid, settings).run()
 
 
 if __name__ == "__main__":

@@ -84,7 +84,10 @@ def check(
                 (order.job_id, pixels(order.picture))
             )
         entries = streams[order.job_id]
-        if broken := faults_of(entries, job.state):
+        broken = faults_of(entries, job.state)
+        if order.heard is not None and order.heard != [entry_id for entry_id, _ in entries]:
+            broken.append(f"its listener heard {order.heard}")
+        if broken:
             verdict.broken_streams.append(f"job {order.job_id}: {'; '.join(broken)}")
         for one in redeliveries(entries):
             _attribute(one, faults, verdict)

@@ -21,6 +21,8 @@ SEEDS = 4
 STEPS = (4, 16, 30)
 BURST = 4
 CANCELLED_SHARE = 0.03
+LISTENING_SHARE = 0.25
+"""Of the jobs, those that are followed by server-sent events instead of polls."""
 POLL_S = 0.15
 ENDED = {"succeeded", "failed", "cancelled"}
 AWAY = {429, 503}
@@ -43,6 +45,8 @@ class Order:
     """The state it was in then."""
     state: str = ""
     picture: bytes | None = None
+    heard: list[str] | None = None
+    """The ids of the events it was told of; None of one that was polled."""
 
 
 @dataclass
@@ -101,7 +105,9 @@ class Client:
         self._http.close()
 
     def follow(self, order: Order) -> None:
-        """Poll until it has ended; fetch the picture."""
+        """Listen or poll until it has ended; fetch the picture."""
+        if self._random.random() < LISTENING_SHARE:
+            self._listen(order)
         while order.state not in ENDED:
             job = self._ask("GET", f"{URL}/{order.job_id}", expected=200)
             if job is None:
@@ -112,6 +118,27 @@ class Client:
         if order.state == "succeeded":
             picture = self._ask("GET", f"{URL}/{order.job_id}/images/0", expected=200)
             order.picture = None if picture is None else picture.content
+
+    def _listen(self, order: Order) -> None:
+        """To its events, connecting again after the last one heard, until there are no more."""
+        order.heard = []
+        while True:
+            headers = {"Last-Event-ID": order.heard[-1]} if order.heard else {}
+            try:
+                with self._http.stream(
+                    "GET", f"{URL}/{order.job_id}/events", headers=headers
+                ) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    for line in answer.iter_lines():
+                        if line.startswith("id: "):
+                            order.heard.append(line.removeprefix("id: "))
+                    if answer.status_code not in {httpx.codes.OK, *AWAY}:
+                        self._journal.surprise(f"events: {answer.status_code}")
+                        return
+            except httpx.TransportError:
+                self._journal.silences += 1
+            time.sleep(POLL_S)
 
     def _order(self) -> Order:
         order = Order(

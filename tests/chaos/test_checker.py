@@ -146,6 +146,14 @@ def test_a_stream_with_two_attempts_may_be_whole(events):
     assert faults_of(entries(*events), "succeeded") == []
 
 
+def test_a_listener_hears_every_event_once_and_in_order():
+    ids = [entry_id for entry_id, _ in WHOLE]
+
+    assert verdict(order("a", heard=ids)).clean
+    for heard in (ids[:-1], ids[::-1], [ids[0], *ids]):
+        assert len(verdict(order("a", heard=heard)).broken_streams) == 1
+
+
 def test_a_redelivery_is_measured_from_the_fault_that_caused_it():
     stream = entries(QUEUED, running(1), BACK, running(2), SUCCEEDED)
     faults = [Fault("broker killed", 90.0), Fault("worker killed", 101.5)]

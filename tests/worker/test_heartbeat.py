@@ -15,6 +15,7 @@ from worker.heartbeat import Heartbeat
 from worker.marks import beat_file
 
 LEASE_S = 0.6
+LEASE = Lease(job_id="a", token="1", attempt=1, alone=False, spec=GenerationSpec(prompt="a"))
 
 
 @pytest.fixture
@@ -93,13 +94,41 @@ def test_the_worker_is_on_the_roll(heartbeat, redis_url):
             time.sleep(0.05)
 
 
+def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
+    env, worker, jobs, monkeypatch
+):
+    monkeypatch.setenv("TRCE_LEASE_S", "60")
+    jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
+    (lease,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    process, _ = worker(step_timeout_s=60, lease=lease)
+    while not beat_file(env / "run", "inference-0@test").exists():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+    deadline = time.monotonic() + 20
+    while (job := jobs.get(lease.job_id)).state != "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert job.attempt == 1
+
+
+def test_what_was_given_to_another_since_is_not_taken_from_it(jobs):
+    jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
+    (old,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    jobs.take_back("w")
+    jobs.claim("generation", "other", slots=1, lease_s=60, idle=True)
+
+    assert jobs.give_back([(old.job_id, old.token)], "its worker died") == 0
+    assert jobs.get(old.job_id).state == "running"
+
+
 WORKER = """
 import sys, time
 from core.jobs import Lease
-from core.specs import GenerationSpec
 from worker.heartbeat import Heartbeat
 beat = Heartbeat("inference-0@test")
-lease = Lease(job_id="a", token="1", attempt=1, alone=False, spec=GenerationSpec(prompt="a"))
+lease = Lease.model_validate_json(sys.argv[1])
 beat.hold([lease])
 print(beat._process.pid, flush=True)
 time.sleep(60)
@@ -110,9 +139,12 @@ time.sleep(60)
 def worker(env, monkeypatch):
     """A process that holds a lease and does nothing more."""
 
-    def start(step_timeout_s: float) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    def start(
+        step_timeout_s: float, lease: Lease = LEASE
+    ) -> tuple[subprocess.Popen[bytes], psutil.Process]:
         monkeypatch.setenv("TRCE_STEP_TIMEOUT_S", str(step_timeout_s))
-        started.append(subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE))
+        command = [sys.executable, "-c", WORKER, lease.model_dump_json()]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
         assert started[-1].stdout is not None
         return started[-1], psutil.Process(int(started[-1].stdout.readline()))
 
