@@ -15,6 +15,7 @@ from cli.commands import (
     erase,
     evaluate,
     generate,
+    jobs,
     keys,
     models,
     policies,
@@ -46,6 +47,7 @@ app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(signing.app, name="signing")
 app.add_typer(policies.app, name="policies")

@@ -22,6 +22,7 @@
     │   ├── ModelExists      the id is taken
     │   ├── DrawingCancelled  a generation that somebody waits for was cancelled
     │   ├── JobEnded         a cancel that came too late
+    │   ├── JobNotFailed     a retry of a job that has not failed
     │   ├── ImageNotReady    its job has not ended yet
     │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
@@ -159,6 +160,10 @@ class DrawingCancelled(Conflict):
 
 
 class JobEnded(Conflict):
+    pass
+
+
+class JobNotFailed(Conflict):
     pass
 
 

@@ -23,6 +23,7 @@ from redis.retry import Retry
 from core.callers import LOCAL
 from core.errors import (
     JobEnded,
+    JobNotFailed,
     JobNotFound,
     KeyReused,
     QueueFull,
@@ -34,7 +35,7 @@ from core.job_specs import JobSpec
 from core.jobs import Job, JobState, Lease
 from core.progress import Preview, Progress
 
-SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap")
+SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap", "retry")
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
@@ -205,7 +206,7 @@ class JobStore:
                     retry_after_s=24 * 3600 - today.hour * 3600 - today.minute * 60,
                 )
             case "full":
-                raise QueueFull(f"{value} {spec.kind} jobs are waiting already; try again later")
+                raise _queue_full(value, spec.kind)
             case _:
                 raise TenantQueueFull(f"you have {value} unfinished jobs; wait for some to end")
 
@@ -251,6 +252,39 @@ class JobStore:
         if JobState(state).ended:
             raise JobEnded(f"job {job_id} has already {_past(state)}")
         return self.get(job_id)
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed job again: it keeps its id, and gets as many attempts as it had.
+
+        Raises:
+            JobNotFound, JobNotFailed, QueueFull.
+        """
+        kind = self.get(job_id).spec.kind
+        terms = self._terms[kind]
+        answer = self._call("retry", job_id, terms.max_queued, terms.max_attempts)
+        if answer is None:
+            raise JobNotFound(f"no job {job_id}; it ended long ago")
+        match answer:
+            case ["again", _]:
+                return self.get(job_id)
+            case ["full", queued]:
+                raise _queue_full(queued, kind)
+            case [state, _]:
+                raise JobNotFailed(f"job {job_id} is {state}; only a failed job is tried again")
+        raise AssertionError(answer)
+
+    def dead(self) -> list[Job]:
+        """Those that used up their attempts, the latest first; of all kinds and tenants."""
+        with answering():
+            ids: Any = self._redis.lrange("dead", 0, -1)
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hgetall(f"job:{job_id}")
+            records = pipe.execute()
+            for job_id, fields in zip(ids, records, strict=True):
+                if not fields:  # it has expired
+                    self._redis.lrem("dead", 0, job_id)
+        return [_job(fields) for fields in records if fields]
 
     def latest(
         self,
@@ -529,6 +563,10 @@ def _json(result: dict[str, Any] | None) -> str:
 
 def _key_reused(job_id: str) -> KeyReused:
     return KeyReused(f"this Idempotency-Key made job {job_id} from another payload; use a new key")
+
+
+def _queue_full(queued: str, kind: Kind) -> QueueFull:
+    return QueueFull(f"{queued} {kind} jobs are waiting already; try again later")
 
 
 def _ms(seconds: float) -> int:

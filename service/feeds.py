@@ -62,8 +62,9 @@ class Feed:
             ):
                 events.append(_event("missed", {}))
             self._began = True
-            for entry, fields in self._jobs.events(self._job_id, after=self._after):
-                events += self._entry(entry, fields)
+            entries = self._jobs.events(self._job_id, after=self._after)
+            for entry, fields in entries:
+                events += self._entry(entry, fields, newest=entry == entries[-1][0])
                 self._after = entry
             if not self.ended and time.monotonic() >= self._look_at:
                 self._look_at = time.monotonic() + LOOK_EVERY_S
@@ -74,7 +75,7 @@ class Feed:
             self.ended = True  # its record has expired
         return events
 
-    def _entry(self, entry: str, fields: dict[str, str]) -> list[ServerSentEvent]:
+    def _entry(self, entry: str, fields: dict[str, str], *, newest: bool) -> list[ServerSentEvent]:
         told: dict[str, Any] = {"at": int(entry.partition("-")[0]) / 1000}
         if "progress" in fields:
             progress = Progress.model_validate_json(fields["progress"])
@@ -83,10 +84,11 @@ class Feed:
                 _event("progress", told | progress.model_dump(), entry),
                 *(_event("preview", preview.model_dump()) for preview in seen),
             ]
-        if JobState(fields["state"]).ended:
+        if newest and JobState(fields["state"]).ended:
             job = self._jobs.get(self._job_id)
-            self.ended = True
-            return [_event("done", self._shown(job).model_dump(mode="json"), entry)]
+            self.ended = job.state.ended  # else it has been tried again since
+            if self.ended:
+                return [_event("done", self._shown(job).model_dump(mode="json"), entry)]
         told |= fields
         if "attempt" in told:
             told["attempt"] = int(told["attempt"])

@@ -27,6 +27,7 @@ from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import (
     audit,
+    dead_letters,
     erasures,
     evaluations,
     generations,
@@ -95,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         generations,
         erasures,
         evaluations,
+        dead_letters,
         models,
         reports,
         presets,

@@ -20,6 +20,7 @@ TAGS = [
     {"name": "huggingface", "description": "For Hugging Face's InferenceClient."},
     {"name": "erasures", "description": "Models from which concepts are erased."},
     {"name": "evaluations", "description": "What erased models still draw, measured."},
+    {"name": "dead letters", "description": "Jobs that used up their attempts."},
     {"name": "models", "description": "What is installed, and what is served."},
     {"name": "presets", "description": "Concept lists that ship with the service."},
     {"name": "verify", "description": "Where a picture comes from."},

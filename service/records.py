@@ -41,6 +41,15 @@ class Records:
         self.get(job_id, caller)
         return self._jobs.cancel(job_id)
 
+    def retry(self, job_id: str, caller: Caller) -> Job:
+        """Queue a failed job again; the sweepers wake a worker for it.
+
+        Raises:
+            JobNotFound, JobNotFailed, QueueFull.
+        """
+        self.get(job_id, caller)
+        return self._jobs.retry(job_id)
+
     def page(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
         """Up to `limit` jobs, newest first, and whether there are more.
 

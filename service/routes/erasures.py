@@ -137,3 +137,14 @@ async def follow_erasure(
 def cancel_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
     return Erasure.of(parts.erasures.cancel(erasure_id, caller))
+
+
+@router.post(
+    "/{erasure_id}/retry",
+    status_code=202,
+    dependencies=[metered()],
+    responses=refusals(404, 409, 429, 503),
+)
+def retry_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
+    """Try a failed one again, with as many attempts as it had; its deadline is dropped."""
+    return Erasure.of(parts.erasures.retry(erasure_id, caller))

@@ -131,3 +131,14 @@ async def follow_evaluation(
 def cancel_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
     """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
     return Evaluation.of(parts.evaluations.cancel(evaluation_id, caller))
+
+
+@router.post(
+    "/{evaluation_id}/retry",
+    status_code=202,
+    dependencies=[metered()],
+    responses=refusals(404, 409, 429, 503),
+)
+def retry_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
+    """Try a failed one again, with as many attempts as it had; its deadline is dropped."""
+    return Evaluation.of(parts.evaluations.retry(evaluation_id, caller))

@@ -174,6 +174,17 @@ def cancel_generation(generation_id: str, parts: InParts, caller: InCaller) -> G
     return Generation.of(parts.generations.cancel(generation_id, caller))
 
 
+@router.post(
+    "/{generation_id}/retry",
+    status_code=202,
+    dependencies=[metered()],
+    responses=refusals(404, 409, 429, 503),
+)
+def retry_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
+    """Try a failed one again, with as many attempts as it had; its deadline is dropped."""
+    return Generation.of(parts.generations.retry(generation_id, caller))
+
+
 @router.get(
     "/{generation_id}/images/{index}",
     response_class=Response,

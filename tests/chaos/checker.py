@@ -34,6 +34,8 @@ class Verdict:
     attempts: Counter[int] = field(default_factory=Counter)
     redelivered_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Fault -> seconds from it to the next start of each job that it interrupted."""
+    requeued_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """The same until it waited again, for whichever worker is free first."""
     cancelled_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """State in which it was cancelled -> seconds from the request to the job's end."""
 
@@ -170,12 +172,13 @@ def _attribute(one: Redelivery, faults: list[Fault], verdict: Verdict) -> None:
     causes = [
         fault
         for fault in faults
-        if one.began_at <= fault.at <= one.began_again_at
-        and one.began_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
+        if one.began_at <= fault.at <= one.waited_again_at
+        and one.waited_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
     ]
     if causes:
         cause = causes[0]
         verdict.redelivered_s[cause.kind].append(one.began_again_at - cause.at)
+        verdict.requeued_s[cause.kind].append(one.waited_again_at - cause.at)
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -43,13 +43,13 @@ def table(run: Run) -> str:
         f"clients repeated {run.journal.refusals} requests after a 429 or 503 with Retry-After, "
         f"{run.journal.silences} after a broken connection",
         "",
-        "| fault | times | jobs begun again | median s | longest s |",
-        "|---|---|---|---|---|",
+        "| fault | times | jobs interrupted | wait again, s: median | longest "
+        "| begun again, s: median | longest |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, times in happened.most_common():
-        seconds = verdict.redelivered_s.get(kind, [])
-        felt = f"{median(seconds):.2f} | {max(seconds):.2f}" if seconds else "- | -"
-        lines.append(f"| {kind} | {times} | {len(seconds)} | {felt} |")
+        waited, begun = verdict.requeued_s.get(kind, []), verdict.redelivered_s.get(kind, [])
+        lines.append(f"| {kind} | {times} | {len(begun)} | {_both(waited)} | {_both(begun)} |")
     lines += ["", "| promise | broken |", "|---|---|"]
     lines += [
         f"| {promise} | {len(found)} |"
@@ -69,3 +69,7 @@ def table(run: Run) -> str:
         for state, took in sorted(verdict.cancelled_s.items())
     ]
     return "\n".join(lines)
+
+
+def _both(seconds: list[float]) -> str:
+    return f"{median(seconds):.2f} | {max(seconds):.2f}" if seconds else "- | -"

@@ -24,6 +24,7 @@ class Redelivery:
     """From the start that came to nothing to the next; unix seconds."""
 
     began_at: float
+    waited_again_at: float
     began_again_at: float
     why: str
 
@@ -54,14 +55,14 @@ def faults_of(entries: Sequence[Entry], ended_as: str) -> list[str]:
 
 
 def redeliveries(entries: Sequence[Entry]) -> list[Redelivery]:
-    found, began_at, why = [], None, ""
+    found, began_at, waited_at, why = [], None, 0.0, ""
     for entry_id, fields in entries:
         at = int(entry_id.partition("-")[0]) / 1000
         if fields.get("state") == "queued":
-            why = fields.get("why", "")
+            waited_at, why = at, fields.get("why", "")
         if fields.get("state") == "running":
             if began_at is not None:
-                found.append(Redelivery(began_at, at, why))
+                found.append(Redelivery(began_at, waited_at, at, why))
             began_at = at
     return found
 

@@ -1,0 +1,19 @@
+-- Queue a failed job again, for as many attempts as it had. Returns {again|full|the state it is
+-- in, count}, or false if there is no such job. Its deadline has done its work and is dropped.
+local id, bound, attempts = unpack(ARGV)
+local state = get(id, 'state')
+if state ~= 'failed' then return state and {state, '0'} or false end
+local kind = get(id, 'kind')
+local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
+if queued >= tonumber(bound) then return {'full', tostring(queued)} end
+
+redis.call('LREM', 'dead', 0, id)
+redis.call('PERSIST', 'job:' .. id)
+redis.call('PERSIST', 'events:' .. id)
+redis.call('HDEL', 'job:' .. id, 'reason', 'result', 'finished_at', 'progress', 'cancel',
+  'deadline', 'done_token')
+redis.call('HSET', 'job:' .. id, 'max_attempts', tonumber(get(id, 'attempt')) + tonumber(attempts))
+redis.call('HINCRBY', 'open:' .. kind, get(id, 'tenant'), 1)
+enqueue(id, kind, get(id, 'class'))
+event(id, 'state', 'queued', 'why', 'somebody asked to try it again')
+return {'again', '0'}
