@@ -4,6 +4,7 @@
     ├── Invalid              the request cannot be right as it stands
     │   ├── ConceptInvalid   a concept that cannot be erased as described
     │   ├── SizeNotDrawable  width or height the model cannot draw
+    │   ├── SchedulerNotUsable  a scheduler that the model, or so many steps, cannot use
     │   ├── PromptRefused    the prompt names what the policy does not allow
     │   ├── PicturesBlocked  drawn, and withheld by the policy
     │   └── PictureUnreadable  bytes that are no picture
@@ -84,6 +85,10 @@ class ConceptInvalid(Invalid):
 
 
 class SizeNotDrawable(Invalid):
+    pass
+
+
+class SchedulerNotUsable(Invalid):
     pass
 
 

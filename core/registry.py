@@ -7,6 +7,7 @@ models/.locks/<digest>.lock         held while a manifest is read, changed and w
 
 import fcntl
 import hashlib
+import json
 import secrets
 import shutil
 import time
@@ -126,6 +127,22 @@ class ModelRegistry:
             f"model {model_id}: its manifest was replaced by a newer one once, and put back "
             f"(serial {manifest.serial}, {newest} was seen); or this host's copy is behind"
         )
+
+    def scheduler_config(self, manifest: Manifest) -> dict[str, Any]:
+        """The `scheduler_config.json` of a model's base.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        base = self.get(manifest.edit.base_model) if manifest.edit else manifest
+        name = "scheduler/scheduler_config.json"
+        try:
+            data = (self.path(base.id) / name).read_bytes()
+        except OSError as error:
+            raise UntrustedModel(f"model {base.id}: {name} cannot be read") from error
+        if hashlib.sha256(data).hexdigest() != base.files.get(name):
+            raise UntrustedModel(f"model {base.id}: {name} differs from its manifest")
+        return dict(json.loads(data))
 
     def _read(self, model_id: str) -> Manifest:
         """Whoever signed it."""

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from core.schedulers import SchedulerName
 from core.thresholds import PromoteIf
 
 MAX_PROMPT_CHARS = 1000
@@ -59,6 +60,8 @@ class GenerationSpec(Spec):
         float, Field(strict=True, ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)
     ] = 5.0
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
+    scheduler: SchedulerName | None = None
+    """None: the model's own."""
     n: Annotated[int, Field(strict=True, ge=1, le=MAX_IMAGES)] = 1
     output_format: Literal["png", "jpeg", "webp"] = "png"
     quality: Annotated[int, Field(strict=True, ge=1, le=100)] = 90

@@ -38,6 +38,8 @@ class DenoiseRequest:
     pooled: Tensor | None = None
     """(p,), the prompt in one vector, mapped too; SDXL alone reads it."""
     negative_pooled: Tensor | None = None
+    scheduler: str | None = None
+    """One of `core.schedulers.SCHEDULERS`; None is the model's own."""
     watched: bool = False
     """`Denoiser.previews` is to show it on its way."""
 
@@ -143,6 +145,7 @@ class Denoiser:
 
         Raises:
             SizeNotDrawable: a side is not a multiple of what VAE and UNet halve it by.
+            SchedulerNotUsable
         """
         assert request.key not in self._rows, request.key
         assert request.negative is not None or not request.guided, "guidance needs a negative"
@@ -152,8 +155,14 @@ class Denoiser:
                 f"{request.width_px} x {request.height_px}: sides must be multiples of "
                 f"{self._multiple_px} pixels"
             )
-        scheduler = self._schedulers.create(request.num_inference_steps, self._device)
         generator = torch.Generator("cpu").manual_seed(request.seed)
+        # Schedulers that add noise draw it from the row's own generator, after the first noise.
+        scheduler, options = self._schedulers.create(
+            request.num_inference_steps,
+            self._device,
+            name=request.scheduler,
+            generator=generator,
+        )
         noise = torch.randn(
             self._unet.config.in_channels,
             request.height_px // self._px_per_latent,
@@ -162,8 +171,6 @@ class Denoiser:
             dtype=self._unet.dtype,
         )
         latents = noise.to(self._device) * scheduler.init_noise_sigma
-        # Schedulers that add noise draw it from the row's own generator, after the first noise.
-        options = {"generator": generator} if self._schedulers.takes_generator else {}
         self._rows[request.key] = _Row(request, latents, scheduler, options)
 
     def leave(self, key: Hashable) -> bool:

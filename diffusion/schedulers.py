@@ -1,13 +1,16 @@
-"""A scheduler per request, made from the model's own configuration."""
+"""A scheduler per request: the model's own, or another made from its configuration."""
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import diffusers
 import torch
 from torch import Tensor
 
-from core.errors import ModelUnsupported
+from core.errors import ModelUnsupported, SchedulerNotUsable
+from core.schedulers import SCHEDULERS, check_usable
 
 
 class Scheduler(Protocol):
@@ -23,21 +26,77 @@ class Scheduler(Protocol):
     ) -> tuple[Tensor, ...]: ...
 
 
-class SchedulerFactory:
-    """Makes schedulers of one kind. They keep state between steps, so rows share none."""
+@dataclass(frozen=True)
+class Kind:
+    """A class of schedulers with its configuration."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        """Raises ModelUnsupported: the configuration names no scheduler of diffusers."""
-        name = str(config.get("_class_name"))
-        found: Any = getattr(diffusers, name, None)
+    of: Any
+    config: Mapping[str, Any]
+    takes: frozenset[str]
+    """The parameters of its steps."""
+
+    @classmethod
+    def named(cls, class_name: str, config: Mapping[str, Any]) -> "Kind":
+        """Raises ModelUnsupported: diffusers has no such scheduler."""
+        found: Any = getattr(diffusers, class_name, None)
         is_scheduler = inspect.isclass(found) and issubclass(found, diffusers.SchedulerMixin)
         if not is_scheduler:
-            raise ModelUnsupported(f"{name} is no scheduler that diffusers has")
-        self._class = found
-        self._config = config
-        self.takes_generator = "generator" in inspect.signature(found.step).parameters
+            raise ModelUnsupported(f"{class_name} is no scheduler that diffusers has")
+        return cls(found, config, frozenset(inspect.signature(found.step).parameters))
 
-    def create(self, num_inference_steps: int, device: torch.device) -> Scheduler:
-        scheduler: Scheduler = self._class.from_config(self._config)
-        scheduler.set_timesteps(num_inference_steps, device=device)
-        return scheduler
+    def step_options(self, generator: torch.Generator) -> dict[str, Any]:
+        """What the pipelines of diffusers give to its steps, too."""
+        options = {"generator": generator, "eta": 0.0}
+        return {name: value for name, value in options.items() if name in self.takes}
+
+
+class SchedulerFactory:
+    """Makes the schedulers of one model. They keep state between steps, so rows share none."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """
+        Args:
+            config: the model's own.
+
+        Raises:
+            ModelUnsupported: it names no scheduler of diffusers.
+        """
+        self._config = config
+        self._own = Kind.named(str(config.get("_class_name")), config)
+        self._named: dict[str, Kind] = {}
+
+    def create(
+        self,
+        num_inference_steps: int,
+        device: torch.device,
+        *,
+        name: str | None = None,
+        generator: torch.Generator,
+    ) -> tuple[Scheduler, dict[str, Any]]:
+        """A scheduler, and the options of its steps.
+
+        Args:
+            name: one of `core.schedulers.SCHEDULERS`; None is the model's own.
+            generator: those that add noise draw it from here.
+
+        Raises:
+            SchedulerNotUsable
+        """
+        kind = self._own
+        if name is not None:
+            check_usable(name, num_inference_steps, self._config)
+            kind = self._kind(name)
+        scheduler: Scheduler = kind.of.from_config(kind.config)
+        try:
+            scheduler.set_timesteps(num_inference_steps, device=device)
+        except ValueError as error:
+            raise SchedulerNotUsable(f"num_inference_steps: {error}") from error
+        return scheduler, kind.step_options(generator)
+
+    def _kind(self, name: str) -> Kind:
+        if name not in self._named:
+            known = SCHEDULERS[name]
+            # Without its name: diffusers warns where that is of another class.
+            config = {key: value for key, value in self._config.items() if key[0] != "_"}
+            self._named[name] = Kind.named(known.class_name, {**config, **known.options})
+        return self._named[name]

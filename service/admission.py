@@ -16,6 +16,7 @@ from core.merging import completed, concepts_to_erase
 from core.policies import Limits, PolicyStore
 from core.queue import Wakes
 from core.registry import ModelRegistry
+from core.schedulers import check_usable
 from core.screening import screen
 from core.signing import canonical
 from core.specs import ErasureSpec, GenerationSpec
@@ -53,8 +54,8 @@ class AdmissionDesk:
         """Queue a generation, its model, size and seed fixed.
 
         Raises:
-            ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable, ModelNotAllowed,
-            PromptRefused, QuotaSpent, Invalid: the policy allows less.
+            ModelNotFound, ModelNotServed, UntrustedModel, SizeNotDrawable, SchedulerNotUsable,
+            ModelNotAllowed, PromptRefused, QuotaSpent, Invalid: the policy allows less.
         """
         digest = _digest(spec, delivery)
         if earlier := self._earlier("generation", caller, idempotency_key, digest):
@@ -64,6 +65,9 @@ class AdmissionDesk:
         width, height = spec.width or native, spec.height or native
         _check_side("width", width, model.drawing)
         _check_side("height", height, model.drawing)
+        if spec.scheduler is not None:
+            own = self._registry.scheduler_config(model)
+            check_usable(spec.scheduler, spec.num_inference_steps, own)
         seed = secrets.randbelow(SEEDS) if spec.seed is None else spec.seed
         in_force = self._policies.of(caller.tenant)
         policy = in_force.policy

@@ -176,6 +176,7 @@ class Batcher:
                 guidance_scale=spec.guidance_scale,
                 width_px=spec.width,
                 height_px=spec.height,
+                scheduler=spec.scheduler,
                 watched=spec.previews > 0,
             )
             for key in drawing.keys

@@ -9,8 +9,11 @@ def infotext(spec: GenerationSpec, seed: int, variant: Variant) -> str:
     lines = [spec.prompt]
     if spec.negative_prompt:
         lines.append(f"Negative prompt: {spec.negative_prompt}")
+    sampler, schedule = variant.base.scheduler_label(spec.scheduler)
     settings = {
         "Steps": spec.num_inference_steps,
+        "Sampler": sampler,
+        "Schedule type": schedule,
         "CFG scale": spec.guidance_scale,
         "Seed": seed,
         "Size": f"{spec.width}x{spec.height}",

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from core.manifests import Manifest
+from core.schedulers import SCHEDULERS, label_of
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.loading import Components
@@ -22,6 +23,12 @@ class Base:
         self._components = components
         self._device = device
         self.denoiser = self.batch_of(NOTHING)
+
+    def scheduler_label(self, name: str | None) -> tuple[str, str]:
+        """What A1111 calls a scheduler, or the model's own for None, and its noise levels."""
+        if name is None:
+            return label_of(self._components.scheduler_config)
+        return SCHEDULERS[name].label, SCHEDULERS[name].schedule
 
     def batch_of(self, delta: Delta) -> Denoiser:
         """The batch of those who draw with `delta`'s tensors in the UNet."""

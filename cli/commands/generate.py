@@ -22,6 +22,9 @@ def generate(
     guidance_scale: Annotated[
         float, typer.Option(help="How strictly to follow the prompt.")
     ] = 5.0,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Another than the model's own, as euler_a.")
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="Of the files.")] = "png",
     negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
@@ -35,6 +38,7 @@ def generate(
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         seed=seed,
+        scheduler=scheduler,
         n=n,
         output_format=output_format,
     )

@@ -1,19 +1,18 @@
 """The bodies of A1111's `/sdapi/v1`, both ways. Fields that are not listed are ignored there."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.jobs import Job
 from core.manifests import Manifest
 from core.registry import ModelRegistry
 from core.specs import MAX_GUIDANCE_SCALE, MAX_IMAGES, MAX_SEED, MAX_STEPS, GenerationSpec
+from service.a1111.samplers import OWN, scheduler_named
 from service.sittings import Drawn
 from service.translation import generation_spec
 
-SAMPLER = "Automatic"
-"""Each model brings its own; a client's choice of another is ignored."""
 RANDOM_SEED = -1
 
 
@@ -38,8 +37,22 @@ class TextToImage(BaseModel):
     height: Annotated[int, Field(ge=8, le=99_999)] | None = None
     batch_size: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
     n_iter: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
+    sampler_name: Annotated[str, Field(max_length=50)] | None = None
+    sampler_index: Annotated[str, Field(max_length=50)] | None = None
+    """Its older name."""
+    scheduler: Annotated[str, Field(max_length=50)] | None = None
+    """The schedule of the noise levels."""
     override_settings: Overrides | None = None
     send_images: bool = True
+
+    @model_validator(mode="after")
+    def _samples_as_we_can(self) -> Self:
+        _ = self.scheduler_name
+        return self
+
+    @property
+    def scheduler_name(self) -> str | None:
+        return scheduler_named(self.sampler_name or self.sampler_index or "", self.scheduler or "")
 
     @property
     def checkpoint(self) -> str | None:
@@ -59,6 +72,7 @@ class TextToImage(BaseModel):
                 "num_inference_steps": self.steps,
                 "guidance_scale": self.cfg_scale,
                 "n": self.batch_size * self.n_iter,
+                "scheduler": self.scheduler_name,
                 **({} if whole else {"width": self.width, "height": self.height}),
             },
             registry,
@@ -94,7 +108,7 @@ class TextToImageAnswer(BaseModel):
             "all_seeds": [one.seed for one in there],
             "width": spec.width,
             "height": spec.height,
-            "sampler_name": SAMPLER,
+            "sampler_name": sent.sampler_name or sent.sampler_index or OWN,
             "cfg_scale": spec.guidance_scale,
             "steps": spec.num_inference_steps,
             "batch_size": len(there),
@@ -140,14 +154,14 @@ class ModelEntry(BaseModel):
 
 
 class Sampler(BaseModel):
-    name: str = SAMPLER
+    name: str
     aliases: list[str] = []
     options: dict[str, str] = {}
 
 
 class Scheduler(BaseModel):
-    name: str = "automatic"
-    label: str = SAMPLER
+    name: str
+    label: str
     aliases: list[str] = []
     default_rho: float = -1
     need_inner_model: bool = False

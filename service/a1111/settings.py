@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from service.a1111.bodies import ModelEntry, Options, Sampler, Scheduler, ScriptList
 from service.a1111.choices import ModelChoices
+from service.a1111.samplers import OWN, SAMPLERS, SCHEDULES
 from service.bodies import require_json
 from service.callers import InCaller, may
 from service.problems import refusals
@@ -42,12 +43,12 @@ def list_sd_models(parts: InParts) -> list[ModelEntry]:
 
 @router.get("/samplers", responses=refusals())
 def list_samplers() -> list[Sampler]:
-    return [Sampler()]
+    return [Sampler(name=name) for name in (OWN, *SAMPLERS)]
 
 
 @router.get("/schedulers", responses=refusals())
 def list_schedulers() -> list[Scheduler]:
-    return [Scheduler()]
+    return [Scheduler(name=name.lower(), label=name) for name in SCHEDULES]
 
 
 @router.get("/scripts", responses=refusals())

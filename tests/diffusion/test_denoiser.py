@@ -8,17 +8,18 @@ from diffusers import StableDiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import DeviceOutOfMemory, ModelUnsupported, PictureNotFinite, SizeNotDrawable
+from core.errors import (
+    DeviceOutOfMemory,
+    ModelUnsupported,
+    PictureNotFinite,
+    SchedulerNotUsable,
+    SizeNotDrawable,
+)
+from core.schedulers import SCHEDULERS
 from diffusion.denoiser import Denoiser, DenoiseRequest
 
-SCHEDULERS = [
-    "DDIMScheduler",
-    "PNDMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "DDPMScheduler",
-]
+SOME = ["ddim", "pndm", "euler_a", "dpmpp_2m_sde_karras"]
+"""One of each sort; test_families.py has them all."""
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +58,9 @@ class RecordingUNet:
 
 @pytest.fixture
 def make_denoiser(tiny):
-    def make(*, unet=None, vae=None, scheduler=None, **options):
-        config = tiny.scheduler_config | ({"_class_name": scheduler} if scheduler else {})
-        return Denoiser(unet or tiny.unet, vae or tiny.vae, config, device="cpu", **options)
+    def make(*, unet=None, vae=None, **options):
+        parts = unet or tiny.unet, vae or tiny.vae, tiny.scheduler_config
+        return Denoiser(*parts, device="cpu", **options)
 
     return make
 
@@ -83,18 +84,19 @@ def alone(make_denoiser):
 
 
 @pytest.mark.parametrize("guidance", [4.0, 1.0], ids=["guided", "unguided"])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SOME)
 def test_alone_it_draws_what_diffusers_draws(
     tiny, make_denoiser, make_request, scheduler, guidance
 ):
-    """The scheduler comes from the model's own configuration, whatever it is."""
+    """The schedulers are made from the model's own configuration."""
+    known = SCHEDULERS[scheduler]
     config = {k: v for k, v in tiny.scheduler_config.items() if not k.startswith("_")}
     pipeline = StableDiffusionPipeline(
         vae=tiny.vae,
         text_encoder=tiny.text_encoder,
         tokenizer=tiny.tokenizer,
         unet=tiny.unet,
-        scheduler=getattr(diffusers, scheduler).from_config(config),
+        scheduler=getattr(diffusers, known.class_name).from_config({**config, **known.options}),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -110,9 +112,10 @@ def test_alone_it_draws_what_diffusers_draws(
         generator=torch.Generator().manual_seed(3),
     ).images[0]
 
-    denoiser = make_denoiser(scheduler=scheduler)
+    denoiser = make_denoiser()
     denoiser.join(
         make_request(
+            scheduler=scheduler,
             prompt="an axe",
             negative="the flower",
             seed=3,
@@ -137,6 +140,7 @@ arrivals = st.lists(
         st.integers(1, 6),  # steps
         st.sampled_from([0.0, 1.0, 2.5, 7.0]),
         st.sampled_from([(16, 16), (16, 24)]),
+        st.sampled_from([None, *SCHEDULERS]),
         st.one_of(st.none(), st.integers(1, 6)),  # leaves before this step
     ),
     min_size=2,
@@ -145,17 +149,14 @@ arrivals = st.lists(
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    arrivals=arrivals,
-    scheduler=st.sampled_from(["DDIMScheduler", "EulerAncestralDiscreteScheduler"]),
-    max_unet_rows=st.sampled_from([2, 3, 32]),
-)
+@given(arrivals=arrivals, max_unet_rows=st.sampled_from([2, 3, 32]))
 def test_a_picture_does_not_depend_on_who_shares_its_batch(
-    tiny, make_request, arrivals, scheduler, max_unet_rows
+    tiny, make_request, arrivals, max_unet_rows
 ):
-    config = tiny.scheduler_config | {"_class_name": scheduler}
+    """Whatever the schedulers, steps, guidance, sizes and ages of those who come and go."""
 
     def new():
+        config = tiny.scheduler_config
         return Denoiser(tiny.unet, tiny.vae, config, device="cpu", max_unet_rows=max_unet_rows)
 
     requests = [
@@ -167,15 +168,16 @@ def test_a_picture_does_not_depend_on_who_shares_its_batch(
             guidance_scale=guidance,
             width_px=size[0],
             height_px=size[1],
+            scheduler=scheduler,
         )
-        for key, (_, prompt, seed, steps, guidance, size, _) in enumerate(arrivals)
+        for key, (_, prompt, seed, steps, guidance, size, scheduler, _) in enumerate(arrivals)
     ]
     shared, together, gone = new(), {}, set()
     for now in range(20):
         for request, arrival in zip(requests, arrivals, strict=True):
             if arrival[0] == now:
                 shared.join(request)
-            if arrival[6] == now and shared.leave(request.key):
+            if arrival[-1] == now and shared.leave(request.key):
                 gone.add(request.key)
         together |= {finished.key: finished.latents for finished in shared.step()}
 
@@ -189,12 +191,22 @@ def test_a_picture_does_not_depend_on_who_shares_its_batch(
             torch.testing.assert_close(together[request.key], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_alone_the_same_request_gives_the_same_bits(alone, make_request):
-    assert torch.equal(alone(make_request()), alone(make_request()))
+@pytest.mark.parametrize("scheduler", [None, *SOME])
+def test_alone_the_same_request_gives_the_same_bits(alone, make_request, scheduler):
+    request = make_request(scheduler=scheduler)
+    assert torch.equal(alone(request), alone(request))
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 8}, {"num_inference_steps": 6}, {"guidance_scale": 2.0}], ids=str
+    "change",
+    [
+        {"seed": 8},
+        {"num_inference_steps": 6},
+        {"guidance_scale": 2.0},
+        {"scheduler": "euler"},
+        {"scheduler": "dpmpp_2m_karras"},
+    ],
+    ids=str,
 )
 def test_each_setting_of_a_request_matters(alone, make_request, change):
     difference = alone(make_request()) - alone(make_request(**change))
@@ -240,8 +252,8 @@ def test_who_leaves_is_gone_and_costs_nothing_more(tiny, make_denoiser, make_req
 
 
 def test_a_scheduler_may_take_more_passes_than_steps(make_denoiser, make_request):
-    denoiser = make_denoiser(scheduler="HeunDiscreteScheduler")
-    denoiser.join(make_request(num_inference_steps=5))
+    denoiser = make_denoiser()
+    denoiser.join(make_request(num_inference_steps=5, scheduler="heun"))
 
     assert denoiser.steps_total("a") == 9
     for _ in range(8):
@@ -288,6 +300,23 @@ def test_a_scheduler_that_is_none_is_refused(tiny):
     for name in (None, "os", "UNet2DConditionModel"):
         with pytest.raises(ModelUnsupported, match="no scheduler"):
             Denoiser(tiny.unet, tiny.vae, {"_class_name": name}, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("own", "request_", "says"),
+    [
+        ({}, {"scheduler": "lcm", "num_inference_steps": 51}, "at most 50 steps"),
+        ({"_class_name": "EDMEulerScheduler"}, {"scheduler": "euler"}, "its own only"),
+        ({"prediction_type": "sample"}, {"scheduler": "ddim"}, "its own only"),
+        ({"_class_name": "LCMScheduler"}, {"num_inference_steps": 60}, "num_inference_steps"),
+    ],
+    ids=["steps", "another process", "another prediction", "steps of its own"],
+)
+def test_a_scheduler_that_the_model_cannot_use_is_refused(tiny, make_request, own, request_, says):
+    denoiser = Denoiser(tiny.unet, tiny.vae, tiny.scheduler_config | own, device="cpu")
+    with pytest.raises(SchedulerNotUsable, match=says):
+        denoiser.join(make_request(**request_))
+    assert len(denoiser) == 0
 
 
 def test_pictures_come_in_the_order_of_their_latents(make_denoiser, make_request):

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 
+import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -11,6 +12,7 @@ from tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 
 from core.errors import ModelUnsupported, UntrustedModel
 from core.importing import read_family
+from core.schedulers import SCHEDULERS
 from diffusion.denoiser import Denoiser, DenoiseRequest
 from diffusion.erasure import Erasure, write_unet
 from diffusion.loading import load_base, load_prompt_encoder
@@ -60,7 +62,7 @@ def maps(family, *, seed=3):
     return Erasure(near_identity(WIDTH + WIDTH_2), {}, near_identity(PROJECTED))
 
 
-def draw(parts, prompt, negative, *, erasure=None, guidance_scale=5.0):
+def draw(parts, prompt, negative, *, erasure=None, guidance_scale=5.0, scheduler=None):
     """The latents of one picture, drawn as a worker draws them."""
     erasure = erasure or Erasure()
     encoder = parts.prompt_encoder()
@@ -74,6 +76,7 @@ def draw(parts, prompt, negative, *, erasure=None, guidance_scale=5.0):
             seed=11,
             num_inference_steps=4,
             guidance_scale=guidance_scale,
+            scheduler=scheduler,
             width_px=SIDE_PX,
             height_px=SIDE_PX,
             pooled=wanted.pooled,
@@ -103,6 +106,27 @@ def test_a_picture_is_what_the_pipeline_of_diffusers_draws(folder, parts, negati
         output_type="latent",
     ).images[0]
     torch.testing.assert_close(draw(parts, PROMPT, negative), expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_draws_what_diffusers_draws_with_it(folder, parts, name):
+    pipeline = pipeline_of(folder)
+    known = SCHEDULERS[name]
+    own = {key: one for key, one in parts.scheduler_config.items() if not key.startswith("_")}
+    pipeline.scheduler = getattr(diffusers, known.class_name).from_config({**own, **known.options})
+    generator = torch.Generator().manual_seed(11)
+    expected = pipeline(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        height=SIDE_PX,
+        width=SIDE_PX,
+        generator=generator,
+        output_type="latent",
+    ).images[0]
+    drawn = draw(parts, PROMPT, NEGATIVE, scheduler=name)
+    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_mapped_prompt_draws_what_the_baked_unet_draws(folder, family, parts, tmp_path):

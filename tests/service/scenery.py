@@ -1,7 +1,7 @@
 """What the tests of the service stand on: an installation with models, and a played worker."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ class Installation:
             default_model="safe",
         )
 
-    def add_base(self, model_id: str) -> Manifest:
-        return self._add(model_id, ModelStatus.SERVING, None)
+    def add_base(self, model_id: str, *, files: Mapping[str, str] | None = None) -> Manifest:
+        """
+        Args:
+            files: path in its folder -> text, beside its weights.
+        """
+        return self._add(model_id, ModelStatus.SERVING, None, files or {})
 
     def add_erased(
         self, model_id: str, *, base: Manifest, status: ModelStatus = ModelStatus.SERVING
@@ -53,8 +57,17 @@ class Installation:
         path = self.models / model_id / "manifest.json"
         path.write_text(path.read_text().replace('"retired"', '"serving"'))
 
-    def _add(self, model_id: str, status: ModelStatus, edit: Edit | None) -> Manifest:
+    def _add(
+        self,
+        model_id: str,
+        status: ModelStatus,
+        edit: Edit | None,
+        files: Mapping[str, str] | None = None,
+    ) -> Manifest:
         folder = self.registry.incoming(model_id)
+        for name, text in (files or {}).items():
+            (folder / name).parent.mkdir()
+            (folder / name).write_text(text)
         (folder / "weights.safetensors").write_text(f"the weights of {model_id}")
         manifest = describe(
             folder,

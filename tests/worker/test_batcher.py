@@ -25,7 +25,9 @@ def test_a_waiting_job_becomes_a_picture_that_tells_how_it_was_made(
     assert job.state is JobState.SUCCEEDED
     picture = Image.open(io.BytesIO(storage.get(job.generation.images[0].key)))
     assert picture.size == (64, 64)
-    assert picture.info["parameters"].startswith("a red apple\nSteps: 4, CFG scale: 5.0, Seed: 11")
+    assert picture.info["parameters"].startswith(
+        "a red apple\nSteps: 4, Sampler: DDIM, Schedule type: Automatic, CFG scale: 5.0, Seed: 11"
+    )
 
 
 def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batcher, heartbeat):
@@ -79,6 +81,43 @@ def test_a_job_that_must_be_alone_is(jobs, submit, make_batcher, heartbeat):
     assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
     assert [ids[0]] in heartbeat.held
     assert not any(ids[0] in held and len(held) > 1 for held in heartbeat.held)
+
+
+def test_a_strict_job_gives_the_same_bits_whatever_waits_beside_it(
+    jobs, storage, submit, make_batcher
+):
+    alone = submit("a tree", alone=True, scheduler="euler_a")
+    make_batcher().drain()
+    busy = [submit(seed=1), submit("a tree", alone=True, scheduler="euler_a"), submit(seed=2)]
+    make_batcher().drain()
+
+    assert np.array_equal(*(pixels(storage, jobs.get(job_id)) for job_id in (alone, busy[1])))
+
+
+def test_jobs_of_several_schedulers_share_a_batch_and_say_which_was_theirs(
+    jobs, storage, submit, make_batcher, heartbeat
+):
+    wishes = {None: "DDIM", "euler_a": "Euler a", "dpmpp_2m_karras": "DPM++ 2M", "heun": "Heun"}
+    ids = {submit(scheduler=name): label for name, label in wishes.items()}
+    make_batcher().drain()
+
+    assert sorted(ids) in [sorted(held) for held in heartbeat.held]
+    drawn = []
+    for job_id, label in ids.items():
+        (image,) = jobs.get(job_id).images
+        picture = Image.open(io.BytesIO(storage.get(image.key)))
+        assert f", Sampler: {label}, Schedule type: " in picture.info["parameters"]
+        drawn.append(np.asarray(picture, dtype=np.int16))
+    assert np.abs(drawn[0] - drawn[1]).max() > 20
+
+
+def test_a_scheduler_that_the_model_cannot_use_fails_its_job_at_once(jobs, submit, make_batcher):
+    job_id = submit(scheduler="lcm", num_inference_steps=60)
+    make_batcher().drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "lcm takes at most 50 steps" in job.reason
 
 
 def test_a_cancelled_job_leaves_the_batch_and_the_others_stay(

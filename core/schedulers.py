@@ -1,0 +1,111 @@
+"""The schedulers that a request may name, and which of them a model can use.
+
+Each is a class of diffusers with options; everything else of it comes from the model's own
+configuration. With `_karras` it takes the noise levels of arXiv:2206.00364, equation 5. Not
+among them: DPM++ SDE, whose noise needs one more library, and all that is made for models which
+predict a flow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from core.errors import SchedulerNotUsable
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    class_name: str
+    label: str
+    """What A1111 calls it, and its readers find in a picture."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    karras: bool = False
+    max_steps: int | None = None
+
+    @property
+    def schedule(self) -> str:
+        """What A1111 calls the noise levels."""
+        return "Karras" if self.karras else "Automatic"
+
+    def with_levels(self, *, karras: bool) -> "Scheduler":
+        return replace(self, karras=karras, options={**self.options, "use_karras_sigmas": karras})
+
+
+_UNCLIPPED = {"clip_sample": False}  # latents go beyond [-1, 1], where clipping is the default
+_DPMPP = {"algorithm_type": "dpmsolver++", "lower_order_final": True}
+_DPMPP_SDE = {"algorithm_type": "sde-dpmsolver++"}
+
+_OF_ONE_SCHEDULE = {
+    "ddim": Scheduler("DDIMScheduler", "DDIM", _UNCLIPPED),
+    "ddpm": Scheduler("DDPMScheduler", "DDPM", _UNCLIPPED),
+    "pndm": Scheduler("PNDMScheduler", "PLMS", {"skip_prk_steps": True}),
+    "euler_a": Scheduler("EulerAncestralDiscreteScheduler", "Euler a"),
+    "lcm": Scheduler("LCMScheduler", "LCM", _UNCLIPPED, max_steps=50),
+    "tcd": Scheduler("TCDScheduler", "TCD", _UNCLIPPED, max_steps=50),
+}
+_OF_TWO = {
+    "euler": Scheduler("EulerDiscreteScheduler", "Euler"),
+    "heun": Scheduler("HeunDiscreteScheduler", "Heun"),
+    "lms": Scheduler("LMSDiscreteScheduler", "LMS"),
+    "dpm2": Scheduler("KDPM2DiscreteScheduler", "DPM2"),
+    "dpm2_a": Scheduler("KDPM2AncestralDiscreteScheduler", "DPM2 a"),
+    "dpmpp_2m": Scheduler("DPMSolverMultistepScheduler", "DPM++ 2M", _DPMPP),
+    "dpmpp_2m_sde": Scheduler("DPMSolverMultistepScheduler", "DPM++ 2M SDE", _DPMPP_SDE),
+    "dpmpp_2s": Scheduler("DPMSolverSinglestepScheduler", "DPM++ 2S", _DPMPP),
+    "deis": Scheduler("DEISMultistepScheduler", "DEIS"),
+    "unipc": Scheduler("UniPCMultistepScheduler", "UniPC"),
+    "sa_solver": Scheduler("SASolverScheduler", "SA Solver"),
+}
+SCHEDULERS: dict[str, Scheduler] = {
+    **_OF_ONE_SCHEDULE,
+    **{name: one.with_levels(karras=False) for name, one in _OF_TWO.items()},
+    **{f"{name}_karras": one.with_levels(karras=True) for name, one in _OF_TWO.items()},
+}
+"""Public name -> what it means."""
+
+
+def _known(name: str) -> str:
+    if name not in SCHEDULERS:
+        raise ValueError(f"no scheduler {name!r}; there are {', '.join(SCHEDULERS)}")
+    return name
+
+
+SchedulerName = Annotated[
+    str, AfterValidator(_known), Field(max_length=30, json_schema_extra={"enum": [*SCHEDULERS]})
+]
+
+
+def usable(config: Mapping[str, Any]) -> list[str]:
+    """Those that a model with this `scheduler_config.json` can use.
+
+    A model whose own scheduler is none of these was trained on another process, with other noise.
+    """
+    classes = {one.class_name for one in SCHEDULERS.values()}
+    known = config.get("_class_name") in classes
+    predicts = config.get("prediction_type", "epsilon") in {"epsilon", "v_prediction"}
+    return list(SCHEDULERS) if known and predicts else []
+
+
+def check_usable(name: str, steps: int, config: Mapping[str, Any]) -> None:
+    """Raises SchedulerNotUsable."""
+    can = usable(config)
+    if name not in can:
+        raise SchedulerNotUsable(
+            f"scheduler: this model cannot use {name!r}; it can use "
+            f"{', '.join(can) or 'its own only'}: leave `scheduler` out for that"
+        )
+    most = SCHEDULERS[name].max_steps
+    if most is not None and steps > most:
+        raise SchedulerNotUsable(f"num_inference_steps: {name} takes at most {most} steps")
+
+
+def label_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """What A1111 calls a model's own scheduler, and its noise levels."""
+    wanted = config.get("algorithm_type"), bool(config.get("use_karras_sigmas"))
+    for one in SCHEDULERS.values():
+        asked = one.options.get("algorithm_type", wanted[0]), one.karras
+        if one.class_name == config.get("_class_name") and asked == wanted:
+            return one.label, one.schedule
+    return str(config.get("_class_name")).removesuffix("Scheduler"), "Automatic"
