@@ -39,6 +39,8 @@ SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel",
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
+ENDED = "ended"
+"""The channel on which the id of every job that ends is published (lua/prelude.lua)."""
 PRIORITIES = 3
 PRIORITY_SCORE = 10**9
 """What a priority adds to a job's place (lua/submit.lua)."""

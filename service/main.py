@@ -70,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         if parts.doorkeeper.lets_nobody_in():
             log.warning("no API keys, so nobody is served; `trce keys create` makes one")
         parts.sweeper.start()
+        parts.endings.start()
         end_metrics = (
             parts.metrics.listen(settings.metrics_port, settings.metrics_host)
             if settings.metrics_port
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         if end_metrics:
             end_metrics()
         parts.sweeper.stop()
+        parts.endings.stop()
         parts.tracing.close()
         parts.client.close()
 

@@ -22,7 +22,7 @@ from core.specs import GenerationSpec
 from service.waiting import ended
 from service.wiring import Parts
 
-LOOKS_EVERY_S = 0.5
+LOOKS_EVERY_S = 1.0
 """Whether the client is still there."""
 
 
@@ -57,7 +57,7 @@ async def sit(
     left_s = parts.longest_sitting_s
     while not job.state.ended and left_s > 0 and not parts.closing.is_set():
         slice_s = min(LOOKS_EVERY_S, left_s)
-        job = await ended(parts.jobs, job, within_s=slice_s, closing=parts.closing)
+        job = await ended(parts.jobs, parts.endings, job, within_s=slice_s, closing=parts.closing)
         left_s -= slice_s
         if not key and not job.state.ended and await request.is_disconnected():
             await run_in_threadpool(abandon, parts, job)

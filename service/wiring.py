@@ -24,6 +24,7 @@ from core.tracing import Tracing, start_tracing
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
 from service.doorkeeper import Doorkeeper, is_loopback
+from service.endings import Endings
 from service.metrics import Metrics
 from service.rates import RateLimits
 from service.readiness import Readiness
@@ -55,6 +56,7 @@ class Parts:
     metrics: Metrics
     tracing: Tracing
     sweeper: Sweeper
+    endings: Endings
     streams: OpenStreams
     longest_sitting_s: float
     """How long a client that knows no queue may wait for its pictures."""
@@ -104,6 +106,7 @@ def wire(settings: Settings) -> Parts:
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
+        endings=Endings(client),
         streams=OpenStreams(settings.max_streams_per_tenant),
         longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),

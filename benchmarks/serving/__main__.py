@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import idle, throughput
+from benchmarks.serving import (
+    idle,
+    loading,
+    scaling,
+    short_requests,
+    swap,
+    throughput,
+    variants,
+)
 from benchmarks.serving.plot import draw
 from benchmarks.serving.table import show
 
@@ -16,6 +24,11 @@ PLOT = Path("build/bench/serving.png")
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "throughput": throughput.measure,
     "idle": idle.measure,
+    "short": short_requests.measure,
+    "variants": variants.measure,
+    "swap": swap.measure,
+    "loading": loading.measure,
+    "scaling": scaling.measure,
 }
 
 

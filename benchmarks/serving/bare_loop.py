@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
     torch.set_num_threads(parser.parse_args().threads)
-    unet, _ = load_unet(MODEL)
+    unet, _ = load_unet(MODEL, None)
     rows_per_s(unet, 2, 0.5)
     print(0, flush=True)
     for line in sys.stdin:

@@ -7,12 +7,12 @@ their answer, so that the next contender meets an idle machine.
 
 import argparse
 import http.client
-import itertools
 import json
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -66,20 +66,20 @@ class Run:
 
 
 def run(
-    url: str,
+    urls: Sequence[str],
     *,
     clients: int,
     seconds: float,
     warm_up_s: float = 1.0,
     steps: tuple[int, ...] = STEPS,
 ) -> Run:
-    """Load `url` from other processes; the first `warm_up_s` of `seconds` do not count."""
+    """Load `urls` by turns from other processes; the first `warm_up_s` do not count."""
     shares = [len(range(part, clients, PROCESSES)) for part in range(PROCESSES)]
     began = time.monotonic()
     processes = [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "benchmarks.serving.load", url),
+                *(sys.executable, "-m", "benchmarks.serving.load", *urls),
                 *("--clients", str(share), "--seed", str(1000 * part)),
                 *("--until", str(began + seconds)),
                 *("--steps", *map(str, steps)),
@@ -119,7 +119,7 @@ class Client:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser.add_argument("urls", nargs="+")
     parser.add_argument("--clients", type=int, default=1)
     parser.add_argument("--until", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -129,7 +129,7 @@ def main() -> None:
     failures: list[Exception] = []
 
     def ask_again_and_again(number: int) -> None:
-        client = Client(arguments.url)
+        client = Client(arguments.urls[number % len(arguments.urls)])
         ahead = orders(arguments.seed + number, tuple(arguments.steps))
         try:
             while (began := time.monotonic()) < arguments.until:
@@ -143,7 +143,7 @@ def main() -> None:
         threading.Thread(target=ask_again_and_again, args=(number,))
         for number in range(arguments.clients)
     ]
-    for thread in itertools.chain(threads):
+    for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()

@@ -29,11 +29,11 @@ def measure() -> dict[str, Any]:
     ):
         contenders = {"naive": naive, "service": stack.model_url()}
         for url in contenders.values():
-            load.run(url, clients=max(CLIENTS), seconds=3)  # models are loaded, caches are full
+            load.run([url], clients=max(CLIENTS), seconds=3)  # models are loaded, caches are full
         for clients in CLIENTS:
             for _ in range(ROUNDS):
                 for name, url in contenders.items():
-                    one = load.run(url, clients=clients, seconds=SECONDS, warm_up_s=WARM_UP_S)
+                    one = load.run([url], clients=clients, seconds=SECONDS, warm_up_s=WARM_UP_S)
                     runs.setdefault((name, clients), []).append(one)
                 bare.append(loops.pictures_per_s(split.rows, SECONDS / 2))
     table = {

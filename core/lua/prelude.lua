@@ -9,6 +9,7 @@
 --   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
 --                       their attempts              previews:<id>  JSON, while a job runs
+--   ended               channel, the id of each job that ends
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -57,6 +58,7 @@ local function finish(id, state, ttl_ms)
   redis.call('DEL', 'previews:' .. id)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
+  redis.call('PUBLISH', 'ended', id)
 end
 
 local function give_up(id, reason, ttl_ms)

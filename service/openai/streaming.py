@@ -70,7 +70,9 @@ async def stream(parts: Parts, job: Job, *, kept: bool) -> AsyncIterator[str]:
                 yield KEEPALIVE
                 alive_at = time.monotonic() + ALIVE_EVERY_S
             slice_s = min(look_every_s, left_s)
-            job = await ended(parts.jobs, job, within_s=slice_s, closing=parts.closing)
+            job = await ended(
+                parts.jobs, parts.endings, job, within_s=slice_s, closing=parts.closing
+            )
             left_s -= slice_s
             if partials.wanted:
                 for partial in await run_in_threadpool(partials.events):

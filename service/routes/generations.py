@@ -129,7 +129,7 @@ async def create_generation(
     )
     if within_s := wait_s(prefer):
         response.headers["Preference-Applied"] = f"wait={within_s}"
-        job = await ended(parts.jobs, job, within_s=within_s, closing=parts.closing)
+        job = await ended(parts.jobs, parts.endings, job, within_s=within_s, closing=parts.closing)
     response.headers["Location"] = f"/v1/generations/{job.id}"
     if within_s and job.state.ended:
         response.status_code = 200

@@ -1,0 +1,129 @@
+"""Sixteen simulated GPUs against one, over one Redis; and what 2,000 jobs cost the processor.
+
+All jobs are submitted over HTTP first. One worker draws for a while, then fifteen more join it,
+and together they draw what is left. Counted are the pictures of a window of time.
+"""
+
+import contextlib
+import http.client
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks.serving.servers import Stack, clean_environment, running_stack
+from core.children import start_child, stop_child
+from core.job_store import JobStore, connect
+
+JOBS = 2000
+WORKERS = 16
+STEPS = (8, 10, 12)
+WARM_UP_S = 15.0
+ONE_S, ALL_S = 40.0, 25.0
+LONGEST_S = 600.0
+ENV = {"TRCE_MAX_QUEUED_GENERATIONS": "5000", "TRCE_MAX_OPEN_JOBS_PER_TENANT": "5000"}
+
+
+def measure() -> dict[str, Any]:
+    with running_stack(workers=0, **ENV) as stack:
+        assert stack.settings.redis_url is not None
+        processes = service_and_redis(stack)
+        before_s = cpu_s(processes)
+        submit(stack.url)
+        submitted_s = cpu_s(processes)
+        with connect(stack.settings.redis_url) as client:
+            jobs = JobStore(client, {})
+            with simulated_workers(stack, 1, first=0):
+                one = pictures_per_s(jobs, ONE_S)
+                with simulated_workers(stack, WORKERS - 1, first=1):
+                    all_ = pictures_per_s(jobs, ALL_S)
+                    wait_until_done(jobs)
+                    spent_s = cpu_s(processes)
+    return {
+        "scaling_16": all_ / WORKERS / one,
+        "cpu_s_per_job": (spent_s - before_s) / JOBS,
+        "detail": {
+            "one_pictures_per_s": one,
+            f"{WORKERS}_pictures_per_s": all_,
+            "cpu_s_per_submission": (submitted_s - before_s) / JOBS,
+        },
+    }
+
+
+def service_and_redis(stack: Stack) -> list[psutil.Process]:
+    children = psutil.Process(stack.pid).children(recursive=True)
+    assert len(children) == 2, [child.cmdline() for child in children]  # noqa: PLR2004
+    return children
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    return sum(times.user + times.system for times in (p.cpu_times() for p in processes))
+
+
+def submit(url: str) -> None:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(JOBS):
+            body = {
+                "prompt": f"a picture of apple number {number % 50}",
+                "model": "emoji",
+                "num_inference_steps": STEPS[number % len(STEPS)],
+                "seed": number,
+            }
+            accepted = client.post("/v1/generations", json=body)
+            assert accepted.status_code == http.client.ACCEPTED, accepted.text
+
+
+@contextlib.contextmanager
+def simulated_workers(stack: Stack, count: int, *, first: int) -> Iterator[None]:
+    assert stack.settings.redis_url is not None
+    where = {
+        "REDIS_URL": stack.settings.redis_url,
+        "TRCE_DATA_DIR": str(stack.settings.data_dir),
+        "TRCE_SERVE_UNERASED_BASE": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "benchmarks.serving.simulated_workers"]
+    command += [str(count), "--first", str(first)]
+    log_file = stack.settings.data_dir / "simulated.log"
+    with log_file.open("ab") as log:
+        process = start_child(
+            command, env=clean_environment() | where, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield
+    finally:
+        stop_child(process, grace_s=60)
+
+
+def pictures_per_s(jobs: JobStore, window_s: float) -> float:
+    """Of a window that begins when no further worker has begun to draw for a while."""
+    running, since = -1, time.monotonic()
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() - since < WARM_UP_S or running <= 0:
+        assert time.monotonic() < deadline, "the workers do not draw"
+        if (count := open_jobs(jobs) - jobs.queued("generation")) > running:
+            running, since = count, time.monotonic()
+        time.sleep(0.2)
+    began, done = time.monotonic(), drawn(jobs)
+    time.sleep(window_s)
+    return (drawn(jobs) - done) / (time.monotonic() - began)
+
+
+def open_jobs(jobs: JobStore) -> int:
+    return JOBS - drawn(jobs)
+
+
+def drawn(jobs: JobStore) -> int:
+    return sum(jobs.outcomes("generation").values())
+
+
+def wait_until_done(jobs: JobStore) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while drawn(jobs) < JOBS:
+        assert time.monotonic() < deadline, f"{JOBS - drawn(jobs)} jobs are left"
+        time.sleep(0.2)
+    assert jobs.outcomes("generation")["succeeded"] == JOBS

@@ -1,0 +1,74 @@
+"""Tells those who wait for a job that it has ended, as soon as it has.
+
+The job store publishes the id of every job that ends (core/lua/prelude.lua). One thread of the
+process listens, and rings whoever waits for that job. A message that nobody heard is lost, so
+whoever waits looks for himself now and then, too.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import redis
+
+from core.job_store import ENDED
+
+LOOKS_EVERY_S = 0.2
+"""Whether it is to stop."""
+TRIES_EVERY_S = 0.5
+"""While Redis is away."""
+
+
+class Endings:
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="endings", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, within_s: float = 5.0) -> None:
+        """Returns when the thread has ended, or after `within_s` seconds: it is a daemon."""
+        self._stopped.set()
+        self._thread.join(within_s)
+
+    @contextlib.contextmanager
+    def of(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event of the running loop that is set when the job ends, within the block."""
+        one = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._waiting.setdefault(job_id, []).append(one)
+        try:
+            yield one[1]
+        finally:
+            with self._lock:
+                self._waiting[job_id].remove(one)
+                if not self._waiting[job_id]:
+                    del self._waiting[job_id]
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._listen()
+            except redis.RedisError:
+                self._stopped.wait(TRIES_EVERY_S)
+
+    def _listen(self) -> None:
+        with self._redis.pubsub(  # type: ignore[no-untyped-call]
+            ignore_subscribe_messages=True
+        ) as channel:
+            channel.subscribe(ENDED)
+            while not self._stopped.is_set():
+                if message := channel.get_message(timeout=LOOKS_EVERY_S):
+                    self._ring(message["data"])
+
+    def _ring(self, job_id: str) -> None:
+        with self._lock:
+            waiting = list(self._waiting.get(job_id, ()))
+        for loop, event in waiting:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(event.set)
