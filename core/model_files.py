@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import ModelUnsupported, UntrustedModel
-from core.files import CHUNK_BYTES, open_plain
+from core.files import CHUNK_BYTES, open_plain, sha256
 from core.manifests import Manifest, file_names
 
 MAX_WHOLE_BYTES = 64 << 20
@@ -118,6 +118,10 @@ class ModelFiles:
         if not isinstance(document, dict):
             raise ModelUnsupported(f"{told} does not hold a JSON object")
         return document
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of a file; with a manifest, what it should be."""
+        return sha256(self.folder / name) if self._manifest is None else self._manifest.files[name]
 
     def check(self, name: str) -> None:
         """Read a file for its digest alone.

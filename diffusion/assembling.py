@@ -6,14 +6,17 @@ they were checked.
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor
 
 from core.errors import ModelUnsupported
 from core.model_files import ModelFiles
+from diffusion.weights import read_tensors
 
 T = TypeVar("T")
 
@@ -58,6 +61,40 @@ def assemble_transformers(
     except (RuntimeError, ValueError, TypeError) as error:
         raise _unfit(name, error) from error
     return _frozen(module, told["missing_keys"], name)
+
+
+def read_transformers(kind: Any, files: ModelFiles, part: str) -> Any:
+    """A part in one file, in float32 on the CPU.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    config = files.read_json(f"{part}/config.json")
+    tensors = read_tensors(files, f"{part}/model.safetensors", dtype=torch.float32, device="cpu")
+    return assemble_transformers(kind, config, tensors, f"{files.folder.name}/{part}")
+
+
+def assemble_auto(kind: Any, files: ModelFiles, part: str) -> Any:
+    """The same of whatever class its config names, of those that transformers knows by itself.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    document = files.read_json(f"{part}/config.json")
+    try:
+        with torch.device("meta"):
+            found = kind.from_config(AutoConfig.for_model(**document), trust_remote_code=False)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise _unfit(f"{files.folder.name}/{part}", error) from error
+    return read_transformers(type(found), files, part)
+
+
+def read_processor(files: ModelFiles, part: str) -> Any:
+    """What makes pixels of pictures for the model in `part`. Raises as `read_words` does."""
+    read = partial(
+        AutoImageProcessor.from_pretrained, local_files_only=True, trust_remote_code=False
+    )
+    return read_words(files, part, read)
 
 
 def read_words(files: ModelFiles, part: str, read: Callable[[str], T]) -> T:

@@ -8,18 +8,16 @@ from typing import Self
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    BaseImageProcessor,
-    PreTrainedModel,
-)
+from transformers import AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
 
 from core.errors import ModelUnsupported, UntrustedModel
-from core.files import sha256
+from core.manifests import Manifest
+from core.model_files import ModelFiles
+from diffusion.assembling import assemble_auto, read_processor
 from diffusion.model_concepts import FILENAME, ModelConcepts
 
 FOLDER = "classifier"
+WEIGHTS = f"{FOLDER}/model.safetensors"
 BATCH = 64
 
 
@@ -41,41 +39,41 @@ class Judge:
         """Digest of its weights and of what belongs to which group."""
 
     @classmethod
-    def load(cls, model_folder: Path, *, device: torch.device | str = "cpu") -> Self:
-        """The judge that comes with a model.
+    def load(
+        cls,
+        model_folder: Path,
+        manifest: Manifest | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """The judge that comes with a model; each file as its manifest says, if there is one.
 
         Raises:
             ModelUnsupported: the model has no judge, or one that knows other concepts.
-            UntrustedModel: its weights are not safetensors.
+            UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
         """
-        folder = model_folder / FOLDER
-        concepts = ModelConcepts.of(model_folder)
-        if concepts is None or not folder.is_dir():
-            raise ModelUnsupported(f"{model_folder.name} comes without a classifier to judge by")
-        if not (folder / "model.safetensors").is_file():
-            raise UntrustedModel(f"{model_folder.name}: its classifier has no model.safetensors")
+        files, name = ModelFiles(model_folder, manifest), model_folder.name
+        concepts = ModelConcepts.among(files)
+        if concepts is None or not files.below(FOLDER):
+            raise ModelUnsupported(f"{name} comes without a classifier to judge by")
+        if WEIGHTS not in files:
+            raise UntrustedModel(f"{name}: its classifier has no model.safetensors")
         try:
-            classifier = AutoModelForImageClassification.from_pretrained(
-                str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False
-            )
-            processor = AutoImageProcessor.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise ModelUnsupported(
-                f"{model_folder.name}: its classifier is broken: {error}"
-            ) from error
+            classifier = assemble_auto(AutoModelForImageClassification, files, FOLDER)
+            processor = read_processor(files, FOLDER)
+        except ModelUnsupported as error:
+            raise ModelUnsupported(f"{name}: its classifier is broken: {error}") from error
         names = {concept.name for concept in concepts.concepts}
         if set(classifier.config.id2label.values()) != names:
             raise ModelUnsupported(
-                f"{model_folder.name}: its classifier and its concepts.json name different things"
+                f"{name}: its classifier and its concepts.json name different things"
             )
-        files = (folder / "model.safetensors", model_folder / FILENAME)
+        digests = "".join(files.digest(one) for one in (WEIGHTS, FILENAME))
         return cls(
-            classifier.to(device).eval().requires_grad_(False),
+            classifier.to(device),
             processor,
             concepts,
-            version=hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:16],
+            version=hashlib.sha256(digests.encode()).hexdigest()[:16],
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import (
-    AutoImageProcessor,
     CLIPModel,
     CLIPTextModel,
     CLIPTokenizer,
@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from core.errors import ModelUnsupported, UntrustedModel
-from core.files import sha256
+from core.manifests import Manifest
+from core.model_files import ModelFiles
+from diffusion.assembling import read_processor, read_transformers, read_words
 
 IMAGE_ENCODER = "image_encoder"
 """A folder of the model, whose embeddings lie in the space of its text encoder's pooled state."""
@@ -50,47 +52,48 @@ class Likeness:
         self.scale = scale
 
     @classmethod
-    def load(cls, model_folder: Path, *, device: torch.device | str = "cpu") -> "Likeness":
+    def load(
+        cls,
+        model_folder: Path,
+        manifest: Manifest | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> "Likeness":
         """What the model's folder holds: `clip/`, or `image_encoder/` beside its text encoder.
 
         Raises:
             ModelUnsupported: it holds neither, or a broken one.
-            UntrustedModel: weights are not safetensors.
+            UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
         """
-        whole = (model_folder / CLIP).is_dir()
-        image_folder = model_folder / (CLIP if whole else IMAGE_ENCODER)
-        text_folder = image_folder if whole else model_folder / "text_encoder"
-        words = image_folder if whole else model_folder / "tokenizer"
-        if not image_folder.is_dir():
+        files, name = ModelFiles(model_folder, manifest), model_folder.name
+        whole = bool(files.below(CLIP))
+        image_part = CLIP if whole else IMAGE_ENCODER
+        text_part, words = (CLIP, CLIP) if whole else ("text_encoder", "tokenizer")
+        if not files.below(image_part):
             raise ModelUnsupported(
-                f"{model_folder.name} comes without an image encoder: put a CLIP model in "
+                f"{name} comes without an image encoder: put a CLIP model in "
                 f"{CLIP}/, or an encoder that fits its text encoder in {IMAGE_ENCODER}/"
             )
-        weights = sorted({image_folder / "model.safetensors", text_folder / "model.safetensors"})
-        for path in weights:
-            if not path.is_file():
-                raise UntrustedModel(f"{model_folder.name}: {path.parent.name} has no {path.name}")
-        options = {"use_safetensors": True, "local_files_only": True}
+        weights = sorted({f"{part}/model.safetensors" for part in (image_part, text_part)})
+        for one in weights:
+            if one not in files:
+                raise UntrustedModel(f"{name}: {one.partition('/')[0]} has no model.safetensors")
         try:
             if whole:
-                image = text = CLIPModel.from_pretrained(str(image_folder), **options)
+                image = text = read_transformers(CLIPModel, files, CLIP)
             else:
-                image = CLIPVisionModelWithProjection.from_pretrained(str(image_folder), **options)
-                text = CLIPTextModel.from_pretrained(str(text_folder), **options)
-            processor = AutoImageProcessor.from_pretrained(
-                str(image_folder), local_files_only=True
+                image = read_transformers(CLIPVisionModelWithProjection, files, IMAGE_ENCODER)
+                text = read_transformers(CLIPTextModel, files, text_part)
+            processor = read_processor(files, image_part)
+            tokenizer = read_words(
+                files, words, partial(CLIPTokenizer.from_pretrained, local_files_only=True)
             )
-            tokenizer = CLIPTokenizer.from_pretrained(str(words), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelUnsupported(
-                f"{model_folder.name}: its image encoder is broken: {error}"
-            ) from error
-        for part in {image, text}:
-            part.to(device).float().eval().requires_grad_(False)
-        digest = hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+        except ModelUnsupported as error:
+            raise ModelUnsupported(f"{name}: its image encoder is broken: {error}") from error
+        digest = hashlib.sha256("".join(map(files.digest, weights)).encode()).hexdigest()
         return cls(
-            text=text,
-            image=image,
+            text=text.to(device),
+            image=image.to(device),
             tokenizer=tokenizer,
             processor=processor,
             version=digest[:16],

@@ -7,6 +7,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import ModelUnsupported
+from core.manifests import Manifest
+from core.model_files import ModelFiles
 
 FILENAME = "concepts.json"
 
@@ -49,20 +51,25 @@ class ModelConcepts(BaseModel):
     concepts: tuple[KnownConcept, ...]
 
     @classmethod
-    def of(cls, folder: Path) -> Self | None:
+    def of(cls, folder: Path, manifest: Manifest | None = None) -> Self | None:
         """What the model in `folder` says of itself; None when it says nothing.
 
         Raises:
             ModelUnsupported: the file is there and cannot be understood.
+            UntrustedModel: it is not as the manifest says, if there is one.
         """
-        path = folder / FILENAME
-        if not path.is_file():
+        return cls.among(ModelFiles(folder, manifest))
+
+    @classmethod
+    def among(cls, files: ModelFiles) -> Self | None:
+        """The same of a model's files. Raises ModelUnsupported, UntrustedModel."""
+        if FILENAME not in files:
             return None
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            return cls.model_validate(json.loads(files.read(FILENAME)))
         except (ValidationError, ValueError) as error:
             raise ModelUnsupported(
-                f"{folder.name}/{FILENAME} is not understood: {error}"
+                f"{files.folder.name}/{FILENAME} is not understood: {error}"
             ) from error
 
     @property

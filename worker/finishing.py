@@ -13,7 +13,6 @@ from core.findings import Finding
 from core.jobs import ImageRecord, Lease
 from core.picture_files import as_decoded, digest_of, encode
 from core.provenance import Provenance, text_digest
-from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import GenerationSpec
 from core.storage import PictureStore
@@ -29,7 +28,6 @@ log = structlog.get_logger()
 class Finisher:
     def __init__(
         self,
-        registry: ModelRegistry,
         storage: PictureStore,
         signer: Signer,
         panel: Panel,
@@ -40,7 +38,6 @@ class Finisher:
             signer: holds the key for pictures.
             credentials: where pictures carry Content Credentials, too.
         """
-        self._registry = registry
         self._storage = storage
         self._signer = signer
         self._panel = panel
@@ -65,10 +62,8 @@ class Finisher:
             RetryableError, OSError: it could be neither judged nor stored now.
         """
         seed = (spec.seed or 0) + index
-        edit = variant.manifest.edit
-        base_folder = self._registry.path(edit.base_model if edit else variant.model_id)
         try:
-            finding = self._panel.finding(picture, lease.tenant, base_folder)
+            finding = self._panel.finding(picture, lease.tenant, variant.base.manifest)
             if finding is not None:
                 return _filtered(lease, seed, finding)
             data = self._file(lease, spec, index, picture, variant)

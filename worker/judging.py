@@ -7,7 +7,6 @@ that the policy names, lets no picture through, and the picture's record says so
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import structlog
 from PIL.Image import Image
@@ -15,13 +14,14 @@ from PIL.Image import Image
 from core.detection import DetectorSpec
 from core.errors import AppError, DetectorUnavailable, PolicyUnreadable
 from core.findings import Finding
+from core.manifests import Manifest
 from core.policies import DetectorRule, PolicyInForce, PolicyStore
 from diffusion.detectors.protocol import Detector
 
 log = structlog.get_logger()
 
-Load = Callable[[DetectorSpec, Path], Detector]
-"""A detector, for pictures of the base model in a folder. Raises AppError."""
+Load = Callable[[DetectorSpec, Manifest], Detector]
+"""A detector, for pictures of a base model. Raises AppError."""
 
 MAX_LOADED = 8
 
@@ -30,7 +30,7 @@ class Panel:
     def __init__(self, policies: PolicyStore, load: Load) -> None:
         self._policies = policies
         self._load = load
-        self._loaded: OrderedDict[tuple[DetectorSpec, Path], Detector] = OrderedDict()
+        self._loaded: OrderedDict[tuple[DetectorSpec, str], Detector] = OrderedDict()
         # Pictures are finished in several threads; detectors need not be made for that.
         self._one_at_a_time = threading.Lock()
 
@@ -45,11 +45,11 @@ class Panel:
         except PolicyUnreadable:
             return True
 
-    def finding(self, picture: Image, tenant: str, base_folder: Path) -> Finding | None:
+    def finding(self, picture: Image, tenant: str, base: Manifest) -> Finding | None:
         """The worst that the tenant's policy objects to; None: the picture may be seen.
 
         Args:
-            base_folder: of the base model that drew it, or whose erased model did.
+            base: the base model that drew it, or whose erased model did.
 
         Raises:
             DetectorUnavailable, PolicyUnreadable, StoreUnavailable.
@@ -57,7 +57,7 @@ class Panel:
         in_force = self._policies.of(tenant)
         found: list[Finding] = []
         for rule in in_force.policy.detectors:
-            scores = self._scores(picture, rule, in_force, base_folder)
+            scores = self._scores(picture, rule, in_force, base)
             found += [
                 Finding(
                     stage="picture",
@@ -73,7 +73,7 @@ class Panel:
         return max(found, key=lambda finding: finding.score or 0, default=None)
 
     def _scores(
-        self, picture: Image, rule: DetectorRule, in_force: PolicyInForce, base_folder: Path
+        self, picture: Image, rule: DetectorRule, in_force: PolicyInForce, base: Manifest
     ) -> Mapping[str, float]:
         """Raises DetectorUnavailable."""
         # The threshold decides nothing here, but some detectors know one that they cannot keep.
@@ -84,7 +84,7 @@ class Panel:
         )
         try:
             with self._one_at_a_time:
-                (scores,) = self._detector(spec, base_folder).scores([picture])
+                (scores,) = self._detector(spec, base).scores([picture])
         except Exception as error:
             log.warning("detector failed", detector=rule.detector, error=type(error).__name__)
             why = error.detail if isinstance(error, AppError) else "it broke; the log says where"
@@ -97,11 +97,11 @@ class Panel:
             raise _unavailable(rule.detector, why, in_force)
         return scores
 
-    def _detector(self, spec: DetectorSpec, base_folder: Path) -> Detector:
+    def _detector(self, spec: DetectorSpec, base: Manifest) -> Detector:
         """Loaded once; one that does not load is tried again with the next picture."""
-        key = spec, base_folder
+        key = spec, base.content_digest
         if key not in self._loaded:
-            self._loaded[key] = self._load(spec, base_folder)
+            self._loaded[key] = self._load(spec, base)
             while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)

@@ -1,13 +1,13 @@
 """What one worker process is made of, put together once when the process starts."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from core.detection import DetectorSpec
 from core.installation import open_pictures, open_serving_registry
 from core.job_store import JobStore, connect
+from core.manifests import Manifest
 from core.policies import PolicyStore
 from core.registry import ModelRegistry
 from core.settings import Settings
@@ -92,11 +92,11 @@ def _finisher(settings: Settings, registry: ModelRegistry, device: torch.device)
     assert settings.redis_url is not None
     policies = PolicyStore(connect(settings.redis_url, retry_s=POLICY_RETRY_S))
 
-    def load(spec: DetectorSpec, base_folder: Path) -> Detector:
-        return load_detector(spec, model_folder=base_folder, device=device)
+    def load(spec: DetectorSpec, base: Manifest) -> Detector:
+        folder = registry.path(base.id)
+        return load_detector(spec, model_folder=folder, manifest=base, device=device)
 
     return Finisher(
-        registry,
         open_pictures(settings),
         Signer.load_or_create(settings.picture_keys_dir),
         Panel(policies, load),

@@ -105,7 +105,7 @@ class Shelf:
                 device=self._device,
                 dtype=self._dtype,
             )
-            self._bases[digest] = Base(components, self._device)
+            self._bases[digest] = Base(manifest, components, self._device)
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:
                 _, forgotten = self._bases.popitem(last=False)

@@ -17,7 +17,9 @@ from diffusion.swapping import NOTHING, Delta, SwappableUNet
 class Base:
     """A base model on the device, and the batch of all that draws with its very weights."""
 
-    def __init__(self, components: Components, device: torch.device) -> None:
+    def __init__(self, manifest: Manifest, components: Components, device: torch.device) -> None:
+        self.manifest = manifest
+        """What its files were held against."""
         self.encoder = components.prompt_encoder()
         self.unet = SwappableUNet(components.unet)
         self._components = components

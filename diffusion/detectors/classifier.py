@@ -8,6 +8,7 @@ from PIL import Image
 
 from core.detection import DetectorSpec
 from core.errors import DetectorNotUsable, ModelUnsupported
+from core.manifests import Manifest
 from diffusion.detectors.protocol import DetectorIdentity
 from diffusion.judge import Judge
 
@@ -21,7 +22,12 @@ class ClassifierDetector:
 
     @classmethod
     def load(
-        cls, spec: DetectorSpec, model_folder: Path, *, device: torch.device | str = "cpu"
+        cls,
+        spec: DetectorSpec,
+        model_folder: Path,
+        manifest: Manifest | None = None,
+        *,
+        device: torch.device | str = "cpu",
     ) -> "ClassifierDetector":
         """Raises DetectorNotUsable, UntrustedModel."""
         if not spec.classes:
@@ -29,7 +35,7 @@ class ClassifierDetector:
                 "detector classifier: say which concepts or groups count, as in classes: [weapon]"
             )
         try:
-            judge = Judge.load(model_folder, device=device)
+            judge = Judge.load(model_folder, manifest, device=device)
         except ModelUnsupported as error:
             raise DetectorNotUsable(f"detector classifier: {error}") from error
         for wanted in spec.classes:

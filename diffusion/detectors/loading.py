@@ -8,6 +8,7 @@ import torch
 
 from core.detection import PLUGIN, DetectorSpec
 from core.errors import AppError, DetectorNotUsable
+from core.manifests import Manifest
 from diffusion.detectors.classifier import ClassifierDetector
 from diffusion.detectors.nudenet import NudeNetDetector
 from diffusion.detectors.probe import ProbeDetector
@@ -18,29 +19,34 @@ ENTRY_POINTS = "trce.detectors"
 
 
 def load_detector(
-    spec: DetectorSpec, *, model_folder: Path, device: torch.device | str = "cpu"
+    spec: DetectorSpec,
+    *,
+    model_folder: Path,
+    manifest: Manifest | None = None,
+    device: torch.device | str = "cpu",
 ) -> Detector:
     """A detector that is ready to judge.
 
     Args:
         model_folder: of the base model whose pictures are judged; its own classifier and image
             encoder are found there.
+        manifest: of that model, which each file is held against; plugins get the folder alone.
 
     Raises:
         DetectorNotUsable: there is none of that name, or it cannot run here as asked.
-        UntrustedModel: its weights are not safetensors.
+        UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
     """
     if spec.name.startswith(PLUGIN):
         return _load_plugin(spec, model_folder)
     match spec.name:
         case "classifier":
-            return ClassifierDetector.load(spec, model_folder, device=device)
+            return ClassifierDetector.load(spec, model_folder, manifest, device=device)
         case "nudenet":
             return NudeNetDetector.load(spec)
         case "zero-shot":
-            return ZeroShotDetector.load(spec, model_folder, device=device)
+            return ZeroShotDetector.load(spec, model_folder, manifest, device=device)
         case "probe":
-            return ProbeDetector.load(spec, model_folder, device=device)
+            return ProbeDetector.load(spec, model_folder, manifest, device=device)
         case name:
             raise DetectorNotUsable(f"there is no detector {name}")
 

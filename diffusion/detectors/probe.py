@@ -21,6 +21,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from core.detection import DetectorSpec
 from core.errors import DetectorNotUsable, ModelUnsupported
+from core.manifests import Manifest
+from core.model_files import ModelFiles
 from diffusion.detectors.protocol import DetectorIdentity
 from diffusion.likeness import Likeness
 
@@ -41,14 +43,20 @@ class ProbeDetector:
 
     @classmethod
     def load(
-        cls, spec: DetectorSpec, model_folder: Path, *, device: torch.device | str = "cpu"
+        cls,
+        spec: DetectorSpec,
+        model_folder: Path,
+        manifest: Manifest | None = None,
+        *,
+        device: torch.device | str = "cpu",
     ) -> "ProbeDetector":
         """Raises DetectorNotUsable, UntrustedModel."""
         if spec.classes not in {(), (CLASS,)}:
             raise DetectorNotUsable(f"detector probe: its one class is {CLASS!r}; leave it out")
         try:
-            likeness = Likeness.load(model_folder, device=device)
-            data = (model_folder / FILENAME).read_bytes()
+            likeness = Likeness.load(model_folder, manifest, device=device)
+            files = ModelFiles(model_folder, manifest)
+            data = files.read(FILENAME) if FILENAME in files else b""
             stored = load(data)
             vectors, scale = stored["vectors"], float(stored["scale"])
         except (ModelUnsupported, OSError, SafetensorError, KeyError) as error:

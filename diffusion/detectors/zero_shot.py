@@ -9,6 +9,7 @@ from PIL import Image
 
 from core.detection import DetectorSpec
 from core.errors import DetectorNotUsable, ModelUnsupported
+from core.manifests import Manifest
 from diffusion.detectors.protocol import DetectorIdentity
 from diffusion.likeness import Likeness
 from diffusion.model_concepts import ModelConcepts
@@ -32,7 +33,12 @@ class ZeroShotDetector:
 
     @classmethod
     def load(
-        cls, spec: DetectorSpec, model_folder: Path, *, device: torch.device | str = "cpu"
+        cls,
+        spec: DetectorSpec,
+        model_folder: Path,
+        manifest: Manifest | None = None,
+        *,
+        device: torch.device | str = "cpu",
     ) -> "ZeroShotDetector":
         """Raises DetectorNotUsable, UntrustedModel."""
         if not spec.classes:
@@ -40,8 +46,8 @@ class ZeroShotDetector:
                 "detector zero-shot: say which phrases count, as in classes: [a knife, a gun]"
             )
         try:
-            likeness = Likeness.load(model_folder, device=device)
-            known = ModelConcepts.of(model_folder)
+            likeness = Likeness.load(model_folder, manifest, device=device)
+            known = ModelConcepts.of(model_folder, manifest)
         except ModelUnsupported as error:
             raise DetectorNotUsable(f"detector zero-shot: {error}") from error
         counted = {_bare(phrase) for phrase in spec.classes}

@@ -121,7 +121,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
         return Batcher(
             jobs,
             values["shelf"],
-            Finisher(registry, values["storage"], signer, panel, values["credentials"]),
+            Finisher(values["storage"], signer, panel, values["credentials"]),
             heartbeat,
             owner="inference-0@test",
             rows=rows,

@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from core.jobs import JobState
+from core.key_folder import KeyFolder
 from core.picture_files import read
 from core.policies import Policy, PolicyStore
 from core.provenance import Provenance, text_digest
 from core.signing import Verifier
 from diffusion.detectors.loading import load_detector
+from worker.shelf import Shelf
 
 PEARS = {"detectors": [{"detector": "plugin:pears", "thresholds": {"pear": 0.5}}]}
 
@@ -70,9 +72,22 @@ def test_a_picture_says_which_model_drew_it_in_every_format(
 
 def test_the_key_for_pictures_signs_no_models(settings, submit, make_batcher):
     make_batcher()
-    pictures, models = Verifier.load(settings.picture_keys_dir), Verifier.load(settings.keys_dir)
+    pictures, models = KeyFolder(settings.picture_keys_dir), KeyFolder(settings.keys_dir)
 
-    assert not pictures._trusted.keys() & models._trusted.keys()
+    assert not pictures.trusted().keys() & models.trusted().keys()
+
+
+NO_WEAPONS = {"detectors": [{"detector": "classifier", "thresholds": {"weapon": 0.5}}]}
+
+
+@pytest.fixture
+def of_base(registry):
+    """Loads detectors as a worker does."""
+
+    def load(spec, base):
+        return load_detector(spec, model_folder=registry.path(base.id), manifest=base)
+
+    return load
 
 
 class TestDetectors:
@@ -101,19 +116,38 @@ class TestDetectors:
         assert len(list(settings.images_dir.rglob("*.png"))) == 2
 
     def test_the_classifier_of_the_base_model_tells_weapons_from_fruit(
-        self, jobs, submit, make_batcher, policy
+        self, jobs, submit, make_batcher, policy, of_base
     ):
-        policy({"detectors": [{"detector": "classifier", "thresholds": {"weapon": 0.5}}]})
+        policy(NO_WEAPONS)
         pistol, apple = (
             submit(prompt, num_inference_steps=20) for prompt in ("a pistol", "a red apple")
         )
-        make_batcher(load=lambda spec, folder: load_detector(spec, model_folder=folder)).drain()
+        make_batcher(load=of_base).drain()
 
         (image,) = jobs.get(pistol).images
         assert image.finish_reason == "content_filtered"
         assert (image.finding.detector, image.finding.category) == ("classifier", "weapon")
         assert image.finding.score > 0.5
         assert jobs.get(apple).images[0].finish_reason == "stop"
+
+    @pytest.mark.parametrize(
+        "name", ["classifier/model.safetensors", "classifier/config.json", "concepts.json"]
+    )
+    def test_a_classifier_that_was_tampered_with_lets_no_picture_through(
+        self, jobs, submit, make_batcher, policy, of_base, registry, name
+    ):
+        """The model is loaded and draws already; its judge is read later."""
+        policy(NO_WEAPONS)
+        shelf = Shelf(registry, device=torch.device("cpu"), dtype=torch.float32)
+        shelf.variant("emoji")
+        path = registry.path("emoji") / name
+        path.write_bytes(path.read_bytes() + b" ")
+        job_id = submit("a red apple")
+        make_batcher(load=of_base, shelf=shelf).drain()
+
+        (image,) = jobs.get(job_id).images
+        assert (image.finish_reason, image.key) == ("error", None)
+        assert name in image.reason
 
     def test_all_withheld_is_still_an_answer(self, jobs, submit, make_batcher, policy):
         policy(PEARS)
