@@ -51,11 +51,17 @@ bench-serving: install ## the service against its limit and the usual server (15
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
+bench-page: install ## what each address of the page costs the service (build/bench/page.json)
+	$(BIN)/python -m benchmarks.page
+
+screenshots: install ## take the pictures in docs/pictures anew (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python deploy/screenshots.py
+
 lock: install ## resolve the dependencies anew into requirements.lock
 	$(BIN)/python deploy/lock.py
 
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
+.PHONY: screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
 .DEFAULT_GOAL := help

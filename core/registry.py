@@ -196,16 +196,21 @@ class ModelRegistry:
     def served(self, model_id: str) -> Manifest:
         """Raises ModelNotFound, UntrustedModel, ModelNotServed."""
         manifest = self.get(model_id)
+        self.check_served(manifest)
+        return manifest
+
+    def check_served(self, manifest: Manifest) -> None:
+        """Raises ModelNotServed."""
         if self.is_served(manifest):
-            return manifest
+            return
         if not manifest.erases:
             what = "base model" if manifest.kind == "base" else "model"
             raise ModelNotServed(
-                f"{model_id} is a {what} from which nothing was erased, and this installation "
+                f"{manifest.id} is a {what} from which nothing was erased, and this installation "
                 "does not serve those; name an erased model, or set TRCE_SERVE_UNERASED_BASE=true"
             )
         raise ModelNotServed(
-            f"model {model_id} is {manifest.status}, not serving; promote it first"
+            f"model {manifest.id} is {manifest.status}, not serving; promote it first"
         )
 
     def missing(self, manifest: Manifest) -> list[str]:

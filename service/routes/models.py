@@ -97,8 +97,9 @@ class ModelList(BaseModel):
 @router.get("", dependencies=[known()], responses=refusals())
 def list_models(parts: InParts) -> ModelList:
     """Every trusted model, oldest first, and the untrusted folders by name."""
-    models = [Model.of(manifest, parts.registry) for manifest in parts.registry.all()]
-    return ModelList(data=models, untrusted=parts.registry.untrusted())
+    trusted, untrusted = parts.registry.survey()
+    models = [Model.of(manifest, parts.registry) for manifest in trusted]
+    return ModelList(data=models, untrusted=untrusted)
 
 
 @router.get("/{model_id}", dependencies=[known()], responses=refusals(404, 409))
@@ -161,7 +162,7 @@ def _move(
 
 def _why_not_served(manifest: Manifest, registry: ModelRegistry) -> str | None:
     try:
-        registry.served(manifest.id)
+        registry.check_served(manifest)
     except ModelNotServed as error:
         return error.detail
     return None

@@ -52,9 +52,13 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    auto_reload=False,
 )
 _templates.filters |= {"moment": _moment, "figure": _figure}
 _templates.globals["asset"] = assets.address
+# Compiled when the process starts, and not while somebody waits for the first page.
+for _name in _templates.list_templates():
+    _templates.get_template(_name)
 
 
 def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> HTMLResponse:
