@@ -16,6 +16,7 @@ from core.errors import (
     AppError,
     LeaseLost,
     PictureNotFinite,
+    PicturesUnavailable,
     RetryableError,
     StoreUnavailable,
 )
@@ -28,6 +29,7 @@ from worker import metrics
 from worker.drawing import Drawing, RowKey, finished_by_now, result_of
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
+from worker.patience import Patience
 from worker.reporting import Reports
 from worker.shelf import Shelf
 from worker.turns import Turns
@@ -66,6 +68,7 @@ class Batcher:
         self._held_class = ""
         self._alone = False
         self._turns = Turns()
+        self._patience = Patience()
         self._reports = Reports(jobs, finisher.judges)
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
@@ -106,7 +109,7 @@ class Batcher:
 
     def _claim(self) -> None:
         free = self._rows - sum(drawing.spec.n for drawing in self._drawings.values())
-        if free <= 0 or self._alone:
+        if free <= 0 or self._alone or self._patience.waits:
             return
         leases = self._jobs.claim(
             "generation",
@@ -254,10 +257,16 @@ class Batcher:
                 continue
             try:
                 images = tuple(drawing.images[i].result() for i in range(drawing.spec.n))
-            except (OSError, RetryableError) as error:
+            except (OSError, PicturesUnavailable) as error:
+                # Not the job's fault: a full disk may not use up its attempts.
                 log.exception("not stored", job=drawing.lease.job_id)
-                self._jobs.try_again(drawing.lease, f"a picture could not be stored: {error}")
+                self._jobs.hand_back(drawing.lease, f"a picture could not be stored: {error}")
+                self._patience.failed()
+            except RetryableError as error:
+                log.exception("not judged", job=drawing.lease.job_id)
+                self._jobs.try_again(drawing.lease, f"a picture could not be judged: {error}")
             else:
+                self._patience.succeeded()
                 self._commit(drawing, images)
             self._forget(drawing)
         self._hold()

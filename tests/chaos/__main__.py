@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: try for a long time to make the service break its promises."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of load (%(default)s)")
     given = parser.parse_args()
+    # So that namespace, file system and processes are cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     console = Console(highlight=False)
     # Not below the working folder: a unix socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="trce-") as folder:

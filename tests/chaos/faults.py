@@ -16,6 +16,8 @@ FREEZE_S = LEASE_S + 2.0
 """So long that the leases of what is frozen lapse."""
 CUT_S = LEASE_S + 2.0
 FULL_S = 4.0
+DRAWS = "billiard.spawn"
+"""Part of the command of each worker's child that draws."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Nemesis:
     def kinds(self) -> dict[str, Callable[[], float]]:
         """What each fault does; it returns how long it lasts, in seconds."""
         return {
-            "pool child killed": lambda: self._kill(self.installation.pool_children()),
-            "worker killed": lambda: self._kill(self.installation.workers()),
+            "pool child killed": lambda: self._kill(self._pool_children()),
+            "worker killed": lambda: self._kill(self._busy_workers()),
             "broker killed": lambda: self._kill(self._members("unixsocket:")),
             "service killed": lambda: self._kill(self._members("-m service")),
             "worker frozen": self._freeze_worker,
@@ -55,13 +57,15 @@ class Nemesis:
             "everything killed": self._kill_everything,
         }
 
-    def strike(self, kind: str) -> None:
+    def strike(self, kind: str) -> bool:
+        """Whether there was something to strike: it may not have started again yet, or be idle."""
         at = time.time()
         try:
             lasted_s = self.kinds[kind]()
-        except psutil.NoSuchProcess:
-            return  # it died between being found and being struck: no fault of ours
+        except (psutil.NoSuchProcess, redis.RedisError):
+            return False
         self.done.append(Fault(kind, at, lasted_s))
+        return True
 
     def tend(self) -> None:
         """Undo what is due; to be called often."""
@@ -85,6 +89,29 @@ class Nemesis:
     def _members(self, words: str) -> list[psutil.Process]:
         return self.installation.stack.members(words)
 
+    def _busy_workers(self) -> list[psutil.Process]:
+        """Those that hold jobs: the death of an idle one tries nothing."""
+        with self._impatient_client() as client:
+            return [
+                worker
+                for worker in self.installation.workers()
+                if client.scard(f"owner:{self.installation.owner(worker)}")
+            ]
+
+    def _pool_children(self) -> list[psutil.Process]:
+        """The processes that draw."""
+        return [
+            child
+            for worker in self._busy_workers()
+            for child in worker.children()
+            if DRAWS in " ".join(child.cmdline())
+        ]
+
+    def _impatient_client(self) -> redis.Redis:
+        """While the broker is frozen, whoever waits for it cannot thaw it."""
+        socket = str(self.installation.broker_socket)
+        return redis.Redis(unix_socket_path=socket, socket_timeout=1, retry=None)
+
     def _pick(self, processes: list[psutil.Process]) -> psutil.Process:
         if not processes:
             raise psutil.NoSuchProcess(0)
@@ -96,10 +123,10 @@ class Nemesis:
 
     def _freeze_worker(self) -> float:
         """The child that draws, or that and all that belongs to its worker."""
-        worker = self._pick(self.installation.workers())
+        worker = self._pick(self._busy_workers())
         family = [worker, *worker.children(recursive=True)]
         if self.random.random() < 0.5:
-            family = [child for child in family if "billiard.spawn" in " ".join(child.cmdline())]
+            family = [child for child in family if DRAWS in " ".join(child.cmdline())]
         return self._freeze(family, FREEZE_S, all_of_them=True)
 
     def _freeze(
@@ -114,12 +141,8 @@ class Nemesis:
         return self._later(for_s, lambda: _thaw(frozen))
 
     def _drop_wakes(self) -> float:
-        """All that lie in Celery's list. While the broker is frozen there is no waiting for it."""
-        socket = str(self.installation.broker_socket)
-        with (
-            contextlib.suppress(redis.RedisError),
-            redis.Redis(unix_socket_path=socket, socket_timeout=1, retry=None) as client,
-        ):
+        """All that lie in Celery's list."""
+        with self._impatient_client() as client:
             client.delete("generation")
         return 0.0
 

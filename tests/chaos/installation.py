@@ -1,5 +1,6 @@
 """What is put to the test: the stack of `trce up`, a worker on a second host, a small disk."""
 
+import socket
 import tempfile
 from pathlib import Path
 
@@ -52,14 +53,10 @@ class Installation:
         far = self.far_worker()
         return [*self.stack.members("worker inference"), *([far] if far else [])]
 
-    def pool_children(self) -> list[psutil.Process]:
-        """The processes that draw."""
-        return [
-            child
-            for worker in self.workers()
-            for child in worker.children()
-            if "billiard.spawn" in " ".join(child.cmdline())
-        ]
+    def owner(self, worker: psutil.Process) -> str:
+        """The name under which it holds jobs."""
+        words = worker.cmdline()
+        return f"inference-{words[words.index('--name') + 1]}@{socket.gethostname()}"
 
     def tend(self) -> None:
         """Start the far worker again when it has died; `trce up` does so for its own."""

@@ -15,6 +15,8 @@ from tests.chaos.installation import Installation
 CLIENTS = 8
 WAVE_AHEAD_S = 0.6
 """How long before each fault its wave of jobs begins to be asked for."""
+PATIENCE_S = 15.0
+"""How long a fault waits for something to strike before another one takes its turn."""
 SETTLE_S = 180.0
 """How long, after the last fault, everything that was accepted may take to end."""
 TICK_S = 0.1
@@ -101,9 +103,13 @@ def _drive(
         if now >= strike_at - WAVE_AHEAD_S:
             pace.released = len(faults) - len(left) + 1
         if now >= strike_at:
-            nemesis.strike(left.pop())
-            # Now and then two come close together.
-            strike_at = time.monotonic() + gap_s * nemesis.random.uniform(0.3, 1.7)
+            if nemesis.strike(left[-1]):
+                left.pop()
+                # Now and then two come close together.
+                strike_at = time.monotonic() + gap_s * nemesis.random.uniform(0.3, 1.7)
+            elif now >= strike_at + PATIENCE_S:
+                left.insert(0, left.pop())
+                strike_at = now
         nemesis.tend()
         if now > told_at + 30:
             told_at = now

@@ -1,6 +1,7 @@
 """The drain loop, with the shipped model and a real broker."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -234,15 +235,27 @@ def test_a_defect_of_ours_does_not_hold_a_job_for_ever(jobs, submit, make_batche
     assert jobs.get(job_id).state is JobState.SUCCEEDED
 
 
-def test_a_picture_that_cannot_be_stored_is_tried_again(jobs, submit, make_batcher, tmp_path):
-    (tmp_path / "full").write_text("a file where the folder should be")
+def test_a_full_disk_uses_up_no_attempts_and_is_waited_out(
+    jobs, submit, make_batcher, tmp_path, monkeypatch
+):
+    """A file where the folder should be fails every write, as a full disk does."""
+    monkeypatch.setattr("worker.patience.FIRST_S", 0.3)
+    (tmp_path / "full").write_text("")
     job_id = submit()
-    make_batcher(storage=Storage(tmp_path / "full")).drain()
+    batcher = make_batcher(storage=Storage(tmp_path / "full"))
+    batcher.drain()
 
     job = jobs.get(job_id)
-    assert job.state is JobState.FAILED
-    assert job.attempt == 5
-    assert "could not be stored" in job.reason
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+    assert "could not be stored" in jobs.events(job_id)[-1][1]["why"]
+    batcher.drain()
+    assert jobs.get(job_id).started_at == job.started_at  # it claims nothing yet
+
+    (tmp_path / "full").unlink()
+    time.sleep(0.3)
+    batcher.drain()
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_late_job_is_stopped_and_keeps_what_was_drawn(jobs, submit, make_batcher, heartbeat):
