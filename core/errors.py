@@ -58,6 +58,7 @@
     └── RetryableError       the same work may succeed later
         ├── StoreUnavailable   Redis does not answer
         ├── PicturesUnavailable  the store of pictures does not answer, or refuses us
+        ├── ModelsUnavailable  the same of the store of models
         ├── WeightsDiffer      the device holds other weights than were put there
         └── DeviceOutOfMemory
 
@@ -311,6 +312,10 @@ class StoreUnavailable(RetryableError):
 
 
 class PicturesUnavailable(RetryableError):
+    pass
+
+
+class ModelsUnavailable(RetryableError):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from core.errors import Misconfigured
 from core.job_store import connect
+from core.model_mirror import ModelMirror
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Verifier
@@ -27,15 +28,25 @@ def open_serving_registry(settings: Settings) -> ModelRegistry:
 
 
 def _registry(settings: Settings, serials: StatusSerials | None) -> ModelRegistry:
+    verifier = Verifier.load(settings.keys_dir)
     return ModelRegistry(
         settings.models_dir,
-        Verifier.load(settings.keys_dir),
+        verifier,
         serve_unerased_base=settings.serve_unerased_base,
         default_model=settings.default_model,
         aliases=_aliases(settings.model_aliases),
         require_suites=settings.require_suites.split(),
         serials=serials,
+        mirror=_mirror(settings, verifier) if settings.s3_models else None,
     )
+
+
+def _mirror(settings: Settings, verifier: Verifier) -> ModelMirror:
+    # As with pictures, see below.
+    from core.object_storage import s3_client  # noqa: PLC0415
+
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    return ModelMirror(s3_client(settings), settings.s3_bucket, settings.models_dir, verifier)
 
 
 def open_pictures(settings: Settings) -> PictureStore:

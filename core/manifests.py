@@ -196,8 +196,10 @@ class Manifest(BaseModel):
         Args:
             scratch: where the file is while it is written, see `write_atomically`.
         """
-        data = (self.model_dump_json(indent=2) + "\n").encode()
-        write_atomically(folder / FILENAME, data, scratch=scratch)
+        write_atomically(folder / FILENAME, self.file_bytes(), scratch=scratch)
+
+    def file_bytes(self) -> bytes:
+        return (self.model_dump_json(indent=2) + "\n").encode()
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -219,15 +221,24 @@ class Manifest(BaseModel):
             raise UntrustedModel(
                 f"{folder.name}: its manifest cannot be read: {error.strerror}"
             ) from error
+        return cls.parse(data, folder.name)
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> "Manifest":
+        """What a manifest's file says; `name` is its model's, for messages.
+
+        Raises:
+            UntrustedModel: too large, or not a manifest.
+        """
         if len(data) > MAX_MANIFEST_BYTES:
-            raise UntrustedModel(f"{folder.name}: its manifest is over {MAX_MANIFEST_BYTES} bytes")
+            raise UntrustedModel(f"{name}: its manifest is over {MAX_MANIFEST_BYTES} bytes")
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the start"
             raise UntrustedModel(
-                f"{folder.name}: its manifest is malformed at {place}: {first['msg']}"
+                f"{name}: its manifest is malformed at {place}: {first['msg']}"
             ) from error
 
     def _document(self) -> dict[str, Any]:

@@ -15,6 +15,11 @@ GENERATIONS = "generations/"
 
 
 def open_bucket(settings: Settings) -> "BucketStorage":
+    """Raises Misconfigured: the extra `s3` is not installed."""
+    return BucketStorage(s3_client(settings), settings.s3_bucket)
+
+
+def s3_client(settings: Settings) -> Any:
     """Connects to nothing yet.
 
     Raises:
@@ -26,7 +31,7 @@ def open_bucket(settings: Settings) -> "BucketStorage":
     except ImportError as error:
         raise Misconfigured("TRCE_S3_BUCKET is set: `pip install 'trce-service[s3]'`") from error
     secret = settings.s3_secret_access_key.get_secret_value()
-    client = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=settings.s3_endpoint_url or None,
         region_name=settings.s3_region,
@@ -41,7 +46,6 @@ def open_bucket(settings: Settings) -> "BucketStorage":
             max_pool_connections=32,
         ),
     )
-    return BucketStorage(client, settings.s3_bucket)
 
 
 class BucketStorage:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import (
+    Misconfigured,
     ModelExists,
     ModelNotFound,
     ModelNotServed,
@@ -63,6 +64,16 @@ class SerialRecord(Protocol):
         """A manifest with this serial is signed by a trusted key: lower ones are out of date."""
 
 
+class Mirror(Protocol):
+    """Where models are that this host may lack."""
+
+    def push(self, manifest: Manifest) -> None:
+        """A model of this host, as it is now."""
+
+    def fetch(self, model_id: str) -> bool:
+        """Bring this host's copy of a model up to date; False when there is none to be had."""
+
+
 class ModelRegistry:
     """Reads are checked against the trusted keys; a model that fails is never returned."""
 
@@ -76,9 +87,11 @@ class ModelRegistry:
         aliases: Mapping[str, str] | None = None,
         require_suites: Sequence[str] = (),
         serials: SerialRecord | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """
         Args:
+            mirror: has the models of all hosts; None where `folder` has them.
             serials: what refuses manifests that were put back; None where no Redis is at hand.
             aliases: other names that clients may use -> a model's id, or `default`.
             require_suites: what a report must measure before an erased model is served.
@@ -90,6 +103,7 @@ class ModelRegistry:
         self._aliases = aliases or {}
         self._require_suites = tuple(require_suites)
         self._serials = serials
+        self._mirror = mirror
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
@@ -116,13 +130,14 @@ class ModelRegistry:
             ModelNotFound, UntrustedModel.
         """
         for _ in range(READINGS):
-            manifest = self._read(model_id)
+            manifest = self._read_or_fetch(model_id)
             manifest.check_signature(self._verifier)
             newest = self._serials.newest(model_id) if self._serials else 0
             if manifest.serial >= newest:
                 self._note(manifest)
                 return manifest
-            # Another process may have written a newer one since it was read.
+            # Another process may have written a newer one since it was read, or another host.
+            self._fetch(model_id)
         raise UntrustedModel(
             f"model {model_id}: its manifest was replaced by a newer one once, and put back "
             f"(serial {manifest.serial}, {newest} was seen); or this host's copy is behind"
@@ -143,6 +158,19 @@ class ModelRegistry:
         if hashlib.sha256(data).hexdigest() != base.files.get(name):
             raise UntrustedModel(f"model {base.id}: {name} differs from its manifest")
         return dict(json.loads(data))
+
+    def _read_or_fetch(self, model_id: str) -> Manifest:
+        try:
+            return self._read(model_id)
+        except ModelNotFound:
+            if not self._fetch(model_id):
+                raise
+            return self._read(model_id)
+
+    def _fetch(self, model_id: str) -> bool:
+        if self._mirror is None or not _is_model_id(model_id):
+            return False
+        return self._mirror.fetch(model_id)
 
     def _read(self, model_id: str) -> Manifest:
         """Whoever signed it."""
@@ -242,6 +270,7 @@ class ModelRegistry:
         with self._changing(model_id):
             manifest = self.get(model_id)
             if manifest.status is status:
+                self._push(manifest)  # it may have failed the last time
                 return manifest
             if status is ModelStatus.CANDIDATE:
                 raise StatusUnreachable(
@@ -344,8 +373,27 @@ class ModelRegistry:
         changed = manifest.model_copy(update=update).signed(signer)
         # A file more beside the manifest would be one that it does not list.
         changed.write(self.path(manifest.id), scratch=self._folder / LOCKS)
+        self._push(changed)
         self._note(changed)
         return changed
+
+    def push_all(self) -> list[str]:
+        """Put every trusted model of this host where other hosts find it; their ids.
+
+        Raises:
+            Misconfigured: there is no such place.
+        """
+        if self._mirror is None:
+            raise Misconfigured("models are shared by no bucket: set TRCE_S3_MODELS=true")
+        pushed = self.all()
+        for manifest in pushed:
+            self._push(manifest)
+        return [manifest.id for manifest in pushed]
+
+    def _push(self, manifest: Manifest) -> None:
+        """Before anybody is told that it changed: other hosts then ask for it."""
+        if self._mirror:
+            self._mirror.push(manifest)
 
     def _note(self, manifest: Manifest) -> None:
         """Only after it was written: else a crash would leave a model that nobody trusts."""
@@ -406,8 +454,10 @@ class ModelRegistry:
             if existing.content_digest != manifest.content_digest:
                 raise ModelExists(f"there is another model {manifest.id} already") from error
             shutil.rmtree(folder, ignore_errors=True)
+            self._push(existing)
             return existing
         sync_folder(self._folder)
+        self._push(signed)
         self._note(signed)
         return signed
 
@@ -415,6 +465,14 @@ class ModelRegistry:
         """Raises ModelNotFound."""
         self.get(model_id)
         shutil.rmtree(self.path(model_id))
+
+
+def _is_model_id(text: str) -> bool:
+    try:
+        _model_id.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def describe(

@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     s3_access_key_id: str = ""
     """With its secret, or neither: then those of the host's role are used."""
     s3_secret_access_key: SecretStr = SecretStr("")
+    s3_models: bool = False
+    """Models, too: put there where they are made or change, fetched by hosts that lack them."""
 
     # What operators watch.
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -148,6 +150,8 @@ class Settings(BaseSettings):
     def _is_whole(self) -> Self:
         """Half of a configuration would be found out by the first picture; better now."""
         s3 = self.s3_endpoint_url or self.s3_access_key_id or self.s3_secret_access_key
+        if self.s3_models and not self.s3_bucket:
+            raise ValueError("TRCE_S3_MODELS needs a bucket: set TRCE_S3_BUCKET")
         if s3 and not self.s3_bucket:
             raise ValueError("S3 is half configured: set TRCE_S3_BUCKET, or no TRCE_S3_ at all")
         if bool(self.s3_access_key_id) != bool(self.s3_secret_access_key):

@@ -34,6 +34,7 @@ STATUS: dict[type[AppError], int] = {
     errors.QueueFull: 503,
     errors.StoreUnavailable: 503,
     errors.PicturesUnavailable: 503,
+    errors.ModelsUnavailable: 503,
     errors.DrawingFailed: 500,
     errors.StillDrawing: 504,
 }
@@ -41,6 +42,7 @@ RETRY_AFTER_S: dict[type[AppError], int] = {
     errors.ImageNotReady: 1,
     errors.StoreUnavailable: 2,
     errors.PicturesUnavailable: 2,
+    errors.ModelsUnavailable: 2,
 }
 # RFC 9110 wants a 401 to say how to authenticate. Basic is not offered: a browser would ask for
 # a password; clients of A1111 servers send it unasked.

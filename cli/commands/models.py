@@ -37,6 +37,13 @@ Strength = Annotated[float | None, typer.Option(help="1 erases fully, 0.5 half, 
 LOCAL = "http://127.0.0.1:8000"
 
 
+@app.command()
+def push() -> None:
+    """Put every model of this host into the bucket of TRCE_S3_MODELS, where it is not yet."""
+    for model_id in open_registry(Settings()).push_all():
+        Console(highlight=False).print(f"{model_id} is in the bucket")
+
+
 @app.command("list")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="As the API gives it.")] = False,

@@ -1,0 +1,216 @@
+"""Models in a bucket, against a real HTTP server that speaks S3: two hosts, one installation."""
+
+import shutil
+import threading
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from moto.server import ThreadedMotoServer
+
+from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
+from core.installation import open_serving_registry
+from core.manifests import Drawing, ModelStatus
+from core.model_mirror import ModelMirror
+from core.object_storage import open_bucket, s3_client
+from core.registry import describe
+from core.settings import Settings
+from core.signing import Signer, Verifier
+
+DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
+WEIGHTS = b"weights " * 1000
+WORKERS = 8
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def host(server, redis_url, tmp_path, request):
+    """Settings of a host by name; all hosts trust the keys of `first`."""
+    Signer.load_or_create(tmp_path / "first" / "keys")
+
+    def settings(name: str) -> Settings:
+        data_dir = tmp_path / name
+        if not data_dir.exists():
+            shutil.copytree(tmp_path / "first" / "keys", data_dir / "keys")
+        return Settings(
+            _env_file=None,
+            data_dir=data_dir,
+            redis_url=redis_url,
+            serve_unerased_base=True,
+            s3_models=True,
+            s3_bucket=request.node.name.replace("_", "-")[:60].lower(),
+            s3_endpoint_url=server,
+            s3_access_key_id="id",
+            s3_secret_access_key="secret",
+        )
+
+    open_bucket(settings("first")).make()
+    return settings
+
+
+@pytest.fixture
+def signer(host):
+    return Signer.load(host("first").keys_dir)
+
+
+@pytest.fixture
+def model(host, signer):
+    """`emoji`, made on the first host."""
+    registry = open_serving_registry(host("first"))
+    folder = registry.incoming("emoji")
+    (folder / "unet").mkdir()
+    (folder / "unet" / "weights.safetensors").write_bytes(WEIGHTS)
+    (folder / "model_index.json").write_text("{}")
+    manifest = describe(
+        folder,
+        model_id="emoji",
+        family="sd1",
+        drawing=DRAWING,
+        code_version="test",
+        status=ModelStatus.SERVING,
+    )
+    return registry.add(manifest, folder, signer)
+
+
+class Watched:
+    """An S3 client that counts downloads, and breaks off the one of the given number."""
+
+    def __init__(self, client, *, breaks_at: int | None = None) -> None:
+        self._client = client
+        self.downloads = 0
+        self._breaks_at = breaks_at
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def get_object(self, *, Bucket, Key):
+        if Key.startswith("files/"):
+            self.downloads += 1
+            if self.downloads == self._breaks_at:
+                raise EndpointConnectionError(endpoint_url="http://away")
+        return self._client.get_object(Bucket=Bucket, Key=Key)
+
+
+def mirror_of(settings, client) -> ModelMirror:
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    verifier = Verifier.load(settings.keys_dir)
+    return ModelMirror(client, settings.s3_bucket, settings.models_dir, verifier)
+
+
+def visible(settings) -> set[str]:
+    return {path.name for path in settings.models_dir.iterdir() if not path.name.startswith(".")}
+
+
+def test_a_host_that_lacks_a_model_fetches_it(host, model):
+    registry = open_serving_registry(host("second"))
+
+    assert registry.served("emoji") == model
+    model.check_files(registry.path("emoji"))
+    assert (registry.path("emoji") / "unet" / "weights.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_model_that_no_host_has_is_not_found(host, model):
+    with pytest.raises(ModelNotFound):
+        open_serving_registry(host("second")).get("other")
+
+
+def test_a_retirement_on_one_host_counts_on_the_others(host, model, signer):
+    first, second = (open_serving_registry(host(name)) for name in ("first", "second"))
+    assert second.served("emoji")
+
+    first.set_status("emoji", ModelStatus.RETIRED, signer)
+
+    # Its look at the serials may be half a second old; a process that starts has none.
+    again = open_serving_registry(host("second"))
+    assert again.get("emoji").status is ModelStatus.RETIRED
+
+
+def test_a_changed_file_in_the_bucket_is_refused_and_not_kept(host, model):
+    settings = host("second")
+    client = s3_client(settings)
+    digest = model.files["unet/weights.safetensors"]
+    client.put_object(Bucket=settings.s3_bucket, Key=f"files/{digest}", Body=WEIGHTS[:-1] + b"!")
+
+    with pytest.raises(UntrustedModel, match=r"unet/weights\.safetensors in the bucket"):
+        open_serving_registry(settings).get("emoji")
+
+    assert visible(settings) == set()
+    assert not list((settings.models_dir / ".incoming").iterdir())
+
+
+def test_a_partial_file_in_the_bucket_is_refused(host, model):
+    settings = host("second")
+    digest = model.files["unet/weights.safetensors"]
+    s3_client(settings).put_object(
+        Bucket=settings.s3_bucket, Key=f"files/{digest}", Body=WEIGHTS[:100]
+    )
+
+    with pytest.raises(UntrustedModel, match="push the model again"):
+        open_serving_registry(settings).get("emoji")
+
+
+def test_a_manifest_of_an_untrusted_key_is_refused(host, model, tmp_path):
+    settings = host("second")
+    forged = model.signed(Signer.load_or_create(tmp_path / "stranger"))
+    s3_client(settings).put_object(
+        Bucket=settings.s3_bucket, Key="models/emoji/manifest.json", Body=forged.file_bytes()
+    )
+
+    with pytest.raises(UntrustedModel):
+        open_serving_registry(settings).get("emoji")
+    assert visible(settings) == set()
+
+
+def test_a_broken_download_leaves_nothing_and_is_taken_up_again(host, model):
+    settings = host("second")
+    client = s3_client(settings)
+
+    with pytest.raises(ModelsUnavailable, match="does not answer"):
+        mirror_of(settings, Watched(client, breaks_at=2)).fetch("emoji")
+    assert visible(settings) == set()
+
+    assert mirror_of(settings, client).fetch("emoji")
+    model.check_files(settings.models_dir / "emoji")
+
+
+def test_the_workers_of_a_host_fetch_a_model_once(host, model):
+    settings = host("second")
+    client = Watched(s3_client(settings))
+    workers = [
+        threading.Thread(target=mirror_of(settings, client).fetch, args=("emoji",))
+        for _ in range(WORKERS)
+    ]
+
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert client.downloads == len(model.files)
+
+
+def test_what_is_there_is_not_sent_again(host, model, monkeypatch):
+    settings = host("first")
+    client = s3_client(settings)
+    sent = []
+    monkeypatch.setattr(client, "upload_file", lambda *_: sent.append(1))
+
+    mirror_of(settings, client).push(model)
+
+    assert sent == []
+
+
+def test_models_that_were_there_before_the_bucket_are_pushed_together(host, model):
+    settings = host("first")
+    client = s3_client(settings)
+    client.delete_object(Bucket=settings.s3_bucket, Key="models/emoji/manifest.json")
+
+    assert open_serving_registry(settings).push_all() == ["emoji"]
+    assert open_serving_registry(host("second")).get("emoji") == model
