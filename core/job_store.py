@@ -39,6 +39,8 @@ SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel",
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
+PATIENCE_MS = 250
+"""A job that came less than this ago is left to workers that hold less: time to wake one."""
 ENDED = "ended"
 """The channel on which the id of every job that ends is published (lua/prelude.lua)."""
 PRIORITIES = 3
@@ -424,7 +426,16 @@ class JobStore:
         """
         keep_ms = _ms(self._terms[kind].keep_s)
         values = self._call(
-            "claim", kind, owner, slots, _ms(lease_s), held, AFFINITY, int(idle), keep_ms
+            "claim",
+            kind,
+            owner,
+            slots,
+            _ms(lease_s),
+            held,
+            AFFINITY,
+            int(idle),
+            keep_ms,
+            PATIENCE_MS,
         )
         leases = []
         for (

@@ -25,6 +25,8 @@ CELERY: dict[str, Any] = {
     "task_acks_late": False,
     # One device, one task at a time.
     "worker_prefetch_multiplier": 1,
+    # A wake that a busy worker has taken would not wake an idle one.
+    "worker_disable_prefetch": True,
     # The child owns the device, and CUDA does not survive a fork.
     "worker_pool_start_method": "spawn",
     # A child imports torch before it says that it is up; the default of 4 s would kill it.

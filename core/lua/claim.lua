@@ -1,6 +1,6 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
 -- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
-local kind, owner, slots, lease_ms, held, bonus, idle, ttl_ms = unpack(ARGV)
+local kind, owner, slots, lease_ms, held, bonus, idle, ttl_ms, patience_ms = unpack(ARGV)
 slots = tonumber(slots)
 
 -- The head of a class; one whose deadline has passed ends here, whoever else was to see to it.
@@ -31,6 +31,21 @@ local function first()
 end
 
 local claimed, at = {}, now()
+
+-- How many jobs each of the workers of this role that live would hold, were they shared out evenly.
+local share
+local function fair_share()
+  if not share then
+    local role, workers = owner:match('^[^-]*'), 0
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'workers', (at - lease_ms) / 1000, '+inf')) do
+      if name:match('^[^-]*') == role then workers = workers + 1 end
+    end
+    local open = tonumber(redis.call('GET', 'queued:' .. kind) or 0) + redis.call('ZCARD', 'leases')
+    share = workers > 1 and math.ceil(open / workers) or open
+  end
+  return share
+end
+
 while slots > 0 do
   local class, id = first()
   if not id then break end
@@ -39,6 +54,9 @@ while slots > 0 do
   local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
   local unused = idle == '1' and #claimed == 0
   if (alone or cost > slots) and not unused then break end
+  -- A job that has just come is left to those who hold less; whoever they are, they are awake by then.
+  local young = at - tonumber(get(id, 'created_at')) < tonumber(patience_ms)
+  if young and redis.call('SCARD', 'owner:' .. owner) >= fair_share() then break end
 
   leave_queue(id)
   local token = redis.call('INCR', 'token')

@@ -17,11 +17,12 @@ from core.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
-from core.job_store import SILENCE_S, JobStore, connect
+from core.job_store import AFFINITY, PATIENCE_MS, SILENCE_S, JobStore, connect
 from core.jobs import JobState, Lease
 from core.progress import Progress
 from core.specs import ErasureSpec, GenerationSpec
 from core.terms import terms
+from core.workers import WorkerRoll
 
 CAT = GenerationSpec(prompt="a cat", seed=1)
 
@@ -35,6 +36,12 @@ def claim(jobs: JobStore, *, slots: int = 8, owner: str = "w", lease_s: float = 
     return jobs.claim(
         "generation", owner, slots=slots, lease_s=lease_s, **({"idle": True} | options)
     )
+
+
+@pytest.fixture
+def roll(settings):
+    with connect(settings.redis_url) as client:
+        yield WorkerRoll(client)
 
 
 def only(leases: list[Lease]) -> Lease:
@@ -169,6 +176,44 @@ class TestClaiming:
         held = submit(jobs, queue_class="b", tenant="x")
 
         assert claim(jobs, slots=1, held="b")[0].job_id == held
+
+    def test_what_it_holds_does_not_keep_another_model_waiting_for_ever(self, jobs):
+        waiting = submit(jobs, queue_class="a")
+        for _ in range(3 * int(AFFINITY)):
+            submit(jobs, queue_class="b")
+
+        drawn = [claim(jobs, slots=1, held="b")[0].job_id for _ in range(2 * int(AFFINITY))]
+
+        assert waiting in drawn
+
+    def test_live_workers_share_out_what_has_just_come(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@here")
+        roll.beat("trainer-0@here")
+        for _ in range(7):
+            submit(jobs)
+
+        shares = [len(claim(jobs, owner=f"inference-{number}@here")) for number in (0, 1)]
+
+        assert shares == [4, 3]
+
+    def test_what_nobody_else_takes_is_taken_by_whoever_has_room(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@there")
+        for _ in range(7):
+            submit(jobs)
+        time.sleep(2 * PATIENCE_MS / 1000)
+
+        assert len(claim(jobs, owner="inference-0@here")) == 7
+
+    def test_a_worker_that_died_long_ago_is_left_no_share(self, jobs, settings):
+        with connect(settings.redis_url) as client:
+            WorkerRoll(client, now=lambda: time.time() - 3600).beat("inference-1@there")
+            WorkerRoll(client).beat("inference-0@here")
+        for _ in range(7):
+            submit(jobs)
+
+        assert len(claim(jobs, owner="inference-0@here")) == 7
 
     def test_kinds_do_not_mix(self, jobs):
         submit(jobs, ErasureSpec(base_model="emoji", preset="weapons"))
