@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from typing import Any
 
 from rich.table import Table
 
@@ -85,6 +86,23 @@ def table(reports: Sequence[Report]) -> Table:
             shown.add_row(f"  {what}", *map(words, cells))
         shown.add_section()
     return shown
+
+
+def as_data(reports: Sequence[Report]) -> dict[str, Any]:
+    """The table for programs; its cells are as they are in the reports."""
+    return {
+        "models": [report.model.model_dump() for report in reports],
+        "sections": {
+            title: {
+                what: [
+                    cell.model_dump() if isinstance(cell, MeasuredRate) else cell for cell in cells
+                ]
+                for what, cells in rows
+            }
+            for title, rows in sections(reports).items()
+        },
+        "not_the_same_for_all": differing_terms(reports),
+    }
 
 
 def words(cell: Cell) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from cli.commands import (
     audit,
+    bench,
     compare,
     demo,
     doctor,
@@ -24,6 +25,7 @@ from cli.commands import (
     up,
     verify,
 )
+from cli.examples import put_in
 from cli.explaining import explain
 from core.errors import AppError
 
@@ -44,6 +46,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
 app.add_typer(models.app, name="models")
@@ -51,12 +54,13 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(signing.app, name="signing")
 app.add_typer(policies.app, name="policies")
+put_in(app)
 
 
 def run() -> None:
     """Errors with a name are for the user: a line or two, no trace."""
     try:
-        app()
+        app(prog_name="trce")
     except (AppError, OSError) as error:
         _complain(str(error))
     except ValidationError as error:

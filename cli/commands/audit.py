@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich import print_json
-from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
 
@@ -16,22 +15,19 @@ PAGE = 100
 
 def audit(
     limit: Annotated[int, typer.Option(help="How many entries to show; 0 for all.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Show who did what and why, newest first. Exits with 1 when an entry was tampered with."""
     entries, broken = read_trail(url, limit)
-    if as_json:
-        print_json(data={"entries": entries, "broken_at": broken})
-    else:
-        table = Table("#", "when (UTC)", "who", "did", "to", "outcome", "why")
-        for one in entries:
-            when = datetime.fromtimestamp(one["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-            table.add_row(
-                *(str(one["number"]), when, one["actor"], one["action"]),
-                *(one["subject"], one["outcome"], one["reason"]),
-            )
-        Console().print(table)
+    table = Table("#", "when (UTC)", "who", "did", "to", "outcome", "why")
+    for one in entries:
+        when = datetime.fromtimestamp(one["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            *(str(one["number"]), when, one["actor"], one["action"]),
+            *(one["subject"], one["outcome"], one["reason"]),
+        )
+    answer(table, {"entries": entries, "broken_at": broken}, as_json=as_json)
     if broken is not None:
         typer.echo(f"entry {broken} is not as it was written", err=True)
         raise typer.Exit(1)

@@ -4,18 +4,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
-from cli.comparing import differing_terms, html, table
+from cli.comparing import as_data, differing_terms, html, table
+from cli.completing import model_ids
 from core.errors import Invalid
 from core.reports import Report
 
 
 def compare(
-    models: Annotated[list[str], typer.Argument(help="Ids of models, or report.json files.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Ids of models, or report.json files.", autocompletion=model_ids),
+    ],
     out: Annotated[Path | None, typer.Option(help="Also write the table as HTML.")] = None,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """What each model still draws, keeps and withstands.
@@ -24,13 +29,13 @@ def compare(
     differ, that is said.
     """
     reports = [_report(name, url) for name in models]
-    console = Console()
-    console.print(table(reports))
-    for line in differing_terms(reports):
-        console.print(f"[yellow]not the same for all:[/yellow] {line}")
+    differing = differing_terms(reports)
+    answer(table(reports), as_data(reports), as_json=as_json)
+    for line in differing:
+        typer.echo(f"not the same for all: {line}", err=True)
     if out is not None:
         out.write_text(html(reports))
-        typer.echo(out)
+        typer.echo(out, err=True)
 
 
 def _report(name: str, url: str) -> Report:

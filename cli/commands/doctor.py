@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.text import Text
 
+from cli.answers import Json, answer
 from cli.stack.borrowed import borrowed_redis
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, ok, problem, warning
@@ -29,20 +29,18 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def doctor(
-    data_dir: Annotated[Path | None, typer.Option(help="Where models and jobs live.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The installation's data folder; `data` if not given.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Check GPU, torch, Redis, storage, keys, models, port, clock and settings.
 
     Exits with 1 when something is wrong that would stop the service or lose what it accepted.
     """
     checks = examine(data_dir)
-    if as_json:
-        print(json.dumps([one.model_dump() for one in checks], indent=1))  # noqa: T201
-    else:
-        console = Console(highlight=False, soft_wrap=True)
-        for one in checks:
-            console.print(_line(one))
+    lines = Text("\n").join(map(_line, checks))
+    answer(lines, [one.model_dump() for one in checks], as_json=as_json)
     if any(one.state == "problem" for one in checks):
         sys.exit(1)
 

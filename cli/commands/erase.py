@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import DataDir, Url
+from cli.completing import preset_names
 from cli.following import follow
 from cli.offline import erase_here, erase_into
 from cli.specs import parse_spec, read_fields
@@ -21,7 +23,10 @@ from core.signing import Signer
 def erase(
     what: Annotated[
         str,
-        typer.Argument(help="A preset, such as `weapons`, or a YAML or JSON file with a spec."),
+        typer.Argument(
+            help="A preset, such as `weapons`, or a YAML or JSON file with a spec.",
+            autocompletion=preset_names,
+        ),
     ],
     base_model: Annotated[
         str | None,
@@ -47,6 +52,7 @@ def erase(
     ] = None,
     device: Annotated[str, typer.Option(help="In this process: cpu, cuda, cuda:1 ...")] = "cpu",
     data_dir: DataDir = None,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Erase concepts from a base model; the result is a candidate model.
@@ -70,11 +76,10 @@ def erase(
                 "--out makes a folder for yourself; --promote and --data-dir are others'"
             )
         base = base or SHIPPED_MODELS / spec.base_model
-        typer.echo(
-            erase_into(
-                out, spec, base, like=like, device=device, captions=captions, cache=cache
-            ).id
+        made = erase_into(
+            out, spec, base, like=like, device=device, captions=captions, cache=cache
         )
+        answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
     if base is not None or captions is not None or cache is not None:
         raise Invalid("--base, --captions and --cache belong to --out")
@@ -84,7 +89,7 @@ def erase(
         if promote:
             registry = open_registry(settings)
             registry.set_status(made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir))
-        typer.echo(made.id)
+        answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
     with Client(url) as client:
         accepted = client.erase(spec)
@@ -92,4 +97,4 @@ def erase(
         model_id = erasure["erased_model"]
         if promote:
             client.post(f"/v1/models/{model_id}/promotion")
-    typer.echo(model_id)
+    answer(model_id, erasure, as_json=as_json)

@@ -7,9 +7,11 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
 from cli.comparing import table
+from cli.completing import attack_names, model_ids, suite_names
 from cli.explaining import explain
 from cli.following import follow
 from core.errors import Invalid
@@ -18,20 +20,22 @@ from core.reports import Report
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="The model's id.")],
+    model: Annotated[str, typer.Argument(help="The model's id.", autocompletion=model_ids)],
     suite: Annotated[
         list[str] | None,
         typer.Option(
             help="explicit, synonyms, descriptions, multi-concept, neighbours, ordinary; "
             "or a file in the folder of prompt sets, such as i2p.csv. All but files, "
-            "when left out."
+            "when left out.",
+            autocompletion=suite_names,
         ),
     ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
             help="surface, ring-a-bell, text-gradient, p4d, unlearn-diff; with a budget "
-            "and a number of prompts as in p4d:50:10."
+            "and a number of prompts as in p4d:50:10.",
+            autocompletion=attack_names,
         ),
     ] = None,
     detector: Annotated[
@@ -42,16 +46,23 @@ def evaluate(
         ),
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="A concept or group that must be gone.")
+        list[str] | None,
+        typer.Option(help="A concept or group that must be gone; what was erased, when left out."),
     ] = None,
     split: Annotated[str, typer.Option(help="`tuning` or `test` prompts.")] = "test",
-    at_most: Annotated[int | None, typer.Option(help="Prompts of each suite.")] = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Where a prompt file does not say.")] = 5.0,
+    at_most: Annotated[
+        int | None, typer.Option(help="Of each suite, every k-th prompt, up to so many.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps of each picture.")] = 20,
+    guidance_scale: Annotated[
+        float,
+        typer.Option(help="How strictly to follow prompts, where a prompt file does not say."),
+    ] = 5.0,
     seed: Annotated[int, typer.Option(help="Prompt i is drawn from seed + i.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Also write report.json and report.html here.")
     ] = None,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Draw the same prompts with a model and its base, judge, attack, report.
@@ -86,8 +97,11 @@ def evaluate(
             (out / "report.json").write_bytes(data)
             page = done["report"].removesuffix(".json") + ".html"
             (out / "report.html").write_bytes(client.file(page))
-    console.print(table([Report.parse(data)]))
-    typer.echo(out / "report.html" if out else f"{url.rstrip('/')}{done['report']}")
+    report = Report.parse(data)
+    if not as_json:
+        console.print(table([report]))
+    where = str(out / "report.html") if out else f"{url.rstrip('/')}{done['report']}"
+    answer(where, report.model_dump(mode="json"), as_json=as_json)
 
 
 def _attack(words: str, seed: int) -> dict[str, object]:

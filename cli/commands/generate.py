@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
+from cli.completing import model_ids
 from core.specs import GenerationSpec
 
 Format = Literal["png", "jpeg", "webp"]
@@ -15,7 +17,9 @@ Format = Literal["png", "jpeg", "webp"]
 
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, as in "a cat on a sofa".')],
-    model: Annotated[str, typer.Option(help="A model's id.")] = "default",
+    model: Annotated[
+        str, typer.Option(help="A model's id.", autocompletion=model_ids)
+    ] = "default",
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same picture.")] = None,
     n: Annotated[int, typer.Option("--count", "-n", help="Pictures, seeds counting up.")] = 1,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
@@ -28,6 +32,7 @@ def generate(
     output_format: Annotated[Format, typer.Option("--format", help="Of the files.")] = "png",
     negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Draw a prompt and save the pictures as files."""
@@ -50,13 +55,15 @@ def generate(
             on_change=lambda job: status.update(_state(job)),
         )
         out.mkdir(parents=True, exist_ok=True)
+        paths = []
         for index, image in enumerate(generation["images"]):
             if image["url"] is None:
                 console.print(f"picture {index}: {image['finish_reason']}{_why(image)}")
                 continue
             path = out / f"{generation['id'][:8]}-{image['seed']}.{output_format}"
             path.write_bytes(client.image(generation, index))
-            typer.echo(path)
+            paths.append(str(path))
+    answer(paths, generation | {"files": paths}, as_json=as_json)
 
 
 def _why(image: dict[str, Any]) -> str:

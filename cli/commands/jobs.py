@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich import print_json
-from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.client import Client, Resource
 from cli.commands.options import Url
 from core.errors import JobNotFound
@@ -17,25 +16,23 @@ app = typer.Typer(help="Jobs that used up their attempts.", no_args_is_help=True
 
 @app.command("dead")
 def list_dead(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """List the jobs that used up their attempts, the latest first."""
     with Client(url) as client:
         dead = _dead(client)
-    if as_json:
-        print_json(data=dead)
-        return
     table = Table("id", "kind", "tenant", "ended (UTC)", "why")
     for one in dead:
         when = datetime.fromtimestamp(one["finished_at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(one["id"], one["kind"], one["tenant"], when, one["reason"])
-    Console().print(table)
+    answer(table, dead, as_json=as_json)
 
 
 @app.command("retry")
 def retry(
     job_id: Annotated[str, typer.Argument(help="As `trce jobs dead` lists it, or its beginning.")],
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Try one of them again, with as many attempts as it had."""
@@ -47,7 +44,7 @@ def retry(
                 "`trce jobs dead` lists them"
             )
         job = client.post(found[0]["retry"])
-    typer.echo(f"{job['id']} is {job['state']}")
+    answer(f"{job['id']} is {job['state']}", job, as_json=as_json)
 
 
 def _dead(client: Client) -> list[Resource]:

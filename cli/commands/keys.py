@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich import print_json
 from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.stack.borrowed import borrowed_redis
 from core.audit import AuditTrail
 from core.callers import LOCAL, SCOPES
 from core.errors import Invalid
-from core.keys import KeyStore
+from core.keys import ApiKey, KeyStore
 from core.settings import Settings
 from core.signing import Signer, Verifier
 
@@ -43,6 +43,7 @@ def create(
         str | None, typer.Option(help="For how long it is valid, as 12h or 90d; for ever if not.")
     ] = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Make a key and print it: it is shown this once.
 
@@ -55,39 +56,29 @@ def create(
             scopes=scope or ["generate"], tenant=tenant, label=label, life_s=life_s
         )
     _tell(f"key {key.id} of tenant {key.tenant} allows {', '.join(key.scopes)}; keep it safe:")
-    typer.echo(token)
+    answer(token, _shown(key) | {"token": token}, as_json=as_json)
 
 
 @app.command("list")
-def list_keys(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    data_dir: DataDir = None,
-) -> None:
+def list_keys(as_json: Json = False, data_dir: DataDir = None) -> None:
     """Every key there ever was, without its secret."""
     with _keys(data_dir) as keys:
         found = keys.all()
-    now = datetime.now(UTC).timestamp()
-    if as_json:
-        secret = {"digest", "previous_digest"}
-        print_json(
-            data=[key.model_dump(exclude=secret) | {"state": key.state(now)} for key in found]
-        )
-        return
     table = Table("key", "tenant", "scopes", "state", "created", "expires", "label")
     for key in found:
         table.add_row(
-            *(key.id, key.tenant, ", ".join(key.scopes), key.state(now)),
+            *(key.id, key.tenant, ", ".join(key.scopes), _state(key)),
             *(_date(key.created_at), _date(key.expires_at), key.label),
         )
-    Console().print(table)
+    answer(table, [_shown(key) for key in found], as_json=as_json)
 
 
 @app.command()
-def revoke(key_id: KeyId, data_dir: DataDir = None) -> None:
+def revoke(key_id: KeyId, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Refuse a key from now on."""
     with _keys(data_dir, "key.revoked", key_id) as keys:
         key = keys.revoke(key_id)
-    typer.echo(f"{key.id} is revoked")
+    answer(f"{key.id} is revoked", _shown(key), as_json=as_json)
 
 
 @app.command()
@@ -97,6 +88,7 @@ def rotate(
         str, typer.Option(help="How long the old secret still works, as 1h; 0m: not at all.")
     ] = "24h",
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Give a key a new secret and print it: it is shown this once."""
     overlap_s = duration_s(overlap)
@@ -104,7 +96,7 @@ def rotate(
         key, token = keys.rotate(key_id, overlap_s=overlap_s)
     until = f"until {_date(key.previous_until)}" if overlap_s else "no longer"
     _tell(f"key {key.id} has a new secret; the old one works {until}:")
-    typer.echo(token)
+    answer(token, _shown(key) | {"token": token}, as_json=as_json)
 
 
 def duration_s(text: str) -> int:
@@ -134,6 +126,16 @@ def _keys(
         who = f"{getpass.getuser()} at {socket.gethostname()}"
         with trail.recording(action, subject, actor=who, tenant=LOCAL, detail=detail):
             yield KeyStore(client)
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    """All of a key but what its secret can be known by."""
+    secret = {"digest", "previous_digest"}
+    return key.model_dump(exclude=secret) | {"state": _state(key)}
+
+
+def _state(key: ApiKey) -> str:
+    return key.state(datetime.now(UTC).timestamp())
 
 
 def _tell(what: str) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import print_json
 from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import DataDir, Url
+from cli.completing import model_ids
 from cli.exporting import Format
 from cli.exporting import export as run_export
 from cli.following import follow
@@ -27,12 +28,18 @@ app = typer.Typer(
     help="List, inspect, promote, retire, import, merge and change models.", no_args_is_help=True
 )
 
-Id = Annotated[str, typer.Argument(help="A model's id.")]
+Id = Annotated[str, typer.Argument(help="A model's id.", autocompletion=model_ids)]
 NewId = Annotated[
     str | None, typer.Option("--new-id", help="What to call the result; with --data-dir.")
 ]
-Preserve = Annotated[float | None, typer.Option(help="η, see docs/trce.md.")]
-Ridge = Annotated[float | None, typer.Option(help="ρ, see docs/trce.md.")]
+Preserve = Annotated[
+    float | None,
+    typer.Option(help="η, the weight of what must keep its meaning; see docs/trce.md."),
+]
+Ridge = Annotated[
+    float | None,
+    typer.Option(help="ρ, the weight that pulls the edit towards none; see docs/trce.md."),
+]
 Strength = Annotated[float | None, typer.Option(help="1 erases fully, 0.5 half, up to 2.")]
 LOCAL = "http://127.0.0.1:8000"
 
@@ -45,16 +52,10 @@ def push() -> None:
 
 
 @app.command("list")
-def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="As the API gives it.")] = False,
-    url: Url = LOCAL,
-) -> None:
+def list_models(as_json: Json = False, url: Url = LOCAL) -> None:
     """Every model of the installation."""
     with Client(url) as client:
         listing = client.get("/v1/models")
-    if as_json:
-        print_json(data=listing)
-        return
     table = Table("model", "kind", "status", "served", "erased", "made")
     for model in listing["data"]:
         table.add_row(
@@ -65,14 +66,15 @@ def list_models(
             ", ".join(concept["name"] for concept in (model["erased"] or {}).get("concepts", [])),
             datetime.fromtimestamp(model["created"], UTC).strftime("%Y-%m-%d %H:%M"),
         )
-    Console().print(table)
+    answer(table, listing, as_json=as_json)
 
 
 @app.command()
-def show(model_id: Id, url: Url = LOCAL) -> None:
-    """One model, as its signed manifest describes it."""
+def show(model_id: Id, as_json: Json = True, url: Url = LOCAL) -> None:
+    """One model, as its signed manifest describes it, as JSON."""
     with Client(url) as client:
-        print_json(data=client.get(f"/v1/models/{model_id}"))
+        model = client.get(f"/v1/models/{model_id}")
+    answer("", model, as_json=as_json)
 
 
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit trail.")]
@@ -85,6 +87,7 @@ def promote(
     override: Annotated[
         bool, typer.Option("--override", help="Whatever it lacks; needs a --reason.")
     ] = False,
+    as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
     """Serve a candidate, or a retired model again.
@@ -94,26 +97,30 @@ def promote(
     """
     order = {"reason": reason, **({"override": True} if override else {})}
     with Client(url) as client:
-        client.post(f"/v1/models/{model_id}/promotion", order)
-    typer.echo(f"{model_id} is serving")
+        model = client.post(f"/v1/models/{model_id}/promotion", order)
+    answer(f"{model['id']} is serving", model, as_json=as_json)
 
 
 @app.command()
-def retire(model_id: Id, reason: Reason = "", url: Url = LOCAL) -> None:
+def retire(model_id: Id, reason: Reason = "", as_json: Json = False, url: Url = LOCAL) -> None:
     """Serve a model no longer; it can be promoted again."""
     with Client(url) as client:
-        client.post(f"/v1/models/{model_id}/retirement", {"reason": reason})
-    typer.echo(f"{model_id} is retired")
+        model = client.post(f"/v1/models/{model_id}/retirement", {"reason": reason})
+    answer(f"{model['id']} is retired", model, as_json=as_json)
 
 
 @app.command()
 def merge(
-    models: Annotated[list[str], typer.Argument(help="Ids of erased models of one base.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Ids of erased models of one base.", autocompletion=model_ids),
+    ],
     model_id: NewId = None,
     preserve: Preserve = None,
     ridge: Ridge = None,
     strength: Strength = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
     """Make a candidate that erases what all of these models erase.
@@ -123,7 +130,7 @@ def merge(
     makes the same erasure weaker or stronger. Weights trained by stage 2 cannot be merged.
     """
     options = _textual(preserve, ridge, strength)
-    _derive({"merge": models, **options}, model_id, data_dir, url)
+    _derive({"merge": models, **options}, model_id, data_dir, url, as_json=as_json)
 
 
 @app.command()
@@ -136,11 +143,12 @@ def add(
     ] = None,
     new_id: NewId = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
     """Make a candidate that erases more concepts than this model; only those are read."""
     fields = {"merge": [model_id], "remove": instead_of or [], **read_fields(what)}
-    _derive(fields, new_id, data_dir, url)
+    _derive(fields, new_id, data_dir, url, as_json=as_json)
 
 
 @app.command()
@@ -149,6 +157,7 @@ def remove(
     concepts: Annotated[list[str], typer.Argument(help="Names of concepts to draw again.")],
     new_id: NewId = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
     """Make a candidate that erases fewer concepts than this model, as if they had never been in.
@@ -156,7 +165,7 @@ def remove(
     Without its last concept a model is its base again, bit for bit, and served only where bases
     are.
     """
-    _derive({"merge": [model_id], "remove": concepts}, new_id, data_dir, url)
+    _derive({"merge": [model_id], "remove": concepts}, new_id, data_dir, url, as_json=as_json)
 
 
 @app.command()
@@ -166,6 +175,7 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="For which programs.")],
     rank: Annotated[int | None, typer.Option(min=1, help="Of a LoRA, at most.")] = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Write an erased model for other programs, from the installation's data folder.
 
@@ -174,7 +184,8 @@ def export(
     """
     registry = open_registry(Settings(data_dir=data_dir) if data_dir else Settings())
     made = run_export(registry, registry.resolve(model_id), form, out, rank=rank)
-    typer.echo(f"{made.path}: {made.remark}")
+    data = {"path": str(made.path), "remark": made.remark}
+    answer(f"{made.path}: {made.remark}", data, as_json=as_json)
 
 
 @app.command("import")
@@ -191,6 +202,7 @@ def import_model(
         ),
     ] = None,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Copy a base model into the installation and sign its files."""
     settings = Settings(data_dir=data_dir) if data_dir else Settings()
@@ -200,7 +212,8 @@ def import_model(
         manifest = import_base(source, model_id, registry, signer)
     else:
         manifest = import_file(source, model_id, registry, signer, like=like)
-    typer.echo(f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}")
+    words = f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}"
+    answer(words, manifest.model_dump(mode="json"), as_json=as_json)
 
 
 def _textual(
@@ -211,13 +224,21 @@ def _textual(
     return {"textual": given} if given else {}
 
 
-def _derive(fields: dict[str, Any], new_id: str | None, data_dir: Path | None, url: str) -> None:
+def _derive(
+    fields: dict[str, Any],
+    new_id: str | None,
+    data_dir: Path | None,
+    url: str,
+    *,
+    as_json: bool,
+) -> None:
     """Over HTTP, or with `data_dir` in this process, without service or broker."""
     first = fields["merge"][0]
     if data_dir is not None:
         settings = Settings(data_dir=data_dir)
         base = base_of(open_registry(settings).get(first))
-        typer.echo(erase_here(parse_spec(fields, base), settings, model_id=new_id).id)
+        made = erase_here(parse_spec(fields, base), settings, model_id=new_id)
+        answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
     if new_id is not None:
         raise Invalid("--new-id is for --data-dir; the service chooses ids itself")
@@ -225,4 +246,5 @@ def _derive(fields: dict[str, Any], new_id: str | None, data_dir: Path | None, u
         model = client.get(f"/v1/models/{first}")
         base = (model["erased"] or {"base_model": first})["base_model"]
         accepted = client.erase(parse_spec(fields, base))
-        typer.echo(follow(client, accepted["id"], Console(stderr=True))["erased_model"])
+        job = follow(client, accepted["id"], Console(stderr=True))
+    answer(job["erased_model"], job, as_json=as_json)

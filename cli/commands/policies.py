@@ -6,10 +6,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 from pydantic import ValidationError
-from rich import print_json
-from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
 from cli.explaining import explain
@@ -23,7 +22,7 @@ Tenant = Annotated[str, typer.Argument(help=f"A tenant, or `{DEFAULT}` for all o
 
 
 @app.command("list")
-def list_policies(url: Url = LOCAL) -> None:
+def list_policies(as_json: Json = False, url: Url = LOCAL) -> None:
     """Every policy that is written."""
     with Client(url) as client:
         policies = client.get("/v1/policies")["data"]
@@ -33,35 +32,38 @@ def list_policies(url: Url = LOCAL) -> None:
         detectors = ", ".join(rule["detector"] for rule in policy["detectors"])
         models = ", ".join(policy["models"])
         table.add_row(one["tenant"], one["id"], models, detectors, str(policy["share"]))
-    Console().print(table)
+    answer(table, policies, as_json=as_json)
 
 
 @app.command()
-def show(tenant: Tenant, url: Url = LOCAL) -> None:
-    """One policy, in full."""
+def show(tenant: Tenant, as_json: Json = True, url: Url = LOCAL) -> None:
+    """One policy, in full, as JSON."""
     with Client(url) as client:
-        print_json(data=client.get(f"/v1/policies/{tenant}"))
+        policy = client.get(f"/v1/policies/{tenant}")
+    answer("", policy, as_json=as_json)
 
 
 @app.command("set")
 def set_policy(
     tenant: Tenant,
     file: Annotated[Path, typer.Argument(help="YAML or JSON, as in docs/operations.md.")],
+    as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
     """Write or replace a policy; it holds from then on."""
     policy = read_policy(file)
     with Client(url) as client:
         written = client.put(f"/v1/policies/{tenant}", policy.model_dump(mode="json"))
-    typer.echo(written["id"])
+    answer(written["id"], written, as_json=as_json)
 
 
 @app.command()
-def remove(tenant: Tenant, url: Url = LOCAL) -> None:
+def remove(tenant: Tenant, as_json: Json = False, url: Url = LOCAL) -> None:
     """Have a tenant go by the default policy again."""
     with Client(url) as client:
         client.discard(f"/v1/policies/{tenant}")
-    typer.echo(f"{tenant} goes by the policy {DEFAULT}")
+    words = f"{tenant} goes by the policy {DEFAULT}"
+    answer(words, {"tenant": tenant, "policy": DEFAULT}, as_json=as_json)
 
 
 def read_policy(file: Path) -> Policy:

@@ -1,7 +1,6 @@
 """`trce setup`: what the first run needs, and a look at what every run needs."""
 
-from rich.console import Console
-
+from cli.answers import Json, answer
 from cli.stack.up import prepare
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, warning
@@ -17,7 +16,7 @@ from core.startup import read_settings
 WAIT_FOR_REDIS_S = 30.0
 
 
-def setup() -> None:
+def setup(as_json: Json = False) -> None:
     """Make keys, import the shipped model, create the bucket; then check everything.
 
     Harmless to repeat: docker compose runs it before each start, and starts nothing if it fails.
@@ -39,9 +38,11 @@ def setup() -> None:
         insist(checks)
         if not KeyStore(client).exist():
             checks.append(_no_api_key())
-    console = Console(highlight=False, soft_wrap=True)
-    for one in checks:
-        console.print(f"{one.state:<8}{one.name}: {one.found}{'; ' if one.fix else ''}{one.fix}")
+    lines = [
+        f"{one.state:<8}{one.name}: {one.found}{'; ' if one.fix else ''}{one.fix}"
+        for one in checks
+    ]
+    answer(lines, [one.model_dump() for one in checks], as_json=as_json)
 
 
 def _no_api_key() -> Check:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from cli.answers import Json, answer
 from cli.stack.borrowed import borrowed_redis
 from core.audit import AuditTrail
 from core.callers import LOCAL
@@ -31,19 +31,20 @@ Pictures = Annotated[
 
 
 @app.command("list")
-def list_keys(pictures: Pictures = False, data_dir: DataDir = None) -> None:
+def list_keys(pictures: Pictures = False, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Every key, and what its signature counts for."""
     settings = _settings(data_dir)
     keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
     signs = Signer.load(keys.folder).key_id
-    table = Table("key", "state", "models")
+    table, found = Table("key", "state", "models"), []
     models = [] if pictures else open_registry(settings).all()
     revoked = keys.revoked()
     for one in sorted({*keys.trusted(), *revoked}, key=lambda one: (one != signs, one)):
         state = "revoked" if one in revoked else "signs" if one == signs else "trusted"
         signed = [model.id for model in models if model.signed_by == one]
         table.add_row(one, state, ", ".join(signed))
-    Console().print(table)
+        found.append({"key": one, "state": state, "models": signed})
+    answer(table, found, as_json=as_json)
 
 
 @app.command()
@@ -57,6 +58,7 @@ def rotate(
     ] = True,
     pictures: Pictures = False,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Sign with a new key from now on. What the old one signed is accepted until it is revoked."""
     settings = _settings(data_dir)
@@ -64,12 +66,15 @@ def rotate(
     old = Signer.load(keys.folder).key_id
     with _recorded(settings, "signing-key.rotated", old):
         new = keys.rotate()
-    typer.echo(f"key {new} signs; {old} is trusted until `trce signing revoke {old}`")
+    words = [f"key {new} signs; {old} is trusted until `trce signing revoke {old}`"]
+    signed = []
     if resign and not pictures:
         registry = open_registry(settings)
         for manifest in registry.all():
             registry.sign_again(manifest.id, Signer.load(settings.keys_dir))
-            typer.echo(f"{manifest.id} is signed by {new}")
+            signed.append(manifest.id)
+    words += [f"{model} is signed by {new}" for model in signed]
+    answer(words, {"signs": new, "trusted": old, "models": signed}, as_json=as_json)
 
 
 @app.command()
@@ -77,16 +82,18 @@ def revoke(
     key: Annotated[str, typer.Argument(help="A key's id, as `trce signing list` shows it.")],
     pictures: Pictures = False,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Accept no longer what a key signed: models signed by it are served no more, at once."""
     settings = _settings(data_dir)
     keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
     with _recorded(settings, "signing-key.revoked", key):
         keys.revoke(key)
-    typer.echo(f"key {key} is revoked")
-    if not pictures:
-        for name, reason in open_registry(settings).untrusted().items():
-            typer.echo(f"{name} is not served: {reason}")
+    untrusted = {} if pictures else open_registry(settings).untrusted()
+    lost = [f"{name} is not served: {reason}" for name, reason in untrusted.items()]
+    answer(
+        [f"key {key} is revoked", *lost], {"revoked": key, "untrusted": untrusted}, as_json=as_json
+    )
 
 
 @app.command()
@@ -102,6 +109,7 @@ def resign(
         ),
     ] = False,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Sign models with the key that signs now, after checking the digest of every file."""
     if vouch and not models:
@@ -109,10 +117,12 @@ def resign(
     settings = _settings(data_dir)
     registry = open_registry(settings)
     signer = Signer.load(settings.keys_dir)
-    for model_id in models or [manifest.id for manifest in registry.all()]:
+    named = models or [manifest.id for manifest in registry.all()]
+    for model_id in named:
         with _recorded(settings, "model.vouched" if vouch else "model.signed-again", model_id):
             registry.sign_again(model_id, signer, vouched=vouch)
-        typer.echo(f"{model_id} is signed by {signer.key_id}")
+    words = [f"{model_id} is signed by {signer.key_id}" for model_id in named]
+    answer(words, {"signs": signer.key_id, "models": named}, as_json=as_json)
 
 
 def _settings(data_dir: Path | None) -> Settings:

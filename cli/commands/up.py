@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from cli.answers import Json, answer
 from cli.stack.up import run_stack
 from core.job_store import connect
 from core.keys import KeyStore
@@ -16,14 +17,25 @@ from service.doorkeeper import is_loopback
 
 def up(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where models, images and jobs live.")
+        Path | None, typer.Option(help="Where models, images and jobs live; `data` if not given.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="0 picks a free one.")] = None,
-    inference_workers: Annotated[int | None, typer.Option(help="Processes that draw.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; others than this machine's own need API keys."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 picks a free one.")
+    ] = None,
+    inference_workers: Annotated[
+        int | None, typer.Option(help="Processes that draw; one for each GPU.")
+    ] = None,
     serve_base: Annotated[
-        bool | None, typer.Option("--serve-base/--erased-only", help="Serve un-erased models too.")
+        bool | None,
+        typer.Option(
+            "--serve-base/--erased-only", help="Also serve models from which nothing was erased."
+        ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Start broker, HTTP service, inference and trainer workers; Ctrl-C stops them all.
 
@@ -38,18 +50,19 @@ def up(
     }
     configure_logs("WARNING")
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    run_stack(settings, on_start=_announce)
+    run_stack(settings, on_start=lambda final: _announce(final, as_json=as_json))
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, *, as_json: bool) -> None:
     url = f"http://{settings.host}:{settings.port}"
-    console = Console(highlight=False)
-    console.print(
-        f"listening on [bold]{url}[/bold]   (API: {url}/docs, ready when {url}/readyz is)"
-    )
-    console.print(f"logs in {settings.logs_dir}")
-    console.print(_who_is_served(settings))
-    console.print("Ctrl-C stops everything")
+    words = [
+        f"listening on [bold]{url}[/bold]   (API: {url}/docs, ready when {url}/readyz is)",
+        f"logs in {settings.logs_dir}",
+        _who_is_served(settings),
+        "Ctrl-C stops everything",
+    ]
+    data = {"url": url, "ready": f"{url}/readyz", "logs": str(settings.logs_dir)}
+    answer(Text.from_markup("\n".join(words)), data, as_json=as_json)
 
 
 def _who_is_served(settings: Settings) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import print_json
 
+from cli.answers import Json, answer
 from cli.client import Client
 from cli.commands.options import Url
 from core.errors import Invalid
@@ -20,7 +20,7 @@ MEDIA_TYPE = {
 
 def verify(
     picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file.", exists=True)],
-    as_json: Annotated[bool, typer.Option("--json", help="As the API gives it.")] = False,
+    as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
     """Say where a picture comes from. Exits with 1 unless it was drawn here and is unchanged."""
@@ -29,16 +29,14 @@ def verify(
         raise Invalid(f"{picture}: only {', '.join(MEDIA_TYPE)} files carry a record")
     with Client(url) as client:
         found = client.verify(picture.read_bytes(), media_type)
-    if as_json:
-        print_json(data=found)
-    else:
-        typer.echo(f"{found['verdict']}: {found['explanation']}")
-        if origin := found["origin"]:
-            erased = ", ".join(concept["name"] for concept in origin["erased"] or [])
-            typer.echo(
-                f"model {origin['model']}, certificate {origin['certificate']}, seed "
-                f"{origin['seed']}, base {origin['base_model'] or 'none'}, erased: "
-                f"{erased or ('nothing' if origin['installed'] else 'the model is gone')}"
-            )
+    words = [f"{found['verdict']}: {found['explanation']}"]
+    if origin := found["origin"]:
+        erased = ", ".join(concept["name"] for concept in origin["erased"] or [])
+        words.append(
+            f"model {origin['model']}, certificate {origin['certificate']}, seed "
+            f"{origin['seed']}, base {origin['base_model'] or 'none'}, erased: "
+            f"{erased or ('nothing' if origin['installed'] else 'the model is gone')}"
+        )
+    answer(words, found, as_json=as_json)
     if found["verdict"] != "intact":
         raise typer.Exit(1)
