@@ -45,10 +45,10 @@ LOCAL = "http://127.0.0.1:8000"
 
 
 @app.command()
-def push() -> None:
+def push(as_json: Json = False) -> None:
     """Put every model of this host into the bucket of TRCE_S3_MODELS, where it is not yet."""
-    for model_id in open_registry(Settings()).push_all():
-        Console(highlight=False).print(f"{model_id} is in the bucket")
+    pushed = list(open_registry(Settings()).push_all())
+    answer([f"{model_id} is in the bucket" for model_id in pushed], pushed, as_json=as_json)
 
 
 @app.command("list")
