@@ -34,6 +34,7 @@
     ├── ScopeMissing         the API key does not allow this
     ├── ModelNotAllowed      the policy does not allow this tenant the model
     ├── PolicyUnreadable     a policy from another version of this program
+    ├── AddressForbidden     a place the service may not connect to for a client
     ├── Busy                 try later
     │   ├── QueueFull
     │   ├── TenantQueueFull
@@ -210,6 +211,10 @@ class ModelNotAllowed(AppError):
 
 
 class PolicyUnreadable(AppError):
+    pass
+
+
+class AddressForbidden(AppError):
     pass
 
 

@@ -152,6 +152,7 @@ class JobStore:
         quota: int | None = None,
         alone: bool = False,
         deadline_s: float | None = None,
+        webhook: str | None = None,
         idempotency_key: str = "",
         payload_digest: str = "",
     ) -> Submission:
@@ -166,6 +167,7 @@ class JobStore:
             max_open: how many jobs the tenant may have that have not ended.
             quota: how many units of cost the tenant may spend a day (UTC); None: any number.
             alone: must not share a batch.
+            webhook: where its end is to be told.
             deadline_s: it is given up if it has not ended by then; None: never.
             payload_digest: of the request, to tell a retry from a reused key.
 
@@ -195,6 +197,7 @@ class JobStore:
             f"quota:{tenant}:{today:%Y-%m-%d}",
             "" if quota is None else quota,
             "" if deadline_s is None else _ms(deadline_s),
+            webhook or "",
         )
         match verdict:
             case "accepted":

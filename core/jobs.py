@@ -88,6 +88,11 @@ class Job(BaseModel):
     finished_at: float | None = None
     deadline: float | None = None
     """When it is given up."""
+    webhook: str | None = None
+    """Where its end is told."""
+    webhook_tries: int = 0
+    webhook_delivered: bool = False
+    webhook_problem: str = ""
     progress: Progress | None = None
     result: dict[str, Any] | None = None
     reason: str | None = None

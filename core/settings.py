@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """How long a request of a client that knows no queue may wait for its pictures."""
     max_picture_bytes: Count = 20 * 1024 * 1024
     """Of a picture that is sent to be verified."""
+    webhooks_to_private_addresses: bool = False
+    """Tell servers in private networks, and without TLS, too, when jobs have ended."""
     max_streams_per_tenant: Count = 100
     """Streams of events that one process keeps open for a tenant."""
     max_queued_generations: Count = 2000

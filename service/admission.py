@@ -22,6 +22,7 @@ from core.signing import canonical
 from core.specs import ErasureSpec, GenerationSpec
 from core.thresholds import PromoteIf
 from service.delivery import NO_WISHES, Delivery
+from service.webhooks.receivers import check_receiver
 
 CONCEPTS = "concepts.json"
 """In a base model that says what it can draw."""
@@ -36,12 +37,19 @@ class AdmissionDesk:
     """
 
     def __init__(
-        self, jobs: JobStore, wakes: Wakes, registry: ModelRegistry, policies: PolicyStore
+        self,
+        jobs: JobStore,
+        wakes: Wakes,
+        registry: ModelRegistry,
+        policies: PolicyStore,
+        *,
+        webhooks_to_private_addresses: bool,
     ) -> None:
         self._jobs = jobs
         self._wakes = wakes
         self._registry = registry
         self._policies = policies
+        self._private_too = webhooks_to_private_addresses
 
     def admit_generation(
         self,
@@ -60,6 +68,7 @@ class AdmissionDesk:
         digest = _digest(spec, delivery)
         if earlier := self._earlier("generation", caller, idempotency_key, digest):
             return earlier
+        self._check_delivery(delivery)
         model = self._registry.served(self._registry.resolve(spec.model))
         native = model.drawing.native_px
         width, height = spec.width or native, spec.height or native
@@ -88,6 +97,7 @@ class AdmissionDesk:
             quota=policy.limits.images_per_day,
             alone=spec.strict,
             deadline_s=delivery.deadline_s,
+            webhook=delivery.webhook,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -113,6 +123,7 @@ class AdmissionDesk:
         digest = _digest(spec, delivery)
         if earlier := self._earlier("erasure", caller, idempotency_key, digest):
             return earlier
+        self._check_delivery(delivery)
         base = self._registry.get(self._registry.resolve(spec.base_model))
         if base.kind != "base":
             bases = [one.id for one in self._registry.all() if one.kind == "base"]
@@ -136,6 +147,7 @@ class AdmissionDesk:
             priority=policy.priority,
             max_open=policy.limits.open_jobs,
             deadline_s=delivery.deadline_s,
+            webhook=delivery.webhook,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -160,6 +172,7 @@ class AdmissionDesk:
         digest = _digest(spec, delivery)
         if earlier := self._earlier("evaluation", caller, idempotency_key, digest):
             return earlier
+        self._check_delivery(delivery)
         model = self._registry.get(self._registry.resolve(spec.model))
         base = self._registry.get(model.edit.base_model) if model.edit else model
         _check_suites(spec, model, base)
@@ -172,6 +185,7 @@ class AdmissionDesk:
             priority=policy.priority,
             max_open=policy.limits.open_jobs,
             deadline_s=delivery.deadline_s,
+            webhook=delivery.webhook,
             tenant=caller.tenant,
             request_id=caller.request_id,
             idempotency_key=idempotency_key,
@@ -179,6 +193,11 @@ class AdmissionDesk:
         )
         self._wakes.send("evaluation")
         return self._jobs.get(submission.job_id)
+
+    def _check_delivery(self, delivery: Delivery) -> None:
+        """Raises Invalid."""
+        if delivery.webhook is not None:
+            check_receiver(delivery.webhook, private_too=self._private_too)
 
     def _earlier(
         self, kind: Kind, caller: Caller, idempotency_key: str, digest: str

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from core.evaluation import EvaluationSpec
 from core.specs import ErasureSpec, GenerationSpec, Spec
 
 MAX_DEADLINE_S = 30 * 24 * 3600
+MAX_URL_CHARS = 2000
 
 
 class Delivery(Spec):
@@ -15,6 +16,12 @@ class Delivery(Spec):
         Annotated[float, Field(strict=True, ge=1, le=MAX_DEADLINE_S, allow_inf_nan=False)] | None
     ) = None
     """Give the job up if it has not ended this many seconds after it was accepted."""
+
+    webhook: (
+        Annotated[str, StringConstraints(max_length=MAX_URL_CHARS, pattern=r"^https?://[!-~]+$")]
+        | None
+    ) = None
+    """The address of your own server to POST to when the job has ended."""
 
     @property
     def wishes(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The service as a process: `python -m service`. Settings are read here and passed on."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 
@@ -9,7 +9,10 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from pydantic import BaseModel
 
+from core.job_store import Kind
+from core.jobs import Job
 from core.settings import Settings
 from core.startup import read_settings, start
 from core.telemetry import configure_logs
@@ -38,11 +41,13 @@ from service.routes import (
     presets,
     reports,
     verify,
+    webhooks,
 )
 from service.web import assets, login, playground
 from service.web import erasures as web_erasures
 from service.web import models as web_models
 from service.web import queue as web_queue
+from service.webhooks.deliverer import Deliverer
 from service.wiring import wire
 
 log = structlog.get_logger(__name__)
@@ -61,9 +66,23 @@ READABLE_ANSWER_HEADERS = [
 """Of requests that pages of other sites make, where TRCE_CORS_ORIGINS lets them."""
 
 
+SHOWN: dict[Kind, Callable[[Job], BaseModel]] = {
+    "generation": generations.Generation.of,
+    "erasure": erasures.Erasure.of,
+    "evaluation": evaluations.Evaluation.of,
+}
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Raises Misconfigured."""
     parts = wire(settings)
+    deliverer = Deliverer(
+        parts.jobs,
+        parts.outbox,
+        parts.webhook_secrets,
+        lambda job: SHOWN[job.spec.kind](job).model_dump(mode="json"),
+        private_too=settings.webhooks_to_private_addresses,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
             log.warning("no API keys, so nobody is served; `trce keys create` makes one")
         parts.sweeper.start()
         parts.endings.start()
+        deliverer.start()
         end_metrics = (
             parts.metrics.listen(settings.metrics_port, settings.metrics_host)
             if settings.metrics_port
@@ -79,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         if end_metrics:
             end_metrics()
+        deliverer.stop()
         parts.sweeper.stop()
         parts.endings.stop()
         parts.tracing.close()
@@ -105,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
         policies,
         verify,
         audit,
+        webhooks,
     ):
         app.include_router(noun.router, prefix="/v1")
     app.include_router(images.router, prefix="/v1")

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "dead letters", "description": "Jobs that used up their attempts."},
     {"name": "models", "description": "What is installed, and what is served."},
     {"name": "presets", "description": "Concept lists that ship with the service."},
+    {"name": "webhooks", "description": "Your servers are told when jobs have ended."},
     {"name": "verify", "description": "Where a picture comes from."},
     {"name": "policies", "description": "What tenants may do, and how pictures are judged."},
     {"name": "audit", "description": "What operators did, and why."},

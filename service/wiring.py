@@ -33,6 +33,8 @@ from service.sessions import Sessions
 from service.streams import OpenStreams
 from service.tidying import Tidying
 from service.verification import Verification
+from service.webhooks.outbox import Outbox
+from service.webhooks.secrets import WebhookSecrets
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Parts:
     sweeper: Sweeper
     endings: Endings
     streams: OpenStreams
+    outbox: Outbox
+    webhook_secrets: WebhookSecrets
     longest_sitting_s: float
     """How long a client that knows no queue may wait for its pictures."""
     closing: threading.Event
@@ -94,7 +98,13 @@ def wire(settings: Settings) -> Parts:
         storage=storage,
         policies=policies,
         rates=RateLimits(client),
-        desk=AdmissionDesk(jobs, wakes, registry, policies),
+        desk=AdmissionDesk(
+            jobs,
+            wakes,
+            registry,
+            policies,
+            webhooks_to_private_addresses=settings.webhooks_to_private_addresses,
+        ),
         generations=Records(jobs, "generation"),
         erasures=Records(jobs, "erasure"),
         evaluations=Records(jobs, "evaluation"),
@@ -107,6 +117,8 @@ def wire(settings: Settings) -> Parts:
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
         endings=Endings(client),
+        outbox=Outbox(client),
+        webhook_secrets=WebhookSecrets(client),
         streams=OpenStreams(settings.max_streams_per_tenant),
         longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),

@@ -5,6 +5,7 @@
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
 --   deadlines           sorted set, ids not ended, by the time in ms when each is given up
+--   webhooks            sorted set, ids whose end is to be told, see service/webhooks/outbox.py
 --   jobs:<kind>         sorted set, ids by creation jobs:<kind>:<tenant>  the same, of one tenant
 --   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
@@ -55,6 +56,7 @@ local function finish(id, state, ttl_ms)
   redis.call('HINCRBY', 'outcomes:' .. kind, state, 1)
   event(id, 'state', state)
   redis.call('ZREM', 'deadlines', id)
+  if get(id, 'webhook') then redis.call('ZADD', 'webhooks', now(), id) end
   redis.call('DEL', 'previews:' .. id)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)

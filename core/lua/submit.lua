@@ -2,7 +2,7 @@
 -- Returns {accepted|replayed|mismatch|full|tenant_full|quota, id or count}.
 local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
       idem, digest, idem_ttl_ms, request_id, share,
-      quota_key, quota, deadline_ms = unpack(ARGV)
+      quota_key, quota, deadline_ms, webhook = unpack(ARGV)
 
 -- The caller chose the id, so its own retry after a lost reply is harmless.
 if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
@@ -38,6 +38,7 @@ local created = now()
 redis.call('HSET', 'job:' .. id, 'id', id, 'kind', kind, 'class', class, 'spec', spec,
   'tenant', tenant, 'cost', cost, 'score', score, 'start_tag', start, 'alone', alone,
   'request_id', request_id, 'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
+if webhook ~= '' then redis.call('HSET', 'job:' .. id, 'webhook', webhook) end
 if deadline_ms ~= '' then
   redis.call('HSET', 'job:' .. id, 'deadline', created + tonumber(deadline_ms))
   redis.call('ZADD', 'deadlines', created + tonumber(deadline_ms), id)

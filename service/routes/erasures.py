@@ -15,6 +15,7 @@ from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
+from service.webhooks.telling import Told
 from service.wiring import InParts
 
 router = APIRouter(prefix="/erasures", tags=["erasures"], dependencies=[may("erase")])
@@ -64,6 +65,8 @@ class Erasure(Resource):
     """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
+    told: Told | None
+    """How far the telling of its end is; null where no webhook was asked for."""
     request: ErasureSpec
     reason: str | None
     """Why it failed."""
@@ -74,6 +77,7 @@ class Erasure(Resource):
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
             late=job.late,
+            told=Told.of(job),
             ahead=ahead,
             base_model=job.spec.base_model,
             erased_model=job.erasure.erased_model if job.erasure else None,

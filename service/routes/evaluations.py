@@ -15,6 +15,7 @@ from service.headers import After, IdempotencyKey, LastEventId, Limit
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
+from service.webhooks.telling import Told
 from service.wiring import InParts
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], dependencies=[may("erase")])
@@ -57,6 +58,8 @@ class Evaluation(Resource):
     """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
+    told: Told | None
+    """How far the telling of its end is; null where no webhook was asked for."""
     request: EvaluationSpec
     reason: str | None
     """Why it failed."""
@@ -68,6 +71,7 @@ class Evaluation(Resource):
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
             late=job.late,
+            told=Told.of(job),
             ahead=ahead,
             model=job.spec.model,
             report=f"/v1/models/{done.model}/reports/{done.report}/report.json" if done else None,

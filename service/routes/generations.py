@@ -21,6 +21,7 @@ from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
 from service.waiting import ended, wait_s
+from service.webhooks.telling import Told
 from service.wiring import InParts
 
 router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[may("generate")])
@@ -76,6 +77,8 @@ class Generation(Resource):
     """It failed because its deadline passed."""
     attempt: int
     progress: Progress | None
+    told: Told | None
+    """How far the telling of its end is; null where no webhook was asked for."""
     request: GenerationSpec
     """As admitted: the model's id, the size and the seed are filled in."""
     images: list[GeneratedImage]
@@ -88,6 +91,7 @@ class Generation(Resource):
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
             late=job.late,
+            told=Told.of(job),
             ahead=ahead,
             model=job.spec.model,
             request=job.spec,

@@ -1,0 +1,106 @@
+"""Jobs that have ended and whose client is to be told: what is due, and how it went.
+
+A job gets into the outbox in the same script that ends it (core/lua/prelude.lua), so no end goes
+untold. It leaves when it was told, or after the last try.
+
+    webhooks               sorted set, ids of jobs by the time in ms of their next try
+    webhook_taken:<id>     somebody is trying now
+    webhook_rests:<digest> a tenant's receiver that did not take one is left alone for a while
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from core.job_store import answering
+
+OUTBOX = "webhooks"
+PAUSES_S = (5, 60, 300, 1800, 7200, 18_000, 36_000)
+"""Between tries, so there are eight over 18 hours."""
+TAKEN_MS = 30_000
+"""Longer than a try lasts; one whose process died is taken up again after it."""
+REST_S = 30
+LOOKS_AT = 50
+
+
+class Outbox:
+    """All verbs raise StoreUnavailable while Redis does not answer."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def due(self) -> list[str]:
+        """Some ids of jobs, those that wait longest first."""
+        with answering():
+            ids: Any = self._redis.zrangebyscore(OUTBOX, "-inf", _now_ms(), start=0, num=LOOKS_AT)
+        return list(ids)
+
+    @contextmanager
+    def taken(self, job_id: str) -> Iterator[bool]:
+        """Whether it is ours to try now; no other process tries meanwhile."""
+        key = f"webhook_taken:{job_id}"
+        with answering():
+            ours = bool(self._redis.set(key, 1, nx=True, px=TAKEN_MS))
+            # Another may have tried between our look and our grip.
+            due_ms: Any = self._redis.zscore(OUTBOX, job_id) if ours else None
+        try:
+            yield due_ms is not None and due_ms <= _now_ms()
+        finally:
+            if ours:
+                with answering():
+                    self._redis.delete(key)
+
+    def rests(self, tenant: str, url: str) -> bool:
+        """Whether its receiver did not take one a moment ago."""
+        with answering():
+            return bool(self._redis.exists(_rest(tenant, url)))
+
+    def postpone(self, job_id: str) -> None:
+        """Uncounted."""
+        with answering():
+            self._redis.zadd(OUTBOX, {job_id: _now_ms() + REST_S * 1000}, xx=True)
+
+    def told(self, job_id: str) -> None:
+        self._note(job_id, delivered=1)
+        self.forget(job_id)
+
+    def not_told(self, job_id: str, tenant: str, url: str, why: str) -> bool:
+        """Whether there will be another try."""
+        with answering():
+            tries: Any = self._note(job_id, problem=why)
+            self._redis.set(_rest(tenant, url), 1, ex=REST_S)
+            if tries > len(PAUSES_S):
+                self.forget(job_id)
+                return False
+            self._redis.zadd(OUTBOX, {job_id: _now_ms() + PAUSES_S[tries - 1] * 1000}, xx=True)
+        return True
+
+    def forget(self, job_id: str) -> None:
+        with answering():
+            self._redis.zrem(OUTBOX, job_id)
+
+    def _note(self, job_id: str, *, delivered: int = 0, problem: str = "") -> Any:
+        """In the job's record, if it is still there; returns how many tries there were."""
+        key = f"job:{job_id}"
+        with answering():
+            if not self._redis.exists(key):
+                return len(PAUSES_S) + 1
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hincrby(key, "webhook_tries", 1)
+            pipe.hset(key, "webhook_problem", problem)
+            pipe.hset(key, "webhook_delivered", delivered)
+            return pipe.execute()[0]
+
+
+def _rest(tenant: str, url: str) -> str:
+    receiver = f"{tenant} {urlsplit(url).netloc}"
+    return f"webhook_rests:{hashlib.sha256(receiver.encode()).hexdigest()[:32]}"
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
