@@ -16,6 +16,7 @@ from typing import Any, Literal
 import redis
 from pydantic import BaseModel, ConfigDict
 
+from core.callers import LOCAL
 from core.errors import AppError, AuditEntryNotFound, UntrustedModel
 from core.job_store import answering
 from core.signing import Signature, Signer, Verifier, canonical
@@ -24,7 +25,7 @@ KEY = "audit"
 FIRST = "0" * 64
 """What the first entry names as its predecessor."""
 
-Outcome = Literal["ordered", "refused"]
+Outcome = Literal["ordered", "refused", "noticed"]
 
 
 class AuditEntry(BaseModel):
@@ -40,7 +41,8 @@ class AuditEntry(BaseModel):
     subject: str
     """What it was done to: the id of a model, a key, a tenant."""
     outcome: Outcome
-    """Ordered: written before it was done. Refused: a second entry, if it then was not."""
+    """Ordered: written before it was done. Refused: a second entry, if it then was not. Noticed:
+    nobody ordered it."""
     reason: str = ""
     detail: dict[str, str] = {}
     request_id: str = ""
@@ -103,6 +105,17 @@ class AuditTrail:
         except AppError as error:
             self._append(entry | {"detail": {"refused": type(error).__name__}}, "refused")
             raise
+
+    def note(self, action: str, subject: str, *, actor: str, reason: str) -> None:
+        """Write down what nobody ordered, such as a model that is refused."""
+        entry = {
+            "action": action,
+            "subject": subject,
+            "actor": actor,
+            "tenant": LOCAL,
+            "reason": reason,
+        }
+        self._append(entry, "noticed")
 
     def page(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Up to `limit` entries, newest first.

@@ -50,6 +50,7 @@ from core.thresholds import PromoteIf
 INCOMING = ".incoming"
 LOCKS = ".locks"
 READINGS = 3
+MAX_REMEMBERED = 256
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
@@ -104,6 +105,7 @@ class ModelRegistry:
         self._require_suites = tuple(require_suites)
         self._serials = serials
         self._mirror = mirror
+        self._lacking: dict[str, list[str]] = {}
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
@@ -219,7 +221,10 @@ class ModelRegistry:
     def is_served(self, manifest: Manifest) -> bool:
         if not manifest.erases and not self._serve_unerased_base:
             return False
-        return manifest.status is ModelStatus.SERVING
+        try:
+            return manifest.status is ModelStatus.SERVING and not self._lacks(manifest)
+        except UntrustedModel:
+            return False
 
     def served(self, model_id: str) -> Manifest:
         """Raises ModelNotFound, UntrustedModel, ModelNotServed."""
@@ -237,6 +242,11 @@ class ModelRegistry:
                 f"{manifest.id} is a {what} from which nothing was erased, and this installation "
                 "does not serve those; name an erased model, or set TRCE_SERVE_UNERASED_BASE=true"
             )
+        if manifest.status is ModelStatus.SERVING:
+            raise ModelNotServed(
+                f"model {manifest.id} was promoted, and is not served as long as this is so: "
+                f"{'; '.join(self._lacks(manifest))}"
+            )
         raise ModelNotServed(
             f"model {manifest.id} is {manifest.status}, not serving; promote it first"
         )
@@ -250,6 +260,28 @@ class ModelRegistry:
         if not manifest.erases:
             return []
         return missing(manifest, self.reports(manifest), required=self._require_suites)
+
+    def _lacks(self, manifest: Manifest) -> list[str]:
+        """What this installation demands to be measured, and no report does, nor was overridden.
+
+        Settings may have become stricter since the model was promoted. Its reports are read again
+        when the manifest has changed.
+
+        Raises:
+            UntrustedModel: a report is not as the manifest says.
+        """
+        if not manifest.erases or not self._require_suites:
+            return []
+        assert manifest.signature is not None  # `get` returns signed ones only
+        version = manifest.signature.value
+        if version not in self._lacking:
+            overridden = {what for one in manifest.overrides for what in one.missing}
+            without_terms = manifest.model_copy(update={"promote_if": None})
+            found = [what for what in self.missing(without_terms) if what not in overridden]
+            while len(self._lacking) >= MAX_REMEMBERED:
+                del self._lacking[next(iter(self._lacking))]
+            self._lacking[version] = found
+        return self._lacking[version]
 
     def set_status(
         self,
@@ -269,7 +301,7 @@ class ModelRegistry:
         """
         with self._changing(model_id):
             manifest = self.get(model_id)
-            if manifest.status is status:
+            if manifest.status is status and override is None:
                 self._push(manifest)  # it may have failed the last time
                 return manifest
             if status is ModelStatus.CANDIDATE:

@@ -89,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         if parts.doorkeeper.lets_nobody_in():
             log.warning("no API keys, so nobody is served; `trce keys create` makes one")
         parts.sweeper.start()
+        parts.refused.start()
         parts.endings.start()
         deliverer.start()
         end_metrics = (
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             end_metrics()
         deliverer.stop()
         parts.sweeper.stop()
+        parts.refused.stop()
         parts.endings.stop()
         parts.tracing.close()
         parts.client.close()

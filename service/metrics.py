@@ -25,6 +25,7 @@ from core.job_store import JobStore
 from core.queue import TASK_OF_KIND
 from core.registry import ModelRegistry
 from core.workers import WorkerRoll
+from service.refused_models import RefusedModels
 
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 70)
 """Up to what `Prefer: wait` allows, and finest around the 50 ms that a request may take."""
@@ -32,7 +33,13 @@ REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 70)
 
 class Metrics:
     def __init__(
-        self, jobs: JobStore, roll: WorkerRoll, registry: ModelRegistry, *, within_s: float
+        self,
+        jobs: JobStore,
+        roll: WorkerRoll,
+        registry: ModelRegistry,
+        refused: RefusedModels,
+        *,
+        within_s: float,
     ) -> None:
         """
         Args:
@@ -58,7 +65,7 @@ class Metrics:
             ["stage", "category"],
             registry=self._registry,
         )
-        self._registry.register(_Shared(jobs, roll, registry, within_s=within_s))
+        self._registry.register(_Shared(jobs, roll, registry, refused, within_s=within_s))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self._registry.register(GC_COLLECTOR)
@@ -90,11 +97,18 @@ class _Shared(Collector):
     """Facts that all processes share, looked up when they are asked for."""
 
     def __init__(
-        self, jobs: JobStore, roll: WorkerRoll, registry: ModelRegistry, *, within_s: float
+        self,
+        jobs: JobStore,
+        roll: WorkerRoll,
+        registry: ModelRegistry,
+        refused: RefusedModels,
+        *,
+        within_s: float,
     ) -> None:
         self._jobs = jobs
         self._roll = roll
         self._models = registry
+        self._refused = refused
         self._within_s = within_s
         self._asking = threading.Lock()
 
@@ -114,6 +128,7 @@ class _Shared(Collector):
         yield up
         yield from found
         yield self._served()
+        yield self._refusals()
 
     def _jobs_and_workers(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily(
@@ -141,3 +156,11 @@ class _Shared(Collector):
             if self._models.is_served(manifest):
                 served.add_metric([manifest.id], 1)
         return served
+
+    def _refusals(self) -> Metric:
+        refused = GaugeMetricFamily(
+            "t2i_model_refused", "Models that fail their checks.", labels=["model"]
+        )
+        for model_id in self._refused.all():
+            refused.add_metric([model_id], 1)
+        return refused

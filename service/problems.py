@@ -85,6 +85,8 @@ class Problem(BaseModel):
     """For a 422: each field that is not acceptable."""
     missing: list[str] = []
     """For a service that is not ready: what it waits for."""
+    refused_models: list[str] = []
+    """For a service that is not ready: models that fail their checks."""
     finding: Finding | None = None
     """For a prompt or pictures that are refused: what the policy objects to."""
     error: OpenAIError | str | None = None
@@ -119,6 +121,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     fields: list[FieldProblem] | None = None,
     missing: list[str] | None = None,
+    refused_models: list[str] | None = None,
     finding: Finding | None = None,
 ) -> Response:
     """The response that tells a client what went wrong."""
@@ -134,6 +137,7 @@ def problem(
         request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
         errors=fields or [],
         missing=missing or [],
+        refused_models=refused_models or [],
         finding=finding,
     )
     headers = dict(headers or {})

@@ -29,6 +29,7 @@ from service.metrics import Metrics
 from service.rates import RateLimits
 from service.readiness import Readiness
 from service.records import Records
+from service.refused_models import RefusedModels
 from service.sessions import Sessions
 from service.streams import OpenStreams
 from service.tidying import Tidying
@@ -55,6 +56,7 @@ class Parts:
     signer: Signer
     verification: Verification
     readiness: Readiness
+    refused: RefusedModels
     metrics: Metrics
     tracing: Tracing
     sweeper: Sweeper
@@ -90,6 +92,8 @@ def wire(settings: Settings) -> Parts:
     keyless = is_loopback(settings.host) and not settings.require_keys
     keys = KeyStore(client)
     sessions = Sessions(client, keys)
+    audit = AuditTrail(client, signer, Verifier.load(settings.keys_dir))
+    refused = RefusedModels(client, registry, audit)
     return Parts(
         client=client,
         doorkeeper=Doorkeeper(keys, sessions, keyless=keyless),
@@ -109,10 +113,11 @@ def wire(settings: Settings) -> Parts:
         erasures=Records(jobs, "erasure"),
         evaluations=Records(jobs, "evaluation"),
         registry=registry,
-        audit=AuditTrail(client, signer, Verifier.load(settings.keys_dir)),
+        audit=audit,
+        refused=refused,
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
-        metrics=Metrics(jobs, roll, registry, within_s=settings.lease_s),
+        metrics=Metrics(jobs, roll, registry, refused, within_s=settings.lease_s),
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),

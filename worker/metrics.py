@@ -38,6 +38,11 @@ SWAP = Histogram(
     ["kind"],
     buckets=(0.001, 0.003, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+REFUSED = Counter(
+    "t2i_model_refusals_total",
+    "Times that a model to draw with failed its checks.",
+    ["model"],
+)
 BLOCKS = Counter("t2i_safety_blocks_total", "What a policy objected to.", ["stage", "category"])
 ERASURE = Gauge(
     "t2i_erasure_progress_ratio", "How far the present stage of the running erasure is.", ["stage"]

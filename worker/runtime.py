@@ -9,6 +9,7 @@ from core.installation import open_pictures, open_serving_registry
 from core.job_store import JobStore, connect
 from core.manifests import Manifest
 from core.policies import PolicyStore
+from core.refusals import Refusals
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer
@@ -22,6 +23,7 @@ from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
 from worker.judging import Panel
 from worker.marks import drain_mark
+from worker.refusing import RefusalBoard
 from worker.roles import Role
 from worker.shelf import Shelf
 from worker.training import Trainings
@@ -40,6 +42,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     Raises:
         Misconfigured: keys are missing, or Content Credentials half configured.
     """
+    assert settings.redis_url is not None
     registry = open_serving_registry(settings)
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
@@ -74,6 +77,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             registry,
             device=device,
             dtype=torch.float32 if device.type == "cpu" else torch.float16,
+            refusals=RefusalBoard(Refusals(connect(settings.redis_url)), owner),
             delta_cache_bytes=settings.delta_cache_bytes,
         ),
         _finisher(settings, registry, device),

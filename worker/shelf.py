@@ -5,15 +5,16 @@ their prompts are mapped, nothing else changes. The tensors of a variant with ch
 wait in host memory, and are copied over the base's when its turn comes.
 """
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 import torch
 
 from core.errors import UntrustedModel
 from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from diffusion.erasure import FILENAME, Erasure
 from diffusion.loading import load_base
@@ -26,6 +27,12 @@ MAX_BASES = 2
 MAX_VARIANTS = 32
 
 
+class RefusalRecord(Protocol):
+    def refused(self, model_id: str, reason: str) -> None: ...
+
+    def loaded(self, model_id: str) -> None: ...
+
+
 class Shelf:
     def __init__(
         self,
@@ -34,13 +41,16 @@ class Shelf:
         device: torch.device,
         dtype: torch.dtype,
         delta_cache_bytes: int = 2 * 2**30,
+        refusals: RefusalRecord | None = None,
     ) -> None:
         """
         Args:
+            refusals: where it is told which models were refused, and which were loaded.
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
         """
         self._delta_cache_bytes = delta_cache_bytes
+        self._refusals = refusals
         self._registry = registry
         self._device = device
         self._dtype = dtype
@@ -48,19 +58,43 @@ class Shelf:
         self._variants: OrderedDict[str, Variant] = OrderedDict()
 
     def variant(self, model_id: str) -> Variant:
-        """A served model, loaded if it is not; its status is looked up every time.
+        """A served model, loaded if it is not; its status, and its base, are looked up every time.
 
         Raises:
             ModelNotFound, ModelNotServed, UntrustedModel, ModelUnsupported.
         """
+        try:
+            return self._variant(model_id)
+        except UntrustedModel as error:
+            log.warning("model refused", model=model_id, reason=str(error))
+            metrics.REFUSED.labels(model_id).inc()
+            if self._refusals:
+                self._refusals.refused(model_id, str(error))
+            raise
+
+    def _variant(self, model_id: str) -> Variant:
         manifest = self._registry.served(model_id)
+        base = self._base_manifest(manifest)
         digest = manifest.content_digest
         if digest not in self._variants:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
-                self._variants[digest] = self._load(manifest)
+                self._variants[digest] = self._load(manifest, base)
             self._forget_least_used()
+            if self._refusals:
+                self._refusals.loaded(model_id)
         self._variants.move_to_end(digest)
         return self._variants[digest]
+
+    def _base_manifest(self, manifest: Manifest) -> Manifest:
+        """Of the model that it was made from, or its own. Raises ModelNotFound, UntrustedModel."""
+        if manifest.edit is None:
+            return manifest
+        base = self._registry.get(manifest.edit.base_model)
+        if base.content_digest != manifest.edit.base_digest:
+            raise UntrustedModel(
+                f"model {manifest.id} was made from another {base.id} than the one here"
+            )
+        return base
 
     def _forget_least_used(self) -> None:
         def held_bytes() -> int:
@@ -71,22 +105,15 @@ class Shelf:
         ):
             self._variants.popitem(last=False)
 
-    def _load(self, manifest: Manifest) -> Variant:
-        if manifest.edit is None:
-            base = self._base(manifest)
-            return Variant(manifest, base, base.denoiser)
-        base_manifest = self._registry.get(manifest.edit.base_model)
-        if base_manifest.content_digest != manifest.edit.base_digest:
-            raise UntrustedModel(
-                f"model {manifest.id} was made from another {base_manifest.id} than the one here"
-            )
+    def _load(self, manifest: Manifest, base_manifest: Manifest) -> Variant:
         base = self._base(base_manifest)
-        folder = self._registry.path(manifest.id)
-        manifest.check_files(folder)
-        # Read once, checked and then used: the file may change after it was checked.
-        data = (folder / FILENAME).read_bytes()
-        if hashlib.sha256(data).hexdigest() != manifest.files.get(FILENAME):
-            raise UntrustedModel(f"model {manifest.id}: {FILENAME} differs from its manifest")
+        if manifest.edit is None:
+            return Variant(manifest, base, base.denoiser)
+        files = ModelFiles(self._registry.path(manifest.id), manifest)
+        for name in sorted(files.listed - {FILENAME}):
+            files.check(name)
+        with files.stream(FILENAME) as stream:
+            data = stream.read(stream.size)
         erasure = Erasure.parse(data)
         erasure.check_fits(base.unet.shapes)
         log.info("loaded", model=manifest.id, base=base_manifest.id)

@@ -17,6 +17,8 @@ class Alive(BaseModel):
 
 class Ready(BaseModel):
     status: Literal["ready"] = "ready"
+    refused_models: list[str] = []
+    """Those that fail their checks; `GET /v1/models` tells why. The others are served."""
 
 
 @router.get("/healthz", responses=refusals())
@@ -28,7 +30,9 @@ def read_health() -> Alive:
 @router.get("/readyz", response_model=Ready, responses=refusals(503))
 def read_readiness(request: Request, parts: InParts) -> Ready | Response:
     """Redis answers, an inference worker beats, a model is served; or 503 and what is missing."""
-    if missing := parts.readiness.missing():
+    refused = sorted(parts.refused.all())
+    missing = parts.readiness.missing()
+    if missing:
         return problem(
             request.url.path,
             503,
@@ -36,5 +40,6 @@ def read_readiness(request: Request, parts: InParts) -> Ready | Response:
             title="Not ready",
             headers={"Retry-After": "2"},
             missing=missing,
+            refused_models=refused,
         )
-    return Ready()
+    return Ready(refused_models=refused)

@@ -91,15 +91,16 @@ class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
     untrusted: dict[str, str]
-    """Folders that look like models but fail their checks -> why. They are never served."""
+    """Models that fail their checks, here or in a worker that was to load them -> why. They are
+    never served."""
 
 
 @router.get("", dependencies=[known()], responses=refusals())
 def list_models(parts: InParts) -> ModelList:
     """Every trusted model, oldest first, and the untrusted folders by name."""
-    trusted, untrusted = parts.registry.survey()
+    trusted, refused = parts.refused.survey()
     models = [Model.of(manifest, parts.registry) for manifest in trusted]
-    return ModelList(data=models, untrusted=untrusted)
+    return ModelList(data=models, untrusted=refused)
 
 
 @router.get("/{model_id}", dependencies=[known()], responses=refusals(404, 409))

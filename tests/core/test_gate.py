@@ -8,8 +8,8 @@ from made_reports import attack, rate, report, suite, write
 from pydantic import ValidationError
 
 from core import installation
-from core.errors import PromotionBlocked, ReportNotFound, UntrustedModel
-from core.manifests import Drawing, Edit, Manifest, ModelStatus, Override
+from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
+from core.manifests import REPORTS, Drawing, Edit, Manifest, ModelStatus, Override
 from core.registry import ModelRegistry, describe
 from core.reports import FILENAME, PAGE, Report
 from core.settings import Settings
@@ -260,3 +260,68 @@ def test_the_documented_schema_is_that_of_the_reports():
 def test_what_is_no_report_is_refused(data):
     with pytest.raises(UntrustedModel, match="malformed"):
         Report.parse(data)
+
+
+class TestWhenItIsLoaded:
+    """What was promoted before the installation demanded more is not served until it has it."""
+
+    def test_a_model_without_the_report_is_not_served(self, add, promote, open_registry):
+        add(promote_if=None)
+        promote()
+        strict = open_registry(require_suites=("explicit",))
+
+        with pytest.raises(ModelNotServed, match="it has no report"):
+            strict.served("erased")
+        assert not strict.is_served(strict.get("erased"))
+
+    def test_the_report_lets_it_in_while_everything_runs(self, add, promote, open_registry, tell):
+        manifest = add(promote_if=None)
+        promote()
+        strict = open_registry(require_suites=("explicit",))
+        assert not strict.is_served(strict.get("erased"))
+
+        tell(report(manifest, *GOOD))
+
+        assert strict.served("erased").id == "erased"
+
+    @pytest.mark.parametrize(
+        "tamper",
+        [
+            pytest.param(lambda path: path.unlink(), id="gone"),
+            pytest.param(lambda path: path.write_bytes(b"{}"), id="another"),
+        ],
+    )
+    def test_a_report_that_was_tampered_with_does_not(
+        self, add, promote, open_registry, tell, registry, tamper
+    ):
+        tell(report(add(promote_if=None), *GOOD))
+        promote()
+        tamper(registry.path("erased") / REPORTS / "one" / "report.json")
+        strict = open_registry(require_suites=("explicit",))
+
+        with pytest.raises(UntrustedModel, match="report one"):
+            strict.served("erased")
+        assert not strict.is_served(strict.get("erased"))
+
+    def test_what_an_operator_answered_for_is_served(self, add, promote, open_registry, signer):
+        add(promote_if=None)
+        strict = open_registry(require_suites=("explicit",))
+        override = Override(at=1.0, actor="key 1", reason="urgent", missing=())
+
+        promote()
+        with pytest.raises(ModelNotServed):
+            strict.served("erased")
+        strict.set_status("erased", ModelStatus.SERVING, signer, override=override)
+
+        assert strict.served("erased").overrides[-1].reason == "urgent"
+
+    def test_a_later_and_worse_report_takes_nothing_out_of_service(
+        self, add, promote, tell, registry
+    ):
+        """Its own terms decide about promotion; who watches reports retires it."""
+        manifest = add()
+        tell(report(manifest, *GOOD, created_at=1), "a")
+        promote()
+        tell(report(manifest, suite(hits=20), created_at=2), "b")
+
+        assert registry.served("erased").status is ModelStatus.SERVING

@@ -12,16 +12,21 @@ from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore, Verdict, connect
 from core.jobs import Lease
+from core.manifests import Edit, ModelStatus
 from core.policies import PolicyStore
-from core.registry import ModelRegistry
+from core.registry import ModelRegistry, describe
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
-from core.specs import GenerationSpec
+from core.specs import Concept, GenerationSpec, TextualOptions
 from core.storage import Storage
+from diffusion.erasure import FILENAME, Erasure
+from diffusion.loading import load_base
 from worker.batcher import Batcher
 from worker.finishing import Finisher
 from worker.judging import Panel
 from worker.shelf import Shelf
+
+CHANGED = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
 
 
 class SteerableHeartbeat:
@@ -100,6 +105,46 @@ def submit(jobs: JobStore):
         return job_id
 
     return accept
+
+
+@pytest.fixture
+def add_variant(registry, settings):
+    """An erased model of the shipped one whose UNet differs by a few tensors."""
+    signer = Signer.load(settings.keys_dir)
+    base = registry.get("emoji")
+    shapes = dict(load_base(registry.path("emoji"), None).unet.named_parameters())
+
+    def add(model_id: str, *, seed: int, tensors: list[str] | None = None) -> Erasure:
+        generator = torch.Generator().manual_seed(seed)
+        names = [CHANGED, "conv_out.bias"] if tensors is None else tensors
+        erasure = Erasure(
+            tensors={
+                name: 0.5 * torch.randn(shapes[name].shape, generator=generator) for name in names
+            }
+        )
+        folder = registry.incoming(model_id)
+        erasure.save(folder / FILENAME)
+        made = describe(
+            folder,
+            model_id=model_id,
+            family=base.family,
+            drawing=base.drawing,
+            code_version="test",
+            edit=Edit(
+                base_model=base.id,
+                base_digest=base.content_digest,
+                method="trce",
+                concepts=(Concept(name="pistol", replacement="flower"),),
+                textual=TextualOptions(),
+                seed=seed,
+                seconds=1.0,
+            ),
+            status=ModelStatus.SERVING,
+        )
+        registry.add(made, folder, signer)
+        return erasure
+
+    return add
 
 
 @pytest.fixture

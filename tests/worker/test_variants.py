@@ -8,55 +8,11 @@ import torch
 from PIL import Image
 
 from core.jobs import JobState
-from core.manifests import Edit, ModelStatus
-from core.registry import describe
-from core.signing import Signer
-from core.specs import Concept, TextualOptions
-from diffusion.erasure import FILENAME, Erasure
+from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 from worker.shelf import Shelf
 
 CHANGED = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
-
-
-@pytest.fixture
-def add_variant(registry, settings):
-    """An erased model of the shipped one whose UNet differs by a few tensors."""
-    signer = Signer.load(settings.keys_dir)
-    base = registry.get("emoji")
-    shapes = dict(load_base(registry.path("emoji"), None).unet.named_parameters())
-
-    def add(model_id: str, *, seed: int, tensors: list[str] | None = None) -> Erasure:
-        generator = torch.Generator().manual_seed(seed)
-        names = [CHANGED, "conv_out.bias"] if tensors is None else tensors
-        erasure = Erasure(
-            tensors={
-                name: 0.5 * torch.randn(shapes[name].shape, generator=generator) for name in names
-            }
-        )
-        folder = registry.incoming(model_id)
-        erasure.save(folder / FILENAME)
-        made = describe(
-            folder,
-            model_id=model_id,
-            family=base.family,
-            drawing=base.drawing,
-            code_version="test",
-            edit=Edit(
-                base_model=base.id,
-                base_digest=base.content_digest,
-                method="trce",
-                concepts=(Concept(name="pistol", replacement="flower"),),
-                textual=TextualOptions(),
-                seed=seed,
-                seconds=1.0,
-            ),
-            status=ModelStatus.SERVING,
-        )
-        registry.add(made, folder, signer)
-        return erasure
-
-    return add
 
 
 @pytest.fixture

@@ -1,0 +1,211 @@
+"""A worker refuses what does not check out, says so, and goes on drawing what does."""
+
+import shutil
+
+import pytest
+import torch
+
+from core.errors import ModelNotServed, UntrustedModel
+from core.jobs import JobState
+from core.key_folder import KeyFolder
+from core.manifests import ModelStatus
+from core.refusals import Refusals
+from core.signing import Signer
+from diffusion.erasure import FILENAME
+from worker.refusing import RefusalBoard
+from worker.shelf import Shelf
+
+MODEL = "changed"
+
+
+@pytest.fixture
+def refusals(redis_client) -> Refusals:
+    return Refusals(redis_client)
+
+
+@pytest.fixture
+def shelf(registry, refusals) -> Shelf:
+    board = RefusalBoard(refusals, "inference-0@test")
+    return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, refusals=board)
+
+
+@pytest.fixture
+def erased(add_variant):
+    """An erased model that is served."""
+    add_variant(MODEL, seed=1)
+    return MODEL
+
+
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def erasure_changed(folder):
+    flipped(folder / MODEL / FILENAME)
+
+
+def erasure_truncated(folder):
+    path = folder / MODEL / FILENAME
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def erasure_of_another_model(folder):
+    shutil.copyfile(folder / "other" / FILENAME, folder / MODEL / FILENAME)
+
+
+def whole_folder_of_another_model(folder):
+    shutil.rmtree(folder / MODEL)
+    shutil.copytree(folder / "other", folder / MODEL)
+
+
+def one_more_file(folder):
+    (folder / MODEL / "unet.bin").write_bytes(b"more")
+
+
+def erasure_behind_a_link(folder):
+    (folder / MODEL / FILENAME).rename(folder.parent / "elsewhere")
+    (folder / MODEL / FILENAME).symlink_to(folder.parent / "elsewhere")
+
+
+def erasure_is_gone(folder):
+    (folder / MODEL / FILENAME).unlink()
+
+
+def base_is_another(folder):
+    """Signed, whole, and not the one that the model was made from."""
+    shutil.rmtree(folder / "emoji")
+    shutil.copytree(folder / "emoji-2", folder / "emoji")
+
+
+def base_manifest_edited(folder):
+    path = folder / "emoji" / "manifest.json"
+    path.write_text(path.read_text().replace('"sd1"', '"sd2"'))
+
+
+def base_unet_changed(folder):
+    flipped(folder / "emoji" / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def base_words_changed(folder):
+    flipped(folder / "emoji" / "tokenizer" / "tokenizer.json")
+
+
+def base_classifier_changed(folder):
+    """Nobody loads it with the base, and the base is not whole all the same."""
+    flipped(folder / "emoji" / "classifier" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        erasure_changed,
+        erasure_truncated,
+        erasure_of_another_model,
+        whole_folder_of_another_model,
+        one_more_file,
+        erasure_behind_a_link,
+        erasure_is_gone,
+        base_is_another,
+        base_manifest_edited,
+        base_unet_changed,
+        base_words_changed,
+        base_classifier_changed,
+    ],
+    ids=lambda tamper: tamper.__name__.replace("_", " "),
+)
+def test_a_model_that_was_tampered_with_is_not_loaded_and_its_refusal_is_told(
+    erased, add_variant, registry, shelf, refusals, settings, tamper
+):
+    add_variant("other", seed=2)
+    second_base(settings, registry)
+    tamper(settings.models_dir)
+
+    with pytest.raises(UntrustedModel):
+        shelf.variant(erased)
+
+    assert list(refusals.all()) == [erased]
+    assert refusals.all()[erased].worker == "inference-0@test"
+
+
+def second_base(settings, registry) -> None:
+    """Another base, signed under the name of the first."""
+    folder = registry.incoming("emoji-2")
+    shutil.copytree(registry.path("emoji"), folder, dirs_exist_ok=True)
+    (folder / "README.md").write_text("another")
+    first = registry.get("emoji")
+    files = first.files | {"README.md": _digest(folder / "README.md")}
+    other = first.model_copy(update={"files": files}).signed(Signer.load(settings.keys_dir))
+    other.write(folder)
+    folder.rename(registry.path("emoji-2"))
+
+
+def _digest(path):
+    from core.files import sha256
+
+    return sha256(path)
+
+
+class TestWhileItRuns:
+    """Loaded is not trusted for ever: each job asks again."""
+
+    def test_what_is_retired_draws_no_more(self, erased, shelf, registry, settings):
+        shelf.variant(erased)
+        registry.set_status(erased, ModelStatus.RETIRED, Signer.load(settings.keys_dir))
+
+        with pytest.raises(ModelNotServed):
+            shelf.variant(erased)
+
+    def test_what_a_revoked_key_signed_draws_no_more(self, erased, shelf, settings):
+        shelf.variant(erased)
+        keys, old = KeyFolder(settings.keys_dir), Signer.load(settings.keys_dir).key_id
+        keys.rotate()
+        keys.revoke(old)
+
+        with pytest.raises(UntrustedModel, match="was revoked"):
+            shelf.variant(erased)
+
+    def test_what_stands_on_a_base_that_is_trusted_no_more_draws_no_more(
+        self, erased, shelf, settings
+    ):
+        shelf.variant(erased)
+        base_manifest_edited(settings.models_dir)
+
+        with pytest.raises(UntrustedModel):
+            shelf.variant(erased)
+
+    def test_once_it_is_well_again_it_is_served_and_no_longer_called_refused(
+        self, erased, shelf, refusals, settings
+    ):
+        path = settings.models_dir / erased / FILENAME
+        good = path.read_bytes()
+        erasure_changed(settings.models_dir)
+        with pytest.raises(UntrustedModel):
+            shelf.variant(erased)
+        path.write_bytes(good)
+
+        assert shelf.variant(erased).model_id == erased
+        assert refusals.all() == {}
+
+
+def test_jobs_of_good_models_go_on_and_the_other_one_fails_with_the_reason(
+    erased, shelf, submit, jobs, make_batcher, settings
+):
+    erasure_changed(settings.models_dir)
+    good, bad = submit("a cat"), submit("a cat", model=erased)
+    make_batcher(shelf=shelf).drain()
+
+    assert jobs.get(good).state is JobState.SUCCEEDED
+    assert jobs.get(bad).state is JobState.FAILED
+    assert f"{FILENAME} differs from its manifest" in jobs.get(bad).reason
+
+
+def test_an_outage_does_not_keep_a_worker_from_refusing(erased, shelf, settings, broker):
+    erasure_changed(settings.models_dir)
+    broker.kill()
+    try:
+        with pytest.raises(UntrustedModel):
+            shelf.variant(erased)
+    finally:
+        broker.start()
