@@ -139,6 +139,15 @@ class Manifest(BaseModel):
         return self.edit is not None and bool(self.edit.concepts)
 
     @property
+    def report_files(self) -> dict[str, str]:
+        """Path relative to the folder -> SHA-256, for the files of its reports."""
+        return {
+            f"{REPORTS}/{report}/{name}": digest
+            for report, entry in self.reports.items()
+            for name, digest in entry.files.items()
+        }
+
+    @property
     def content_digest(self) -> str:
         """One digest for all files, whatever the status: names the weights."""
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.files.items()))

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from core.errors import ModelsUnavailable, UntrustedModel
-from core.files import CHUNK_BYTES, sync_folder
+from core.files import CHUNK_BYTES, sha256, sync_folder
 from core.manifests import FILENAME, MAX_MANIFEST_BYTES, Manifest
 from core.signing import Verifier
 
@@ -48,7 +48,7 @@ class ModelMirror:
         The manifest goes last: who finds it finds every file that it lists.
         """
         with self._answering():
-            for name, digest in manifest.files.items():
+            for name, digest in (manifest.files | manifest.report_files).items():
                 if not self._has(f"files/{digest}"):
                     path = self._folder / manifest.id / name
                     self._s3.upload_file(str(path), self._bucket, f"files/{digest}")
@@ -74,6 +74,7 @@ class ModelMirror:
                     f"model {model_id}: this host has other weights than the bucket; remove one"
                 )
             elif held.serial < found.serial:
+                self._download_reports(found, self._folder / model_id)
                 found.write(self._folder / model_id, scratch=self._locks)
         return True
 
@@ -103,12 +104,22 @@ class ModelMirror:
         try:
             for name, digest in manifest.files.items():
                 self._download_file(manifest.id, name, digest, incoming / name)
+            self._download_reports(manifest, incoming)
             manifest.write(incoming)
             incoming.rename(self._folder / manifest.id)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         sync_folder(self._folder)
         log.info("fetched", model=manifest.id, files=len(manifest.files))
+
+    def _download_reports(self, manifest: Manifest, folder: Path) -> None:
+        """Those that `folder` lacks; the manifest that names them is written after them."""
+        for name, digest in manifest.report_files.items():
+            target = folder / name
+            if target.is_file() and sha256(target) == digest:
+                continue
+            target.unlink(missing_ok=True)
+            self._download_file(manifest.id, name, digest, target)
 
     def _download_file(self, model_id: str, name: str, digest: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from made_reports import report, suite, write
 from moto.server import ThreadedMotoServer
 
 from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
@@ -214,3 +215,18 @@ def test_models_that_were_there_before_the_bucket_are_pushed_together(host, mode
 
     assert open_serving_registry(settings).push_all() == ["emoji"]
     assert open_serving_registry(host("second")).get("emoji") == model
+
+
+def test_reports_come_along_and_later_ones_follow(host, signer, model, tmp_path):
+    """Where suites are demanded, a host without the report would refuse the model."""
+    registry = open_serving_registry(host("first"))
+    other = open_serving_registry(host("second"))
+    registry.add_report("emoji", "one", write(report(model, suite()), tmp_path / "r1"), signer)
+    assert [one.model.id for one in other.reports(other.get("emoji"))] == ["emoji"]
+
+    registry.add_report("emoji", "two", write(report(model, suite()), tmp_path / "r2"), signer)
+
+    fresh = open_serving_registry(host("second"))
+    manifest = fresh.get("emoji")
+    assert sorted(manifest.reports) == ["one", "two"]
+    assert len(fresh.reports(manifest)) == 2
