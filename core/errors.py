@@ -10,6 +10,7 @@
     │   └── PictureUnreadable  bytes that are no picture
     ├── NotFound             no such thing
     │   ├── JobNotFound
+    │   │   └── JobExpired   there was one
     │   ├── ModelNotFound
     │   ├── ImageNotFound
     │   ├── ReportNotFound
@@ -115,6 +116,10 @@ class NotFound(AppError):
 
 
 class JobNotFound(NotFound):
+    pass
+
+
+class JobExpired(JobNotFound):
     pass
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import secrets
-import uuid
 
 from core.callers import Caller
 from core.consistency import check_filled_in
 from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
 from core.evaluation import EvaluationSpec
+from core.job_ids import JobIds
 from core.job_specs import JobSpec
 from core.job_store import JobStore, Kind
 from core.jobs import Job
@@ -42,6 +42,7 @@ class AdmissionDesk:
         wakes: Wakes,
         registry: ModelRegistry,
         policies: PolicyStore,
+        ids: JobIds,
         *,
         webhooks_to_private_addresses: bool,
     ) -> None:
@@ -49,6 +50,7 @@ class AdmissionDesk:
         self._wakes = wakes
         self._registry = registry
         self._policies = policies
+        self._ids = ids
         self._private_too = webhooks_to_private_addresses
 
     def admit_generation(
@@ -87,7 +89,7 @@ class AdmissionDesk:
         fixed = {"model": model.id, "width": width, "height": height, "seed": seed}
         complete = spec.model_copy(update=fixed)
         submission = self._jobs.submit(
-            uuid.uuid4().hex,
+            self._ids.new("generation"),
             complete,
             queue_class=model.id,
             cost=spec.n,
@@ -140,7 +142,7 @@ class AdmissionDesk:
             _check_measurable(spec.promote_if, base)
         policy = self._policies.of(caller.tenant).policy
         submission = self._jobs.submit(
-            uuid.uuid4().hex,
+            self._ids.new("erasure"),
             complete,
             queue_class=base.id,
             share=policy.share,
@@ -178,7 +180,7 @@ class AdmissionDesk:
         _check_suites(spec, model, base)
         policy = self._policies.of(caller.tenant).policy
         submission = self._jobs.submit(
-            uuid.uuid4().hex,
+            self._ids.new("evaluation"),
             spec.model_copy(update={"model": model.id}),
             queue_class=model.id,
             share=policy.share,

@@ -35,6 +35,7 @@ from service.routes import (
     evaluations,
     generations,
     health,
+    keys,
     metrics,
     models,
     policies,
@@ -128,6 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         policies,
         verify,
         audit,
+        keys,
         webhooks,
     ):
         app.include_router(noun.router, prefix="/v1")

@@ -26,6 +26,7 @@ TAGS = [
     {"name": "webhooks", "description": "Your servers are told when jobs have ended."},
     {"name": "verify", "description": "Where a picture comes from."},
     {"name": "policies", "description": "What tenants may do, and how pictures are judged."},
+    {"name": "keys", "description": "Who may use the service, and for what."},
     {"name": "audit", "description": "What operators did, and why."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]

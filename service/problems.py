@@ -22,6 +22,7 @@ STATUS: dict[type[AppError], int] = {
     errors.Invalid: 422,
     errors.KeyReused: 422,
     errors.NotFound: 404,
+    errors.JobExpired: 410,
     errors.Conflict: 409,
     errors.UntrustedModel: 409,
     errors.ApiKeyRefused: 401,

@@ -3,7 +3,8 @@
 import re
 
 from core.callers import Caller
-from core.errors import JobNotFound
+from core.errors import JobExpired, JobNotFound
+from core.job_ids import JobIds
 from core.job_store import JobStore, Kind
 from core.jobs import Job, JobState
 
@@ -13,8 +14,9 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 class Records:
     """All verbs raise StoreUnavailable while Redis does not answer."""
 
-    def __init__(self, jobs: JobStore, kind: Kind) -> None:
+    def __init__(self, jobs: JobStore, ids: JobIds, kind: Kind) -> None:
         self._jobs = jobs
+        self._ids = ids
         self._kind = kind
 
     @property
@@ -23,9 +25,14 @@ class Records:
         return f"{self._kind}s"
 
     def get(self, job_id: str, caller: Caller) -> Job:
-        """Raises JobNotFound, also for a job of another kind or tenant."""
+        """Raises JobNotFound, also for a job of another kind or tenant; JobExpired."""
         self._check(job_id)
-        job = self._jobs.get(job_id)
+        try:
+            job = self._jobs.get(job_id)
+        except JobNotFound:
+            if self._ids.was_given(self._kind, job_id):
+                raise JobExpired(f"{self._kind} {job_id} ended long ago, and is gone") from None
+            raise
         if caller.sees not in {None, job.tenant}:
             raise JobNotFound(f"no job {job_id}; it never existed, or it ended long ago")
         if job.spec.kind != self._kind:

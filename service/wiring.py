@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from core.audit import AuditTrail
 from core.errors import Misconfigured
 from core.installation import open_pictures, open_serving_registry
+from core.job_ids import JobIds
 from core.job_store import JobStore, connect
 from core.keys import KeyStore
 from core.policies import PolicyStore
@@ -42,6 +43,7 @@ from service.webhooks.secrets import WebhookSecrets
 class Parts:
     client: redis.Redis
     doorkeeper: Doorkeeper
+    keys: KeyStore
     sessions: Sessions
     jobs: JobStore
     storage: PictureStore
@@ -80,6 +82,7 @@ def wire(settings: Settings) -> Parts:
         raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
     client = connect(settings.redis_url)
     jobs = JobStore(client, terms(settings))
+    ids = JobIds(client)
     wakes = Wakes(celery_app(settings.redis_url))
     storage = open_pictures(settings)
     signer = Signer.load_or_create(settings.keys_dir)
@@ -97,6 +100,7 @@ def wire(settings: Settings) -> Parts:
     return Parts(
         client=client,
         doorkeeper=Doorkeeper(keys, sessions, keyless=keyless),
+        keys=keys,
         sessions=sessions,
         jobs=jobs,
         storage=storage,
@@ -107,11 +111,12 @@ def wire(settings: Settings) -> Parts:
             wakes,
             registry,
             policies,
+            ids,
             webhooks_to_private_addresses=settings.webhooks_to_private_addresses,
         ),
-        generations=Records(jobs, "generation"),
-        erasures=Records(jobs, "erasure"),
-        evaluations=Records(jobs, "evaluation"),
+        generations=Records(jobs, ids, "generation"),
+        erasures=Records(jobs, ids, "erasure"),
+        evaluations=Records(jobs, ids, "evaluation"),
         registry=registry,
         audit=audit,
         refused=refused,

@@ -116,7 +116,7 @@ def list_erasures(
     return Page.of([Erasure.of(job) for job in jobs], has_more=has_more)
 
 
-@router.get("/{erasure_id}", responses=refusals(404, 503))
+@router.get("/{erasure_id}", responses=refusals(404, 410, 503))
 def read_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     job = parts.erasures.get(erasure_id, caller)
     return Erasure.of(job, ahead=parts.erasures.ahead(job))
@@ -126,7 +126,7 @@ def read_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     "/{erasure_id}/events",
     response_class=Response,
     dependencies=[streamed()],
-    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+    responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_erasure(
     erasure_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
@@ -137,7 +137,7 @@ async def follow_erasure(
     )
 
 
-@router.delete("/{erasure_id}", responses=refusals(404, 409, 503))
+@router.delete("/{erasure_id}", responses=refusals(404, 410, 409, 503))
 def cancel_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
     return Erasure.of(parts.erasures.cancel(erasure_id, caller))
@@ -147,7 +147,7 @@ def cancel_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure
     "/{erasure_id}/retry",
     status_code=202,
     dependencies=[metered()],
-    responses=refusals(404, 409, 429, 503),
+    responses=refusals(404, 410, 409, 429, 503),
 )
 def retry_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     """Try a failed one again, with as many attempts as it had; its deadline is dropped."""

@@ -110,7 +110,7 @@ def list_evaluations(
     return Page.of([Evaluation.of(job) for job in jobs], has_more=has_more)
 
 
-@router.get("/{evaluation_id}", responses=refusals(404, 503))
+@router.get("/{evaluation_id}", responses=refusals(404, 410, 503))
 def read_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
     job = parts.evaluations.get(evaluation_id, caller)
     return Evaluation.of(job, ahead=parts.evaluations.ahead(job))
@@ -120,7 +120,7 @@ def read_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Eva
     "/{evaluation_id}/events",
     response_class=Response,
     dependencies=[streamed()],
-    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+    responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_evaluation(
     evaluation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
@@ -131,7 +131,7 @@ async def follow_evaluation(
     )
 
 
-@router.delete("/{evaluation_id}", responses=refusals(404, 409, 503))
+@router.delete("/{evaluation_id}", responses=refusals(404, 410, 409, 503))
 def cancel_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
     """Cancel: a queued one ends now, a running one soon (`cancelling`)."""
     return Evaluation.of(parts.evaluations.cancel(evaluation_id, caller))
@@ -141,7 +141,7 @@ def cancel_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> E
     "/{evaluation_id}/retry",
     status_code=202,
     dependencies=[metered()],
-    responses=refusals(404, 409, 429, 503),
+    responses=refusals(404, 410, 409, 429, 503),
 )
 def retry_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Evaluation:
     """Try a failed one again, with as many attempts as it had; its deadline is dropped."""

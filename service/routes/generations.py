@@ -151,7 +151,7 @@ def list_generations(
     return Page.of([Generation.of(job) for job in jobs], has_more=has_more)
 
 
-@router.get("/{generation_id}", responses=refusals(404, 503))
+@router.get("/{generation_id}", responses=refusals(404, 410, 503))
 def read_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
     job = parts.generations.get(generation_id, caller)
     return Generation.of(job, ahead=parts.generations.ahead(job))
@@ -161,7 +161,7 @@ def read_generation(generation_id: str, parts: InParts, caller: InCaller) -> Gen
     "/{generation_id}/events",
     response_class=Response,
     dependencies=[streamed()],
-    responses={**DESCRIBED, **refusals(404, 422, 429, 503)},
+    responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_generation(
     generation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
@@ -172,7 +172,7 @@ async def follow_generation(
     )
 
 
-@router.delete("/{generation_id}", responses=refusals(404, 409, 503))
+@router.delete("/{generation_id}", responses=refusals(404, 410, 409, 503))
 def cancel_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
     """Cancel: a queued one ends now, a running one at its next step (`cancelling`)."""
     return Generation.of(parts.generations.cancel(generation_id, caller))
@@ -182,7 +182,7 @@ def cancel_generation(generation_id: str, parts: InParts, caller: InCaller) -> G
     "/{generation_id}/retry",
     status_code=202,
     dependencies=[metered()],
-    responses=refusals(404, 409, 429, 503),
+    responses=refusals(404, 410, 409, 429, 503),
 )
 def retry_generation(generation_id: str, parts: InParts, caller: InCaller) -> Generation:
     """Try a failed one again, with as many attempts as it had; its deadline is dropped."""
@@ -198,7 +198,7 @@ def retry_generation(generation_id: str, parts: InParts, caller: InCaller) -> Ge
             "content": {name: {} for name in MEDIA_TYPES.values()},
         },
         304: {"description": "`If-None-Match` named this picture"},
-        **refusals(404, 409, 422, 503),
+        **refusals(404, 410, 409, 422, 503),
     },
 )
 def read_image(

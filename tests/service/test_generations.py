@@ -368,3 +368,29 @@ class TestDeadlines:
         accepted = client.post(address, json=body | {"deadline_s": 3600}).json()
 
         assert accepted["deadline"] > accepted["created_at"]
+
+
+class TestExpiry:
+    def test_one_that_is_forgotten_is_gone_and_one_that_never_was_is_not_found(self, serve):
+        client = serve(keep_generations_s=0.05)
+        path = client.post(URL, json=APPLE).headers["Location"]
+        client.delete(path)
+        eventually(lambda: client.get(path).status_code != 200)
+
+        for response in (
+            client.get(path),
+            client.delete(path),
+            client.get(f"{path}/images/0"),
+            client.get(f"{path}/events"),
+        ):
+            assert response.status_code == 410
+            assert response.json()["type"] == "urn:problem:job-expired"
+        assert client.get(f"{URL}/{'0' * 32}").status_code == 404
+        assert client.get(path.replace("generations", "erasures")).status_code == 404
+
+    def test_an_id_is_known_to_whoever_serves(self, serve):
+        first, second = serve(keep_generations_s=0.05), serve()
+        path = first.post(URL, json=APPLE).headers["Location"]
+        first.delete(path)
+
+        eventually(lambda: second.get(path).status_code == 410)
