@@ -48,6 +48,9 @@ bench-eval: install ## evaluation in batches against one picture at a time
 bench-serving: install ## the service against its limit and the usual server (15 minutes, build/bench/serving.json)
 	$(BIN)/python -m benchmarks.serving
 
+fuzz: install ## 10,000 made-up requests to a service of its own (build/fuzz/)
+	$(BIN)/python -m benchmarks.fuzz
+
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
@@ -63,5 +66,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
+.PHONY: fuzz screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
 .DEFAULT_GOAL := help

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Of a picture that is sent to be verified."""
     webhooks_to_private_addresses: bool = False
     """Tell servers in private networks, and without TLS, too, when jobs have ended."""
+    longest_stream_s: PositiveSeconds = 3600.0
+    """A stream of events ends then; its client connects again, and misses nothing."""
     max_streams_per_tenant: Count = 100
     """Streams of events that one process keeps open for a tenant."""
     max_queued_generations: Count = 2000

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import ApiKeyRefused, AppError
+from service import reference
 from service.doorkeeper import Doorkeeper
 from service.problems import from_app_error
 from service.rates import Allowance
@@ -18,7 +19,7 @@ from service.web.entrance import LOGIN, reads_pages, to_login
 
 OPEN_TO_ALL = frozenset(
     {
-        *("/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"),
+        *("/healthz", "/readyz", "/openapi.json", *reference.ADDRESSES),
         *("/favicon.ico", LOGIN, *assets.ADDRESSES),
     }
 )

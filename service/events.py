@@ -1,6 +1,7 @@
 """Server-sent events of one job, for a client that may come and go; see `service.feeds`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from service.callers import InCaller
 from service.feeds import LINE_END, Feed, Shown
+from service.linking import described_event
 from service.records import Records
 from service.wiring import InParts, Parts
 
@@ -25,10 +27,11 @@ LONGEST_PAUSE_S = 0.5
 GRACE_S = 2.0
 """For streams to end by themselves when the process is told to stop."""
 
+NAMES = ("state", "progress", "position", "preview", "missed", "done")
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`state`, `progress`, `position`, `preview`, `missed`; at last `done`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": described_event(NAMES)}},
     },
     204: {"description": "The job has ended, and `Last-Event-ID` was its last event"},
 }
@@ -73,8 +76,8 @@ async def events_of(
 
 
 async def _told(parts: Parts, feed: Feed) -> AsyncIterator[ServerSentEvent]:
-    pause_s = SHORTEST_PAUSE_S
-    while not parts.closing.is_set():
+    pause_s, until = SHORTEST_PAUSE_S, time.monotonic() + parts.longest_stream_s
+    while not parts.closing.is_set() and time.monotonic() < until:
         events = await run_in_threadpool(feed.look)
         for event in events:
             yield event

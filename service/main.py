@@ -17,6 +17,7 @@ from core.settings import Settings
 from core.startup import read_settings, start
 from core.telemetry import configure_logs
 from core.version import CODE_VERSION
+from service import reference
 from service.a1111 import drawing
 from service.a1111 import settings as a1111_settings
 from service.access import Access
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=CODE_VERSION,
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
@@ -137,6 +139,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (drawing, a1111_settings):
         app.include_router(part.router, prefix="/sdapi/v1")
     app.include_router(inference.router)
+    app.include_router(reference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     for part in (assets, login, playground, web_erasures, web_models, web_queue):

@@ -41,6 +41,9 @@ UNUSED = ("HTTPValidationError", "ValidationError")
 
 class Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
+        """Made once."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
         schemas = document["components"]["schemas"]
         for name in UNUSED:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from core import errors
 from core.errors import AppError
@@ -203,10 +204,25 @@ def _from_validation(request: Request, error: Exception) -> Response:
     return problem(request.url.path, 422, detail, title="Invalid request", fields=fields)
 
 
+def methods_taken(document: Mapping[str, Any], path: str) -> list[str]:
+    """Those that an address takes, as the OpenAPI document has them."""
+    return sorted(
+        method.upper()
+        for template, methods in document["paths"].items()
+        if compile_path(template)[0].match(path)
+        for method in methods
+    )
+
+
 def _from_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = CLEARER.get(error.detail, error.detail)
-    return problem(request.url.path, error.status_code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route that fits, and there may be others.
+        taken = methods_taken(request.app.openapi(), request.url.path)
+        headers["Allow"] = ", ".join(taken) or headers.get("Allow", "")
+    return problem(request.url.path, error.status_code, detail, headers=headers)
 
 
 def field_problems(found: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:

@@ -66,6 +66,8 @@ class Parts:
     streams: OpenStreams
     outbox: Outbox
     webhook_secrets: WebhookSecrets
+    longest_stream_s: float
+    """Then its client connects again."""
     longest_sitting_s: float
     """How long a client that knows no queue may wait for its pictures."""
     closing: threading.Event
@@ -130,6 +132,7 @@ def wire(settings: Settings) -> Parts:
         outbox=Outbox(client),
         webhook_secrets=WebhookSecrets(client),
         streams=OpenStreams(settings.max_streams_per_tenant),
+        longest_stream_s=settings.longest_stream_s,
         longest_sitting_s=settings.longest_sitting_s,
         closing=threading.Event(),
     )

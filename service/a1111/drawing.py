@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Body, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from core.callers import Caller
@@ -33,13 +34,41 @@ LOOKED_AT = 20
 router = APIRouter(tags=["a1111"], dependencies=[may("generate")])
 
 
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+"""The smallest of files."""
+TextToImageBody = Annotated[
+    TextToImage,
+    Body(
+        openapi_examples={
+            "smallest": {"value": {"prompt": "a red apple"}},
+            "as clients send it": {
+                "value": {
+                    "prompt": "a red apple",
+                    "steps": 20,
+                    "cfg_scale": 5.0,
+                    "seed": 7,
+                    "width": 64,
+                    "height": 64,
+                    "override_settings": {"sd_model_checkpoint": "emoji"},
+                }
+            },
+        }
+    ),
+]
+PngInfoBody = Annotated[
+    PngInfoRequest, Body(openapi_examples={"a file": {"value": {"image": PIXEL}}})
+]
+
+
 @router.post(
     "/txt2img",
     dependencies=[metered(), Depends(require_json)],
     responses=refusals(400, 404, 409, 413, 415, 422, 429, 503, 504),
 )
 async def draw_txt2img(
-    body: TextToImage, parts: InParts, caller: InCaller, request: Request
+    body: TextToImageBody, parts: InParts, caller: InCaller, request: Request
 ) -> TextToImageAnswer:
     """Draw, and answer with the pictures; the generation ends if the client goes away."""
     chosen = ModelChoices(parts.client)
@@ -97,7 +126,7 @@ def interrupt_newest(parts: InParts, caller: InCaller) -> dict[str, str]:
     dependencies=[Depends(require_json)],
     responses=refusals(400, 413, 415, 422),
 )
-def read_png_info(body: PngInfoRequest) -> PngInfoAnswer:
+def read_png_info(body: PngInfoBody) -> PngInfoAnswer:
     """The text that a picture carries."""
     encoded = body.image.partition(",")[2] if body.image.startswith("data:") else body.image
     try:

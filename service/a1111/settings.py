@@ -1,6 +1,8 @@
 """/sdapi/v1: what A1111's clients ask before they draw."""
 
-from fastapi import APIRouter, Depends
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends
 
 from service.a1111.bodies import ModelEntry, Options, Sampler, Scheduler, ScriptList
 from service.a1111.choices import ModelChoices
@@ -11,6 +13,12 @@ from service.problems import refusals
 from service.wiring import InParts
 
 router = APIRouter(tags=["a1111"], dependencies=[may("generate")])
+
+
+OptionsBody = Annotated[
+    Options,
+    Body(openapi_examples={"a model": {"value": {"sd_model_checkpoint": "emoji"}}}),
+]
 
 
 @router.get("/options", responses=refusals(404, 409))
@@ -26,7 +34,7 @@ def read_options(parts: InParts, caller: InCaller) -> Options:
     dependencies=[Depends(require_json)],
     responses=refusals(400, 404, 409, 413, 415, 422),
 )
-def choose_options(body: Options, parts: InParts, caller: InCaller) -> dict[str, str]:
+def choose_options(body: OptionsBody, parts: InParts, caller: InCaller) -> dict[str, str]:
     """Choose that model, for all A1111 clients of your tenant; anything else is ignored."""
     if body.sd_model_checkpoint is not None:
         model = parts.registry.served(parts.registry.known_as(body.sd_model_checkpoint))

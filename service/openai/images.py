@@ -11,9 +11,10 @@ from core.jobs import Job
 from service.bodies import require_json
 from service.callers import InCaller, may
 from service.headers import IdempotencyKey
+from service.linking import described_event
 from service.metering import metered
 from service.openai.bodies import ImageData, ImagesRequest, ImagesResponse, shown
-from service.openai.streaming import stream
+from service.openai.streaming import EVENTS, stream
 from service.problems import refusals
 from service.sittings import pictures, sit
 from service.wiring import InParts, Parts
@@ -43,7 +44,7 @@ ImagesBody = Annotated[ImagesRequest, Body(openapi_examples=EXAMPLES)]
     responses={
         200: {
             "description": "The pictures; with `stream`, events",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": described_event(EVENTS)}},
         },
         **refusals(400, 404, 409, 413, 415, 422, 429, 503, 504),
     },

@@ -21,6 +21,7 @@ LOOK_EVERY_S = 0.05
 """At previews: only the latest of each picture is kept."""
 KEEPALIVE = ": keepalive\n\n"
 PATH = "/v1/images/generations"
+EVENTS = ("image_generation.partial_image", "image_generation.completed", "error")
 
 
 class Partials:

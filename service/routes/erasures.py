@@ -12,6 +12,7 @@ from service.callers import InCaller, may
 from service.delivery import ErasureRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit
+from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -89,7 +90,7 @@ class Erasure(Resource):
     "",
     status_code=202,
     dependencies=[metered(), Depends(require_json)],
-    responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
+    responses={202: job_links("erasure"), **refusals(400, 404, 409, 413, 415, 422, 429, 503)},
 )
 def create_erasure(
     body: ErasureBody,

@@ -12,6 +12,7 @@ from service.callers import InCaller, may
 from service.delivery import EvaluationRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit
+from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -83,7 +84,7 @@ class Evaluation(Resource):
     "",
     status_code=202,
     dependencies=[metered(), Depends(require_json)],
-    responses=refusals(400, 404, 409, 413, 415, 422, 429, 503),
+    responses={202: job_links("evaluation"), **refusals(400, 404, 409, 413, 415, 422, 429, 503)},
 )
 def create_evaluation(
     body: EvaluationBody,

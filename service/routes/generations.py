@@ -17,6 +17,7 @@ from service.callers import InCaller, may
 from service.delivery import GenerationRequest
 from service.events import DESCRIBED, events_of, streamed
 from service.headers import After, IdempotencyKey, LastEventId, Limit, Prefer
+from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
@@ -111,7 +112,12 @@ class Generation(Resource):
     status_code=202,
     dependencies=[metered(), Depends(require_json)],
     responses={
-        200: {"model": Generation, "description": "`Prefer: wait=N`, and it ended in time"},
+        200: {
+            "model": Generation,
+            "description": "`Prefer: wait=N`, and it ended in time",
+            **job_links("generation"),
+        },
+        202: job_links("generation"),
         **refusals(400, 404, 409, 413, 415, 422, 429, 503),
     },
 )

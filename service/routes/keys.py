@@ -11,6 +11,7 @@ from core.keys import ApiKey, Label
 from core.specs import Spec
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.linking import links
 from service.lists import Resource
 from service.orders import recorded
 from service.origins import refuse_other_sites
@@ -101,7 +102,15 @@ def read_key(key_id: KeyId, parts: InParts) -> Key:
     "",
     status_code=201,
     dependencies=[Depends(require_json)],
-    responses=refusals(400, 413, 415, 422),
+    responses={
+        201: links(
+            *("key_id", "$response.body#/id"),
+            read="read_key",
+            rotate="rotate_key",
+            revoke="revoke_key",
+        ),
+        **refusals(400, 413, 415, 422),
+    },
 )
 def create_key(body: KeyBody, parts: InParts, caller: InCaller) -> KeyWithSecret:
     """Make a key. The first one closes the service: from then on every request needs one."""

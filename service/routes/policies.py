@@ -9,6 +9,7 @@ from core.callers import Tenant
 from core.policies import DEFAULT, Policy, PolicyInForce
 from service.bodies import require_json
 from service.callers import InCaller, known, may
+from service.linking import links
 from service.orders import recorded
 from service.problems import refusals
 from service.wiring import InParts
@@ -66,7 +67,10 @@ def read_policy(tenant: TenantName, parts: InParts) -> TenantPolicy:
 @router.put(
     "/policies/{tenant}",
     dependencies=[may("admin"), Depends(require_json)],
-    responses=refusals(400, 413, 415, 422),
+    responses={
+        200: links("tenant", "$response.body#/tenant", read="read_policy", remove="remove_policy"),
+        **refusals(400, 413, 415, 422),
+    },
 )
 def write_policy(
     tenant: TenantName, policy: PolicyBody, parts: InParts, caller: InCaller

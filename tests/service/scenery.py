@@ -95,6 +95,17 @@ class Worker:
     def draw(self, *, slots: int = 1) -> Lease:
         """Finish the next generation."""
         lease = self.claim(slots=slots)
+        self._finish(lease)
+        return lease
+
+    def draw_any(self) -> bool:
+        """Finish whatever waits next; whether there was anything."""
+        leases = self.jobs.claim("generation", "inference-0@here", slots=8, lease_s=60, idle=True)
+        for lease in leases:
+            self._finish(lease)
+        return bool(leases)
+
+    def _finish(self, lease: Lease) -> None:
         spec = lease.spec
         assert isinstance(spec, GenerationSpec)
         assert spec.seed is not None
@@ -105,7 +116,6 @@ class Worker:
             images.append(ImageRecord(key=key, seed=spec.seed + index))
         result = GenerationResult(model=spec.model, images=tuple(images))
         assert self.jobs.succeed(lease, result.model_dump(mode="json"))
-        return lease
 
 
 def eventually(happens: Callable[[], Any], *, within_s: float = 10) -> Any:

@@ -1,8 +1,10 @@
 """The OpenAPI document and docs/api.md say what the service does."""
 
+import re
 from pathlib import Path
 
 import pytest
+from openapi_spec_validator import validate
 from scenery import WEAPONS
 
 from core import errors
@@ -79,5 +81,49 @@ def test_the_documented_erasure_is_a_real_one():
     assert issubclass(errors.KeyReused, errors.Conflict)
 
 
-def test_the_pages_are_there(client):
-    assert client.get("/docs").status_code == 200
+def test_the_document_is_valid(document):
+    validate(document)
+
+
+def test_every_body_has_an_example(operations):
+    for path, _, operation in operations:
+        for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
+            if media_type == "application/json":
+                assert body.get("examples"), path
+
+
+def test_every_link_leads_to_an_operation_that_takes_what_it_gives(operations):
+    taken = {
+        operation["operationId"]: {one["name"] for one in operation.get("parameters", [])}
+        for _, _, operation in operations
+    }
+    found = [
+        link
+        for _, _, operation in operations
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+
+    assert len(found) >= 12
+    for link in found:
+        assert set(link["parameters"]) <= taken[link["operationId"]]
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_need_nothing_from_elsewhere(client, page):
+    shown = client.get(page)
+
+    assert shown.status_code == 200
+    assert "https://" not in shown.text
+    assert "unsafe-inline" not in shown.headers["Content-Security-Policy"].split("style-src")[0]
+    files = re.findall(r'(?:src|href|spec-url)="([^"]+)"', shown.text)
+    assert files
+    for file in files:
+        assert client.get(file).status_code == 200
+
+
+def test_a_method_that_is_not_taken_is_told_all_those_that_are(client):
+    refused = client.patch("/v1/policies/acme")
+
+    assert refused.status_code == 405
+    assert refused.headers["Allow"] == "DELETE, GET, PUT"

@@ -1,0 +1,155 @@
+"""Sends a running service what its OpenAPI document allows, and what it does not.
+
+    python -m benchmarks.fuzz          10,000 cases against a stack of its own
+    build/fuzz/summary.json            {"cases", "server_errors", "schema_breaches", ...}
+
+Schemathesis makes the cases: each operation by itself, then chains of them along the document's
+links. A case fails by a 5xx, and by an answer that the document does not describe: a status, a
+type, a body, an `Allow`; invalid data that is taken; a key that is not asked for.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from cli.stack.broker import broker_url
+from cli.stack.up import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "build" / "fuzz"
+WANTED = 10_000
+READY_WITHIN_S = 120
+# A cancelled job can still be read, so `use_after_free` is none of them; nor is
+# `positive_data_acceptance`: a model that is not there is beyond any schema.
+CHECKS = (
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+    *("response_headers_conformance", "response_schema_conformance", "unsupported_method"),
+    *("allow_header_conformance", "missing_required_header", "ensure_resource_availability"),
+    *("negative_data_rejection", "ignored_auth"),
+)
+SURROUNDINGS = {
+    # Streams of jobs that wait for ever are cut short, and no trainer burns the processor.
+    "TRCE_LONGEST_STREAM_S": "0.3",
+    "TRCE_TRAINER_WORKERS": "0",
+    "TRCE_INFERENCE_WORKERS": "1",
+    # Room for every job that is made: a full queue would be a 503.
+    "TRCE_MAX_QUEUED_ERASURES": "100000",
+    "TRCE_MAX_QUEUED_EVALUATIONS": "100000",
+    "TRCE_MAX_QUEUED_GENERATIONS": "100000",
+    "TRCE_MAX_OPEN_JOBS_PER_TENANT": "100000",
+}
+# Pictures that are drawn in a moment, so that those who wait for theirs get them.
+POLICY = {"limits": {"steps": 20, "images_per_request": 1, "side_px": 64}}
+
+
+@dataclass(frozen=True)
+class Summary:
+    cases: int
+    server_errors: int
+    schema_breaches: int
+    """Everything else that is wrong with an answer."""
+    operations: int
+    seconds: float
+    failures: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        return not (self.server_errors or self.schema_breaches)
+
+
+def fuzz(
+    url: str, key: str, folder: Path, *, per_operation: int, max_time_s: int | None = None
+) -> Summary:
+    """One run against a service, with an admin's key; the report stays in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / "report.json"
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
+        *("--header", f"Authorization: Bearer {key}", "--checks", ",".join(CHECKS)),
+        *("--max-examples", str(per_operation), "--continue-on-failure", "--no-shrink"),
+        *("--request-timeout", "60", "--no-color", "--warnings", "off"),
+        *("--report", "json", "--report-json-path", str(report)),
+        *(() if max_time_s is None else ("--max-time", str(max_time_s))),
+    ]
+    with (folder / "output.txt").open("w") as output:
+        subprocess.run(command, stdout=output, stderr=output, check=False, cwd=folder)
+    return read(report)
+
+
+def read(report: Path) -> Summary:
+    found = json.loads(report.read_text())
+    failures = found["failures"]
+    server_errors = sum(one["count"] for one in failures if one["type"] == "ServerError")
+    in_all = sum(one["count"] for one in failures) + found["test_cases"]["errored"]
+    return Summary(
+        cases=found["test_cases"]["generated"],
+        server_errors=server_errors,
+        schema_breaches=in_all - server_errors,
+        operations=found["operations"]["tested"],
+        seconds=round(found["running_time"], 1),
+        failures=tuple(f"{one['title']}: {', '.join(one['operations'])}" for one in failures),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz")
+    parser.add_argument("--max-time-s", type=int, help="stop then, however many cases there were")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="trce-") as folder:
+        data, port = Path(folder) / "data", free_port("127.0.0.1")
+        url = f"http://127.0.0.1:{port}"
+        environment = os.environ | SURROUNDINGS | {"REDIS_URL": broker_url(data / "broker")}
+        trce = [sys.executable, "-m", "cli.main"]
+        place = ["--data-dir", str(data)]
+        OUT.mkdir(parents=True, exist_ok=True)
+        with (OUT / "stack.txt").open("w") as log:
+            stack = subprocess.Popen(
+                [*trce, "up", *place, "--port", str(port), "--serve-base"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            _wait_until_ready(url)
+            make = [*trce, "keys", "create", "--scope", "admin", *place]
+            key = subprocess.check_output(make, env=environment, text=True).strip()
+            httpx.put(
+                f"{url}/v1/policies/local",
+                json=POLICY,
+                headers={"Authorization": f"Bearer {key}"},
+            ).raise_for_status()
+            operations = len(httpx.get(f"{url}/openapi.json").json()["paths"])
+            summary = fuzz(
+                url, key, OUT, per_operation=WANTED // operations, max_time_s=chosen.max_time_s
+            )
+        finally:
+            stack.send_signal(signal.SIGINT)
+            stack.wait(90)
+    (OUT / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    sys.stdout.write(f"{summary}\n{OUT / 'summary.json'}\n")
+    sys.exit(0 if summary.clean else 1)
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise SystemExit("the stack did not get ready; see build/fuzz/stack.txt")
+
+
+if __name__ == "__main__":
+    main()
