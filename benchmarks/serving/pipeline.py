@@ -19,7 +19,7 @@ from PIL.Image import Image
 from benchmarks.serving.servers import clean_environment
 from benchmarks.serving.workload import GUIDANCE, MODEL, Order
 
-TRIES = 5
+TRIES = 2
 
 
 def load_pipeline() -> Any:
