@@ -120,6 +120,8 @@ class Denoiser:
         """
         self.wear = wear
         self._unet = unet
+        # The UNet looks through all of its modules to answer this.
+        self._dtype = unet.dtype
         self._vae = vae
         self._schedulers = SchedulerFactory(scheduler_config)
         self._device = torch.device(device)
@@ -168,7 +170,7 @@ class Denoiser:
             request.height_px // self._px_per_latent,
             request.width_px // self._px_per_latent,
             generator=generator,
-            dtype=self._unet.dtype,
+            dtype=self._dtype,
         )
         latents = noise.to(self._device) * scheduler.init_noise_sigma
         self._rows[request.key] = _Row(request, latents, scheduler, options)
@@ -290,4 +292,4 @@ class Denoiser:
         }
 
     def _stacked(self, tensors: Iterable[Tensor]) -> Tensor:
-        return torch.stack([tensor.to(self._device, self._unet.dtype) for tensor in tensors])
+        return torch.stack([tensor.to(self._device, self._dtype) for tensor in tensors])
