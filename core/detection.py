@@ -1,8 +1,9 @@
 """Which detector is to judge pictures, and by what convention; as clients and settings say it."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from core.specs import Spec, Words
 
@@ -12,8 +13,20 @@ PLUGIN = "plugin:"
 
 MAX_CLASSES = 200
 
+NAME = re.compile(rf"(?:{'|'.join(BUILT_IN)}|{PLUGIN}[A-Za-z0-9_.-]{{1,60}})")
+
+
+def _known(name: str) -> str:
+    if NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"no detector is called {name!r}; there are {', '.join(BUILT_IN)}, and {PLUGIN}NAME "
+            "for one of yours"
+        )
+    return name
+
+
 DetectorName = Annotated[
-    str, StringConstraints(pattern=rf"^(?:{'|'.join(BUILT_IN)}|{PLUGIN}[A-Za-z0-9_.-]{{1,60}})$")
+    str, AfterValidator(_known), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})
 ]
 
 

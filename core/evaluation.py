@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from core.detection import DetectorSpec
 from core.specs import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, ModelId, Spec, Words
@@ -10,7 +10,21 @@ from core.thresholds import ATTACKS, MAX_PROMPTS, PROMPT_FILE, SUITES, AttackNam
 
 MAX_ATTACK_BUDGET = 10_000
 
-PromptFile = Annotated[str, StringConstraints(pattern=f"^{PROMPT_FILE.pattern}$")]
+
+def _file_name(name: str) -> str:
+    if PROMPT_FILE.fullmatch(name) is None:
+        raise ValueError(
+            f"{name!r} names no prompt set; those are .csv and .jsonl files of the folder of "
+            "prompt sets, named without a folder"
+        )
+    return name
+
+
+PromptFile = Annotated[
+    str,
+    AfterValidator(_file_name),
+    Field(json_schema_extra={"pattern": f"^{PROMPT_FILE.pattern}$"}),
+]
 """The name of a CSV or JSON Lines file in the folder of prompt sets, see docs/evaluation.md."""
 
 

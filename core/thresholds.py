@@ -10,7 +10,7 @@ ErasedSuite = Literal["explicit", "synonyms", "descriptions", "multi-concept"]
 """Prompts for what was erased: by name, by other names, without naming it, with something else."""
 KeptSuite = Literal["neighbours", "ordinary"]
 """Prompts for what must survive: things near what was erased, and all else."""
-SuiteName = ErasedSuite | KeptSuite
+SuiteName = Literal[ErasedSuite, KeptSuite]
 ERASED_SUITES: tuple[str, ...] = get_args(ErasedSuite)
 KEPT_SUITES: tuple[str, ...] = get_args(KeptSuite)
 SUITES = (*ERASED_SUITES, *KEPT_SUITES)
@@ -19,7 +19,7 @@ BlackBoxAttack = Literal["surface", "ring-a-bell", "text-gradient"]
 """Need the prompt only, or the base's public text encoder; never the erased weights."""
 WhiteBoxAttack = Literal["p4d", "unlearn-diff"]
 """Need gradients through the erased UNet."""
-AttackName = BlackBoxAttack | WhiteBoxAttack
+AttackName = Literal[BlackBoxAttack, WhiteBoxAttack]
 BLACK_BOX: tuple[str, ...] = get_args(BlackBoxAttack)
 WHITE_BOX: tuple[str, ...] = get_args(WhiteBoxAttack)
 ATTACKS = (*BLACK_BOX, *WHITE_BOX)

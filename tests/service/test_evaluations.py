@@ -46,11 +46,13 @@ def test_cancelling_ends_a_queued_one_and_tells_a_running_one(client, worker):
     ("changes", "status", "said"),
     [
         pytest.param({"model": "nobody"}, 404, "no model 'nobody'", id="model"),
-        pytest.param({"suites": ["explizit"]}, 422, "suites.0", id="suite"),
+        pytest.param({"suites": ["explizit"]}, 422, "or 'ordinary'", id="suite"),
         pytest.param({"suites": ["explicit"]}, 422, "concepts.json", id="another kind of model"),
-        pytest.param({"detector": {"name": "nudnet"}}, 422, "detector.name", id="detector"),
+        pytest.param(
+            {"detector": {"name": "nudnet"}}, 422, "there are classifier, nudenet", id="detector"
+        ),
         pytest.param({"detector": None}, 422, "has no classifier", id="no detector"),
-        pytest.param({"prompt_files": ["../i2p.csv"]}, 422, "prompt_files.0", id="path"),
+        pytest.param({"prompt_files": ["../i2p.csv"]}, 422, "without a folder", id="path"),
         pytest.param({"attacks": [{"name": "p4d", "budget": 0}]}, 422, "budget", id="budget"),
         pytest.param({"prompt_files": ["a.csv", "a.csv"]}, 422, "listed once", id="twice"),
     ],
