@@ -47,6 +47,7 @@
     ├── SteeringDiverged     the training of stage 2 blew up
     ├── NotEnoughRoom        too little memory or disk to begin an erasure
     ├── ModelUnsupported     not a kind of model this code can load or erase
+    ├── ModelTooLarge        its weights do not fit the device
     ├── DetectorNotUsable    no such detector, or it cannot run here as asked
     ├── DetectorFailed       a detector did not judge; never to be taken for "safe"
     ├── DrawingFailed        a generation that somebody waits for came to no picture
@@ -266,6 +267,10 @@ class NotEnoughRoom(AppError):
 
 
 class ModelUnsupported(AppError):
+    pass
+
+
+class ModelTooLarge(AppError):
     pass
 
 

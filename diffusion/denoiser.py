@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, SizeNotDrawable
+from diffusion.limits import BatchLimits
 from diffusion.pictures import to_pictures
 from diffusion.previews import predicted, to_previews
 from diffusion.schedulers import Scheduler, SchedulerFactory
@@ -109,12 +110,12 @@ class Denoiser:
         scheduler_config: dict[str, Any],
         *,
         device: torch.device | str,
-        max_unet_rows: int = 32,
+        limits: BatchLimits | None = None,
         wear: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
-            max_unet_rows: bounds one forward pass; a guided picture takes two of its rows.
+            limits: of one forward pass; None is the usual bound.
             wear: puts the weights of this batch on a UNet that others share, and says whether it
                 had to; raises WeightsDiffer.
         """
@@ -125,7 +126,7 @@ class Denoiser:
         self._vae = vae
         self._schedulers = SchedulerFactory(scheduler_config)
         self._device = torch.device(device)
-        self._max_unet_rows = max(2, max_unet_rows)
+        self._limits = limits or BatchLimits()
         self._reads_pooled = unet.config.addition_embed_type == "text_time"
         self._rows: dict[Hashable, _Row] = {}
         self._px_per_latent: int = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -136,11 +137,6 @@ class Denoiser:
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._rows
-
-    @property
-    def max_unet_rows(self) -> int:
-        """Rows of one forward pass; halved whenever the device runs out of memory."""
-        return self._max_unet_rows
 
     def join(self, request: DenoiseRequest) -> None:
         """Take part from the next step on.
@@ -236,8 +232,9 @@ class Denoiser:
     def _advance(self, rows: list[_Row], *, guided: bool) -> None:
         """One step for rows of one shape, in as many forward passes as memory demands."""
         waiting = list(rows)
+        sides = rows[0].latents.shape[1], rows[0].latents.shape[2]
         while waiting:
-            size = max(1, self._max_unet_rows // (2 if guided else 1))
+            size = max(1, self._limits.rows(sides) // (2 if guided else 1))
             batch = waiting[:size]
             try:
                 noise = self._guided_noise(batch) if guided else self._noise(batch)
@@ -245,7 +242,7 @@ class Denoiser:
                 if len(batch) == 1:
                     raise DeviceOutOfMemory("one picture alone does not fit the device") from error
                 # Half of the pictures: a guided one has two rows.
-                self._max_unet_rows = len(batch) if guided else len(batch) // 2
+                self._limits.lower(sides, len(batch) if guided else len(batch) // 2)
                 continue
             for row, prediction in zip(batch, noise, strict=True):
                 row.advance(prediction)

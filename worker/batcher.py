@@ -134,7 +134,7 @@ class Batcher:
         assert isinstance(lease.spec, GenerationSpec)
         spec = lease.spec
         try:
-            variant = self._shelf.variant(spec.model)
+            variant = self._shelf.variant(spec.model, spec)
             drawing = Drawing(lease, spec, variant)
             self._join(drawing)
         except RetryableError as error:

@@ -1,6 +1,7 @@
 """What one worker process is made of, put together once when the process starts."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -16,6 +17,7 @@ from core.signing import Signer
 from core.tracing import start_tracing
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
+from trainer.room import free_memory_bytes
 from worker import metrics
 from worker.batcher import Batcher
 from worker.content_credentials import ContentCredentials
@@ -25,6 +27,7 @@ from worker.judging import Panel
 from worker.marks import drain_mark
 from worker.refusing import RefusalBoard
 from worker.roles import Role
+from worker.room import Room
 from worker.shelf import Shelf
 from worker.training import Trainings
 
@@ -71,14 +74,21 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         return trainings.drain
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
     batcher = Batcher(
         jobs,
         Shelf(
             registry,
             device=device,
-            dtype=torch.float32 if device.type == "cpu" else torch.float16,
+            dtype=dtype,
             refusals=RefusalBoard(Refusals(connect(settings.redis_url)), owner),
             delta_cache_bytes=settings.delta_cache_bytes,
+            room=Room(
+                device,
+                dtype,
+                partial(free_memory_bytes, device),
+                settings.data_dir / "cache" / "footprints",
+            ),
         ),
         _finisher(settings, registry, device),
         heartbeat,

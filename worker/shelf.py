@@ -16,9 +16,11 @@ from core.errors import UntrustedModel
 from core.manifests import Manifest
 from core.model_files import ModelFiles
 from core.registry import ModelRegistry
+from core.specs import GenerationSpec
 from diffusion.erasure import FILENAME, Erasure
 from diffusion.loading import load_base
 from worker import metrics
+from worker.room import Room
 from worker.variant import Base, Variant
 
 log = structlog.get_logger()
@@ -42,29 +44,36 @@ class Shelf:
         dtype: torch.dtype,
         delta_cache_bytes: int = 2 * 2**30,
         refusals: RefusalRecord | None = None,
+        room: Room | None = None,
     ) -> None:
         """
         Args:
             refusals: where it is told which models were refused, and which were loaded.
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
+            room: says what fits; None: everything may be tried.
         """
         self._delta_cache_bytes = delta_cache_bytes
         self._refusals = refusals
+        self._room = room
         self._registry = registry
         self._device = device
         self._dtype = dtype
         self._bases: OrderedDict[str, Base] = OrderedDict()
         self._variants: OrderedDict[str, Variant] = OrderedDict()
 
-    def variant(self, model_id: str) -> Variant:
+    def variant(self, model_id: str, spec: GenerationSpec | None = None) -> Variant:
         """A served model, loaded if it is not; its status, and its base, are looked up every time.
+
+        Args:
+            spec: of pictures that there must be room for, one at a time at least.
 
         Raises:
             ModelNotFound, ModelNotServed, UntrustedModel, ModelUnsupported.
+            ModelTooLarge, SizeNotDrawable: nothing was loaded or forgotten then.
         """
         try:
-            return self._variant(model_id)
+            return self._variant(model_id, spec)
         except UntrustedModel as error:
             log.warning("model refused", model=model_id, reason=str(error))
             metrics.REFUSED.labels(model_id).inc()
@@ -72,10 +81,12 @@ class Shelf:
                 self._refusals.refused(model_id, str(error))
             raise
 
-    def _variant(self, model_id: str) -> Variant:
+    def _variant(self, model_id: str, spec: GenerationSpec | None) -> Variant:
         manifest = self._registry.served(model_id)
         base = self._base_manifest(manifest)
         digest = manifest.content_digest
+        if self._room is not None and spec is not None:
+            self._make_room(base, spec, self._room)
         if digest not in self._variants:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
                 self._variants[digest] = self._load(manifest, base)
@@ -95,6 +106,32 @@ class Shelf:
                 f"model {manifest.id} was made from another {base.id} than the one here"
             )
         return base
+
+    def _make_room(self, base: Manifest, spec: GenerationSpec, room: Room) -> None:
+        """Forget bases that nobody asked for lately, as far as one picture of `spec` needs it."""
+        assert spec.width is not None  # admission fills these in
+        assert spec.height is not None
+        size_px, digest = (spec.width, spec.height), base.content_digest
+        others = {name: one for name, one in self._bases.items() if name != digest}
+        wanted_bytes = room.check(
+            base.id,
+            room.footprint(digest, self._registry.path(base.id), size_px),
+            size_px,
+            guided=spec.guidance_scale > 1,
+            loaded=digest in self._bases,
+            evictable_bytes=sum(one.size_bytes for one in others.values()),
+        )
+        for name in others:
+            if not room.lacks(wanted_bytes):
+                break
+            self._forget(name)
+
+    def _forget(self, base_digest: str) -> None:
+        forgotten = self._bases.pop(base_digest)
+        # A variant would keep the base in memory that it stands on.
+        for name, variant in list(self._variants.items()):
+            if variant.base is forgotten:
+                del self._variants[name]
 
     def _forget_least_used(self) -> None:
         def held_bytes() -> int:
@@ -132,13 +169,9 @@ class Shelf:
                 device=self._device,
                 dtype=self._dtype,
             )
-            self._bases[digest] = Base(manifest, components, self._device)
+            self._bases[digest] = Base(manifest, components, self._device, self._room)
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:
-                _, forgotten = self._bases.popitem(last=False)
-                # A variant would keep the base in memory that it stands on.
-                for name, variant in list(self._variants.items()):
-                    if variant.base is forgotten:
-                        del self._variants[name]
+                self._forget(next(iter(self._bases)))
         self._bases.move_to_end(digest)
         return self._bases[digest]

@@ -17,6 +17,7 @@ from core.errors import (
 )
 from core.schedulers import SCHEDULERS
 from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.limits import BatchLimits
 
 SOME = ["ddim", "pndm", "euler_a", "dpmpp_2m_sde_karras"]
 """One of each sort; test_families.py has them all."""
@@ -157,7 +158,8 @@ def test_a_picture_does_not_depend_on_who_shares_its_batch(
 
     def new():
         config = tiny.scheduler_config
-        return Denoiser(tiny.unet, tiny.vae, config, device="cpu", max_unet_rows=max_unet_rows)
+        limits = BatchLimits(max_unet_rows)
+        return Denoiser(tiny.unet, tiny.vae, config, device="cpu", limits=limits)
 
     requests = [
         make_request(
@@ -264,15 +266,29 @@ def test_a_scheduler_may_take_more_passes_than_steps(make_denoiser, make_request
 def test_out_of_memory_halves_the_passes_and_draws_the_same(
     tiny, make_denoiser, make_request, alone
 ):
-    denoiser = make_denoiser(unet=RecordingUNet(tiny.unet, room=3))
+    lowered = []
+    limits = BatchLimits(remember=lambda *found: lowered.append(found))
+    denoiser = make_denoiser(unet=RecordingUNet(tiny.unet, room=3), limits=limits)
     requests = [make_request(key, seed=key) for key in range(4)]
     for request in requests:
         denoiser.join(request)
     latents = run(denoiser)
 
-    assert denoiser.max_unet_rows == 2
+    assert lowered == [((8, 8), 4), ((8, 8), 2)]
     for request in requests:
         torch.testing.assert_close(latents[request.key], alone(request), atol=1e-4, rtol=1e-4)
+
+
+def test_each_size_has_a_limit_of_its_own(tiny, make_denoiser, make_request):
+    unet = RecordingUNet(tiny.unet)
+    limits = BatchLimits(found=lambda sides: {(8, 8): None, (8, 16): 2}[sides])
+    denoiser = make_denoiser(unet=unet, limits=limits)
+    for key in range(3):
+        denoiser.join(make_request(key))
+        denoiser.join(make_request(f"wide {key}", width_px=32))
+    denoiser.step()
+
+    assert unet.rows == [6, 2, 2, 2]
 
 
 def test_a_picture_that_does_not_fit_alone_is_an_error_and_loses_no_other(

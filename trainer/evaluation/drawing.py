@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion.denoiser import Denoiser, DenoiseRequest
 from diffusion.erasure import Erasure
+from diffusion.limits import BatchLimits
 from diffusion.loading import Components
 from diffusion.swapping import SwappableUNet
 
@@ -45,7 +46,7 @@ class Studio:
             components.vae,
             components.scheduler_config,
             device=components.unet.device,
-            max_unet_rows=2 * batch,
+            limits=BatchLimits(2 * batch),
         )
         config = components.unet.config.sample_size, len(components.vae.config.block_out_channels)
         self.side_px: int = config[0] * 2 ** (config[1] - 1)

@@ -1,0 +1,121 @@
+"""What does not fit is refused before anything gives way to it."""
+
+import pytest
+import torch
+from tiny_model import make_model
+
+from core.importing import import_base
+from core.jobs import JobState
+from core.signing import Signer
+from worker.room import MIB, Room
+from worker.shelf import Shelf
+
+
+class Device:
+    """Has so much memory; what a shelf holds is taken off."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self.shelf: Shelf | None = None
+
+    def free_bytes(self) -> int:
+        assert self.shelf is not None
+        return self.total_bytes - sum(base.size_bytes for base in self.shelf._bases.values())
+
+
+@pytest.fixture
+def make_shelf(registry, tmp_path):
+    def make(total_mib: float) -> Shelf:
+        cpu, dtype = torch.device("cpu"), torch.float32
+        device = Device(int(total_mib * MIB))
+        room = Room(cpu, dtype, device.free_bytes, tmp_path / "footprints")
+        device.shelf = Shelf(registry, device=cpu, dtype=dtype, room=room)
+        return device.shelf
+
+    return make
+
+
+@pytest.fixture
+def tiny(registry, settings, tmp_path):
+    """A second base model, far smaller than the shipped one (59 MiB)."""
+    folder = make_model(tmp_path / "made", family="sd1")
+    return import_base(folder, "tiny", registry, Signer.load(settings.keys_dir)).id
+
+
+def test_a_model_too_large_for_the_device_is_refused_with_the_numbers(
+    jobs, submit, make_batcher, make_shelf, tiny
+):
+    shelf = make_shelf(total_mib=30)
+    small, large = submit(model=tiny, width=16, height=16), submit()
+    make_batcher(shelf=shelf).drain()
+
+    job = jobs.get(large)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "model emoji takes 59 MiB as torch.float32, and the device has" in job.reason
+    assert jobs.get(small).state is JobState.SUCCEEDED
+    assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_a_size_that_cannot_fit_is_refused_and_nothing_gives_way(
+    jobs, submit, make_batcher, make_shelf, tiny
+):
+    shelf = make_shelf(total_mib=68.5)
+    first = submit(model=tiny, width=16, height=16)
+    fits, too_large = submit(), submit(width=128, height=128)
+    batcher = make_batcher(shelf=shelf)
+    batcher.drain()
+
+    assert [jobs.get(job).state for job in (first, fits)] == [JobState.SUCCEEDED] * 2
+    job = jobs.get(too_large)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "128 x 128: to draw it takes 9 MiB besides the model" in job.reason
+    assert {base.manifest.id for base in shelf._bases.values()} == {tiny, "emoji"}
+
+
+def test_what_was_used_least_lately_gives_way(jobs, submit, make_batcher, make_shelf, tiny):
+    shelf = make_shelf(total_mib=200)
+    batcher = make_batcher(shelf=shelf)
+    for fields in ({}, {"model": tiny, "width": 16, "height": 16}):
+        submit(**fields)
+        batcher.drain()
+    both = {base.manifest.id for base in shelf._bases.values()}
+    shelf._room._free_bytes = lambda: 0 if len(shelf._bases) > 1 else 60 * MIB
+    job_id = submit(model=tiny, width=32, height=32)
+    batcher.drain()
+
+    assert both == {"emoji", tiny}
+    assert jobs.get(job_id).state is JobState.SUCCEEDED
+    assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
+    jobs, submit, make_batcher, make_shelf, settings
+):
+    (settings.models_dir / "emoji" / "unet" / "config.json").write_text('{"sample_size": "}')
+    job_id = submit()
+    make_batcher(shelf=make_shelf(total_mib=200)).drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "configs" in job.reason
+
+
+def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(registry, tmp_path):
+    cpu, free = torch.device("cpu"), 100 * MIB
+    emoji = registry.get("emoji")
+    asked = emoji.content_digest, registry.path("emoji"), (64, 64)
+
+    def room(dtype=torch.float32) -> Room:
+        return Room(cpu, dtype, lambda: free, tmp_path / "footprints")
+
+    found = room().footprint(*asked)
+    assert room().rows(emoji.content_digest, (64, 64)) == int(0.9 * free) // found.row
+    assert room().rows(emoji.content_digest, (64, 128)) is None
+    room().lower(emoji.content_digest, (64, 64), 6)
+
+    assert room().footprint(*asked) == found
+    assert room().rows(emoji.content_digest, (64, 64)) == 6
+    assert room(torch.bfloat16).rows(emoji.content_digest, (64, 64)) is None
+    for place in (tmp_path / "footprints").iterdir():
+        place.write_text("{")
+    assert room().footprint(*asked) == found

@@ -1,0 +1,142 @@
+"""What fits onto a worker's device: asked before anything is loaded, evicted or begun."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from core.errors import ModelTooLarge, SizeNotDrawable, UntrustedModel
+from core.files import write_atomically
+from core.version import CODE_VERSION
+from diffusion.footprint import Footprint, measure
+
+MIB = 1 << 20
+USABLE = 0.9
+"""The rest is for what is not counted: workspaces of convolutions, the allocator's gaps."""
+
+
+class Known(BaseModel):
+    footprint: Footprint
+    rows: int | None = None
+    """Of one UNet pass, where more have proved too many."""
+
+
+class Room:
+    """Remembers on disk what it has found, for each model, size, device, dtype and version."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        free_bytes: Callable[[], int | None],
+        cache: Path,
+    ) -> None:
+        """
+        Args:
+            free_bytes: of the device now; None where nobody can say, and everything may be tried.
+        """
+        self._dtype = dtype
+        self._free_bytes = free_bytes
+        self._cache = cache
+        self._known: dict[Path, Known] = {}
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        self._conditions = f"{name} {dtype} {CODE_VERSION}"
+
+    def footprint(self, digest: str, folder: Path, size_px: tuple[int, int]) -> Footprint:
+        """Of the base model of that digest.
+
+        Raises:
+            UntrustedModel
+        """
+        place = self._place(digest, size_px)
+        if (known := self._read(place)) is None:
+            width, height = size_px
+            try:
+                found = measure(folder, dtype=self._dtype, width_px=width, height_px=height)
+            except Exception as error:
+                # Its configs are not held against the manifest yet, and may say anything.
+                raise UntrustedModel(
+                    f"{folder.name}: nothing can be computed from its configs: {error}"
+                ) from error
+            self._write(place, known := Known(footprint=found))
+        return known.footprint
+
+    def rows(self, digest: str, size_px: tuple[int, int]) -> int | None:
+        """How many fit into one UNet pass; None: nobody knows."""
+        known, free = self._read(self._place(digest, size_px)), self._free_bytes()
+        if known is None:
+            return None
+        if free is None:
+            return known.rows
+        fit = max(1, int(USABLE * free) // known.footprint.row)
+        return fit if known.rows is None else min(fit, known.rows)
+
+    def lower(self, digest: str, size_px: tuple[int, int], rows: int) -> None:
+        """More than `rows` did not fit."""
+        place = self._place(digest, size_px)
+        if (known := self._read(place)) is not None:
+            self._write(place, known.model_copy(update={"rows": rows}))
+
+    def lacks(self, wanted_bytes: int) -> bool:
+        """There is less than that free."""
+        free = self._free_bytes()
+        return free is not None and wanted_bytes > USABLE * free
+
+    def check(
+        self,
+        model_id: str,
+        footprint: Footprint,
+        size_px: tuple[int, int],
+        *,
+        guided: bool,
+        loaded: bool,
+        evictable_bytes: int,
+    ) -> int:
+        """The bytes that must be free before one picture is drawn.
+
+        Args:
+            loaded: the model's weights are on the device.
+            evictable_bytes: what the device would have free besides, at best.
+
+        Raises:
+            ModelTooLarge, SizeNotDrawable.
+        """
+        weights = 0 if loaded else footprint.weights
+        drawing = footprint.drawing(guided=guided)
+        free = self._free_bytes()
+        if free is None:
+            return weights + drawing
+        most = int(USABLE * (free + evictable_bytes))
+        if weights > most:
+            raise ModelTooLarge(
+                f"model {model_id} takes {weights // MIB} MiB as {self._dtype}, and the device "
+                f"has {most // MIB} MiB for it; use a larger device, or half precision"
+            )
+        if weights + drawing > most:
+            width, height = size_px
+            raise SizeNotDrawable(
+                f"{width} x {height}: to draw it takes {drawing // MIB} MiB besides the model, "
+                f"and the device has {max(0, most - weights) // MIB} MiB; ask for a smaller one"
+            )
+        return weights + drawing
+
+    def _place(self, digest: str, size_px: tuple[int, int]) -> Path:
+        key = f"{digest} {self._conditions} {size_px[0]}x{size_px[1]}"
+        return self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def _read(self, place: Path) -> Known | None:
+        if place not in self._known:
+            try:
+                self._known[place] = Known.model_validate_json(place.read_text())
+            except (OSError, ValidationError):
+                return None  # it is measured again
+        return self._known[place]
+
+    def _write(self, place: Path, known: Known) -> None:
+        self._known[place] = known
+        with contextlib.suppress(OSError):  # a full disk costs measuring again, and no more
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, known.model_dump_json().encode())
