@@ -6,6 +6,8 @@ import socket
 
 from celery import Celery
 
+from core.checkup.check import insist
+from core.checkup.device import check_torch
 from core.startup import read_settings, start
 from worker.marks import drain_mark
 from worker.roles import KINDS_OF_ROLE
@@ -37,8 +39,12 @@ def main() -> None:
     owner = f"{arguments.role}-{arguments.name}@{socket.gethostname()}"
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
+    settings = start(read_settings)
+    if settings.device.startswith("cuda"):
+        # Otherwise it would come up, be counted as ready, and fail every job.
+        start(lambda: insist([check_torch(settings.device)]))
     # A mark left by the last shutdown is not for this life.
-    drain_mark(start(read_settings).run_dir, owner).unlink(missing_ok=True)
+    drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
     app = start(_app)
 
     queues = ",".join(KINDS_OF_ROLE[arguments.role])

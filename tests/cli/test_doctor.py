@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands.doctor import check_driver, check_torch
+from core.checkup.device import check_driver, check_torch
 
 
 def trce(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -60,6 +60,24 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_a_problem(monkeypatch):
     assert check_driver("auto").state == "ok"
     assert check_torch("cuda").state == "problem"
     assert check_torch("cpu").state == "ok"
+
+
+@pytest.mark.parametrize("role", ["inference", "trainer"])
+def test_a_worker_does_not_come_up_without_the_gpu_that_is_asked_for(tmp_path, redis_url, role):
+    environ = {"REDIS_URL": redis_url, "TRCE_DATA_DIR": str(tmp_path), "TRCE_DEVICE": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", role],
+        env=os.environ | environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "cannot start" in done.stderr
+    assert "TRCE_DEVICE=cuda" in done.stderr
+    assert "install" in done.stderr
 
 
 @pytest.mark.parametrize("said", ["Failed to initialize NVML: Driver/library version mismatch"])

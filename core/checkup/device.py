@@ -1,0 +1,64 @@
+"""The GPU: whether torch sees the one that is asked for, and what its driver says."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+
+from core.checkup.check import Check, ok, problem, warning
+
+
+def check_torch(device: str) -> Check:
+    """In a process of its own: importing torch takes seconds and memory."""
+    if find_spec("torch") is None:
+        return warning("torch", "not installed here", "workers need it; the service does not")
+    code = (
+        "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda, "
+        "[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it died"])[-1]
+        return problem("torch", f"cannot be imported: {last}", "install it anew: `make install`")
+    version, cuda, gpus = json.loads(done.stdout)
+    build = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built for CPUs")
+    wanted = device.removeprefix("cuda").removeprefix(":") or "0"
+    if device.startswith("cuda") and gpus and int(wanted) >= len(gpus):
+        fix = f"set TRCE_DEVICE to one from cuda:0 to cuda:{len(gpus) - 1}"
+        return problem("torch", f"{build}, sees {len(gpus)} GPUs, and no {device}", fix)
+    if gpus:
+        return ok("torch", f"{build}, sees {', '.join(gpus)}")
+    if not device.startswith("cuda"):
+        return ok("torch", f"{build}; draws on the CPU")
+    fix = (
+        "update the NVIDIA driver (`nvidia-smi` tells its CUDA version), or, in a container, "
+        "install the NVIDIA container toolkit"
+        if cuda
+        else "install a CUDA build of torch"
+    )
+    return problem("torch", f"{build}, sees no GPU, and TRCE_DEVICE={device}", fix)
+
+
+def check_driver(device: str) -> Check:
+    """What `nvidia-smi` says."""
+    wanted = device.startswith("cuda")
+    if shutil.which("nvidia-smi") is None:
+        if wanted:
+            fix = "install the NVIDIA driver, or set TRCE_DEVICE=cpu"
+            return problem("GPU driver", "there is none", fix)
+        return ok("GPU driver", "none, and none is asked for")
+    command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free"]
+    done = subprocess.run(
+        [*command, "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stdout or done.stderr).strip().splitlines()
+        return (problem if wanted else warning)(
+            "GPU driver",
+            said[0] if said else "nvidia-smi fails",
+            "reinstall the NVIDIA driver and reboot: module and library must be of one version",
+        )
+    return ok("GPU driver", "; ".join(done.stdout.strip().splitlines()))
