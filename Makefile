@@ -30,6 +30,10 @@ CHAOS ?=
 chaos: install ## kill, freeze, cut and fill for an hour, and count what breaks (build/chaos/; CHAOS="--jobs 500 --minutes 5")
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
+SOAK ?=
+soak: install ## an hour of load, and the slope of every process's memory (build/soak/; SOAK="--minutes 10")
+	$(BIN)/python -m tests.soak $(SOAK)
+
 check: install ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -66,5 +70,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: fuzz screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
+.PHONY: fuzz screenshots bench-page help install demo up test stack-test chaos soak check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
 .DEFAULT_GOAL := help

@@ -172,7 +172,8 @@ class JobStore:
             payload_digest: of the request, to tell a retry from a reused key.
 
         Raises:
-            QueueFull, TenantQueueFull, QuotaSpent, KeyReused.
+            QueueFull, TenantQueueFull, QuotaSpent, KeyReused; StoreUnavailable, too, while
+            nine tenths of its memory are used.
         """
         terms = self._terms[spec.kind]
         today = datetime.now(UTC)
@@ -211,6 +212,10 @@ class JobStore:
                     f"your policy allows {quota} pictures a day, {value} are made or waiting "
                     f"already and {cost} more were asked for; the day ends at midnight UTC",
                     retry_after_s=24 * 3600 - today.hour * 3600 - today.minute * 60,
+                )
+            case "memory":
+                raise StoreUnavailable(
+                    "the job store takes no new work, its memory is nearly full; try again later"
                 )
             case "full":
                 raise _queue_full(value, spec.kind)

@@ -16,6 +16,7 @@ from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
 from core.specs import ErasureSpec
+from trainer.full_disk import full_disk_named
 from trainer.inputs import base_folder, model_id_of, with_captions
 from trainer.reporting import bars, print_json, print_json_error, quieten_libraries
 
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Libraries look at these when they are imported, which happens only below.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     try:
-        manifest = _erase(options)
+        with full_disk_named(options.out, options.work):
+            manifest = _erase(options)
     except AppError as error:
         if options.progress == "json":
             print_json_error(error)

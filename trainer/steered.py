@@ -19,12 +19,14 @@ from diffusion.prompts import PromptEncoder
 from trainer.concepts import prompt_pairs
 from trainer.preservation import caption_groups
 from trainer.reporting import counter
+from trainer.trce.draft import Draft
 from trainer.trce.finetune import Checkpoint, finetune
 from trainer.trce.following import captions_to_follow, pairs_to_follow
 from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
 from trainer.trce.steering import SteeringLoss
 
 LESSON = "lesson.safetensors"
+POINTS, ANCHORS = "points.safetensors", "anchors.safetensors"
 CHECKPOINT = "steering.safetensors"
 
 
@@ -73,9 +75,12 @@ def steer(
     key = _key(begun, spec)
     lesson = load_lesson(work / LESSON, key, unet.device) if work else None
     if lesson is None:
-        lesson = _prepare(unet, scheduler_config, begun, spec, report)
+        drafts = (Draft(work / POINTS, key), Draft(work / ANCHORS, key)) if work else None
+        lesson = _prepare(unet, scheduler_config, begun, spec, report, drafts)
         if work is not None:
             save_lesson(work / LESSON, lesson, key)
+        for draft in drafts or ():
+            draft.discard()
 
     count = counter(report, "steering", options.steps)
 
@@ -99,6 +104,7 @@ def _prepare(
     begun: StageOne,
     spec: ErasureSpec,
     report: Reporter,
+    drafts: tuple[Draft, Draft] | None,
 ) -> Lesson:
     options, textual = spec.steering, spec.textual
     assert options is not None
@@ -119,6 +125,7 @@ def _prepare(
         seed=spec.seed,
         size_px=begun.native_px,
         advance=counter(report, "drawing trajectories", trajectories),
+        drafts=drafts,
     )
 
 

@@ -142,12 +142,15 @@ class Pulse:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
             os.kill(self._worker_pid, signal.SIGKILL)
             return
+        # Leases first: a full disk or a full memory, where the others fail, may not cost them.
         try:
-            self._beat_file.touch()
-            self._roll.beat(self._owner)
             verdicts = self._jobs.beat(self._leases, lease_s=self._lease_s) if self._leases else {}
-        except (StoreUnavailable, redis.RedisError, OSError):
-            return  # the leases may lapse; then the fencing token decides
+        except (StoreUnavailable, redis.RedisError):
+            return  # they may lapse; then the fencing token decides
+        with contextlib.suppress(OSError):
+            self._beat_file.touch()
+        with contextlib.suppress(StoreUnavailable, redis.RedisError):
+            self._roll.beat(self._owner)
         tokens = dict(self._leases)
         told = {f"{job_id}:{tokens[job_id]}": verdict for job_id, verdict in verdicts.items()}
         if told != self._told:

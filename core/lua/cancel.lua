@@ -1,5 +1,6 @@
 -- Cancel a job. Returns the state it was in (queued: it has ended now; running: its worker will
 -- be told by its next beat; an end state: too late), or false if there is no such job.
+go_on_in_full_memory()
 local id, ttl_ms = unpack(ARGV)
 local state = get(id, 'state')
 if state == 'queued' then

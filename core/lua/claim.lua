@@ -1,5 +1,6 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
 -- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
+go_on_in_full_memory()
 local kind, owner, slots, lease_ms, held, bonus, idle, ttl_ms, patience_ms = unpack(ARGV)
 slots = tonumber(slots)
 

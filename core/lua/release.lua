@@ -1,5 +1,6 @@
 -- Hand a job back. counted=0: as if it had never been claimed (a worker that shuts down);
 -- counted=1: this attempt failed, another may succeed. Returns 1, or 0 if the lease is lost.
+go_on_in_full_memory()
 local id, token, counted, why, ttl_ms = unpack(ARGV)
 if get(id, 'token') ~= token or get(id, 'state') ~= 'running' then return 0 end
 if counted == '0' then redis.call('HINCRBY', 'job:' .. id, 'attempt', -1) end

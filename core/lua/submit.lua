@@ -1,5 +1,5 @@
 -- Accept a job: one atomic write of record, queue place, counters and first event.
--- Returns {accepted|replayed|mismatch|full|tenant_full|quota, id or count}.
+-- Returns {accepted|replayed|mismatch|full|tenant_full|quota|memory, id or count}.
 local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
       idem, digest, idem_ttl_ms, request_id, share,
       quota_key, quota, deadline_ms, webhook = unpack(ARGV)
@@ -12,6 +12,11 @@ if idem ~= '' then
   local old = redis.call('HMGET', idem_key, 'id', 'digest')
   if old[1] and redis.call('EXISTS', 'job:' .. old[1]) == 1 then return {old[2] == digest and 'replayed' or 'mismatch', old[1]} end
 end
+
+-- New work is refused while there is still room for what the old needs to end: events, wakes, beats.
+local memory = redis.call('INFO', 'memory')
+local used, most = memory:match('used_memory:(%d+)'), memory:match('maxmemory:(%d+)')
+if tonumber(most) > 0 and tonumber(used) > 0.9 * tonumber(most) then return {'memory', used} end
 
 local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
 if queued >= tonumber(bound) then return {'full', tostring(queued)} end

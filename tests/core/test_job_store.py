@@ -402,19 +402,6 @@ def test_a_broker_that_is_away_is_said_to_be(broker, jobs):
         broker.start()
 
 
-def test_a_broker_without_memory_refuses_new_work_and_keeps_the_old(settings, jobs):
-    job_id = submit(jobs)
-    with connect(settings.redis_url) as client:
-        client.config_set("maxmemory", 1)
-        try:
-            with pytest.raises(StoreUnavailable, match="takes no writes"):
-                submit(jobs)
-        finally:
-            client.config_set("maxmemory", 0)
-
-    assert jobs.get(job_id).state is JobState.QUEUED
-
-
 def test_a_broker_that_says_nothing_is_not_waited_for_long():
     """It accepts connections, and never answers: worse than one that is gone."""
     with socket.socket() as silent:

@@ -85,3 +85,21 @@ def test_the_service_starts_while_redis_is_away(broker, serve):
         broker.start()
 
     assert client.post("/v1/generations", json=APPLE).status_code == 202
+
+
+def test_a_full_memory_refuses_new_work_and_goes_on_with_the_old(
+    client, parts, worker, generation
+):
+    parts.client.config_set("maxmemory", 1)
+    try:
+        refused = client.post("/v1/generations", json=APPLE)
+        worker.draw()
+        drawn = client.get(f"/v1/generations/{generation['id']}").json()
+    finally:
+        parts.client.config_set("maxmemory", 0)
+
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    assert "nearly full" in refused.json()["detail"]
+    assert drawn["state"] == "succeeded"
+    assert client.post("/v1/generations", json=APPLE).status_code == 202

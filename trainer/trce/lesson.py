@@ -21,6 +21,7 @@ from core.specs import SteeringOptions
 from diffusion.erasure import Erasure
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
+from trainer.trce.draft import Draft
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
     AnchorPoints,
@@ -73,6 +74,7 @@ def prepare_lesson(
     seed: int,
     size_px: int,
     advance: Callable[[int], None],
+    drafts: tuple[Draft, Draft] | None = None,
 ) -> Lesson:
     """Draw the trajectories of one run.
 
@@ -85,6 +87,7 @@ def prepare_lesson(
         erasure: stage 1.
         size_px: the side of the pictures that the model draws.
         advance: told the number of trajectories finished since the last call.
+        drafts: where points and anchors are kept while they are drawn.
     """
     followed = list(pairs[: options.trajectories])
     anchored = list(kept[: options.kept_trajectories])
@@ -112,16 +115,19 @@ def prepare_lesson(
         seed=seed,
     )
     precise = torch.autocast(unet.device.type, torch.bfloat16, enabled=options.autocast)
+    points_draft, anchors_draft = drafts or (None, None)
     with torch.no_grad(), precise:
         points, draws = steering_points(
             *(unet, unsafe, safe, texts[torch.tensor([0])], chosen, course),
             target_scale=options.target_scale,
             advance=advance,
+            draft=points_draft,
         )
         anchors, anchor_draws = anchor_points(
             *(unet, texts.through(erasure), chosen_anchors, course),
             unconditional=options.anchor_trajectories,
             advance=advance,
+            draft=anchors_draft,
         )
     units, anchor_units = torch.ones(len(points.latents)), torch.ones(len(anchors.latents))
     if options.relative:

@@ -10,7 +10,7 @@ not be read.
 Source: arXiv:2503.07389, section 3.2 (stage 2).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from trainer.trce.draft import Draft
 from trainer.trce.texts import Texts, predict
 
 
@@ -94,6 +95,7 @@ def steering_points(
     *,
     target_scale: float,
     advance: Callable[[int], None],
+    draft: Draft | None = None,
 ) -> tuple[SteeringPoints, Tensor]:
     """Draw the trajectories of unsafe prompts and keep the chosen points.
 
@@ -110,6 +112,7 @@ def steering_points(
         chosen: (draws, 2), see `choose_points`.
         target_scale: beta.
         advance: told the number of trajectories finished since the last call.
+        draft: where they are kept while they are drawn, and taken up again.
 
     Returns:
         The distinct points that were chosen, and (draws,) the place of each draw among them.
@@ -118,7 +121,7 @@ def steering_points(
     device = unsafe.embeddings.device
     points = _empty_points(len(distinct), course.shape, device)
     points.prompts.copy_(distinct[:, 0] % len(unsafe))
-    for group in distinct[:, 0].unique().split(course.batch):
+    for group in _groups(distinct, course, points, draft, advance):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         visit = _Recorder(
             unet=unet,
@@ -134,7 +137,6 @@ def steering_points(
             guidance_scale=course.guidance_scale,
         )
         _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
-        advance(len(group))
     return points, place
 
 
@@ -196,6 +198,7 @@ def anchor_points(
     *,
     unconditional: int,
     advance: Callable[[int], None],
+    draft: Draft | None = None,
 ) -> tuple[AnchorPoints, Tensor]:
     """Draw the trajectories that lead elsewhere, and keep the chosen predictions.
 
@@ -205,6 +208,7 @@ def anchor_points(
             model reads them whose behaviour is to stay: after stage 1, before stage 2.
         chosen: (draws, 3), see `choose_anchors`.
         unconditional: how many trajectories follow no text.
+        draft: see `steering_points`.
 
     Returns:
         The distinct points that were chosen, and (draws,) the place of each draw among them.
@@ -216,7 +220,7 @@ def anchor_points(
         *(empty.latents, empty.timesteps, distinct[:, 2].to(device), empty.safe),
         effect=torch.zeros(len(distinct), device=device),
     )
-    for group in distinct[:, 0].unique().split(course.batch):
+    for group in _groups(distinct, course, points, draft, advance):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         followed = (group - unconditional + 1).clamp(min=0)
 
@@ -248,8 +252,26 @@ def anchor_points(
             return nothing + course.guidance_scale * (something - nothing)
 
         _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
-        advance(len(group))
     return points, place
+
+
+def _groups(
+    distinct: Tensor,
+    course: Course,
+    points: SteeringPoints | AnchorPoints,
+    draft: Draft | None,
+    advance: Callable[[int], None],
+) -> Iterator[Tensor]:
+    """The trajectories to draw together; those of an earlier, killed run are done already."""
+    groups = distinct[:, 0].unique().split(course.batch)
+    done = draft.resume(points) if draft else 0
+    if done:
+        advance(sum(map(len, groups[:done])))
+    for number, group in enumerate(groups[done:], start=done + 1):
+        yield group
+        if draft:
+            draft.keep(points, number)
+        advance(len(group))
 
 
 @torch.no_grad()

@@ -1,0 +1,110 @@
+"""`python -m tests.soak`: an hour of load, and the slope of every process's memory."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from core.importing import import_base
+from core.installation import open_registry
+from core.settings import Settings
+from core.signing import Signer
+from tests.live_stack import Stack
+from tests.soak.load import BASE, Load
+from tests.soak.memory import Growth, Memory
+from tests.tiny_model import make_model
+
+OUT = Path("build/soak")
+LOOK_EVERY_S = 5.0
+ERASE_EVERY_S = 180.0
+ENVIRONMENT = {
+    # Records and pictures expire while it runs, so that what they hold is given back, too.
+    "TRCE_KEEP_GENERATIONS_S": "60",
+    "TRCE_KEEP_ERASURES_S": "120",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of load (%(default)s)")
+    minutes = parser.parse_args().minutes
+    console = Console(highlight=False)
+    # Not below the working folder: a unix socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="trce-") as folder:
+        stack = Stack(Path(folder) / "data", "--inference-workers", "2", **ENVIRONMENT)
+        _import_tiny_model(stack.data_dir)
+        stack.start()
+        try:
+            load, memory = _soak(stack, minutes * 60)
+        finally:
+            stack.interrupt()
+            stack.http.close()
+    growths = memory.growths()
+    OUT.mkdir(parents=True, exist_ok=True)
+    document = {
+        "minutes": minutes,
+        "requests": load.drawn,
+        "failed": len(load.failed),
+        "models_erased": len(load.models) - 1,
+        "processes": [
+            asdict(one) | {"slope_percent_per_hour": one.slope_percent_per_hour} for one in growths
+        ],
+    }
+    (OUT / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
+    console.print(_table(growths))
+    console.print(
+        f"{load.drawn} requests answered in {minutes:g} minutes, {len(load.failed)} failed; "
+        f"{len(load.models) - 1} models erased"
+    )
+    for failure in load.failed[:5]:
+        console.print(failure)
+    sys.exit(1 if load.failed else 0)
+
+
+def _soak(stack: Stack, seconds: float) -> tuple[Load, Memory]:
+    load, memory = Load(stack), Memory()
+    load.erase(steering=False)
+    load.erase(steering=True)
+    load.start()
+    try:
+        erase_at, until = time.monotonic() + ERASE_EVERY_S, time.monotonic() + seconds
+        while time.monotonic() < until:
+            memory.look([stack.process, *stack.process.children(recursive=True)])
+            if time.monotonic() > erase_at:
+                load.erase(steering=True)
+                erase_at = time.monotonic() + ERASE_EVERY_S
+            time.sleep(LOOK_EVERY_S)
+    finally:
+        load.stop()
+    return load, memory
+
+
+def _import_tiny_model(data_dir: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=data_dir)
+    signer = Signer.load_or_create(settings.keys_dir)
+    settings.models_dir.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as made:
+        import_base(make_model(Path(made)), BASE, open_registry(settings), signer)
+
+
+def _table(growths: list[Growth]) -> str:
+    lines = [
+        "| process | samples | first third, MiB | last third, MiB | slope, MiB/h | slope, %/h |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.process} | {one.samples} | {one.first_mib:.1f} | {one.last_mib:.1f} | "
+        f"{one.slope_mib_per_hour:+.1f} | {one.slope_percent_per_hour:+.1f} |"
+        for one in growths
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Steady load: pictures of a base, of a model mapped by text, and of one with changed weights.
+
+Weights are swapped for the last one and back, again and again; now and then a model is erased,
+and the oldest one retired.
+"""
+
+import itertools
+import threading
+import time
+
+import httpx
+
+from tests.live_stack import Stack
+
+BASE = "tiny"
+CLIENTS = 6
+PROMPTS = ("an axe", "a pistol", "a flower", "a dog on the photo")
+CONCEPTS = [{"name": "axe", "replacement": "flower"}]
+STEERING = {
+    "steps": 4,
+    "batch": 2,
+    "anchors": 2,
+    "trajectories": 4,
+    "anchor_trajectories": 2,
+    "kept_trajectories": 2,
+    "trajectory_steps": 4,
+}
+
+
+class Load:
+    """Asks until it is told to stop."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._stopped = threading.Event()
+        self._numbers = itertools.count()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        self.models = [BASE]
+        self.drawn = 0
+        self.failed: list[str] = []
+
+    def erase(self, *, steering: bool) -> None:
+        """One more model to draw with, promoted; waits until it is there."""
+        number = next(self._numbers)
+        body = {"base_model": BASE, "concepts": CONCEPTS, "seed": number}
+        made = self._stack.post(
+            "/v1/erasures", **body, **({"steering": STEERING} if steering else {})
+        )
+        done = self._stack.ended(f"/v1/erasures/{made['id']}")
+        assert done["state"] == "succeeded", done
+        model = done["erased_model"]
+        self._stack.post(f"/v1/models/{model}/promotion", reason="soak")
+        self.models.append(model)
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._stack.url, timeout=120) as http:
+            while not self._stopped.is_set():
+                number = next(self._numbers)
+                body = {
+                    "model": self.models[number % len(self.models)],
+                    "prompt": f"{PROMPTS[number % len(PROMPTS)]} {number}",
+                    "num_inference_steps": 2 + number % 6,
+                    "n": 1 + number % 2,
+                }
+                answer = http.post("/v1/generations", json=body, headers={"Prefer": "wait=60"})
+                if answer.status_code in {429, 503}:
+                    time.sleep(1)
+                elif answer.status_code == httpx.codes.OK and answer.json()["state"] == (
+                    "succeeded"
+                ):
+                    http.get(answer.json()["images"][0]["url"]).raise_for_status()
+                    self.drawn += 1
+                else:
+                    self.failed.append(f"{answer.status_code} {answer.text[:200]}")
