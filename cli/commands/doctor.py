@@ -1,6 +1,5 @@
 """`trce doctor`: looks at everything that an installation stands on, and names each fix."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
