@@ -19,6 +19,8 @@ TARGET = re.compile(
     r"^bench-(?P<name>[a-z-]+):.*## (?P<what>.+)\n\t\$\(BIN\)/python (?P<words>.+)$", re.MULTILINE
 )
 LONGEST_LIST = 6
+STDERR = 2
+"""The descriptor; stdout is for what programs read."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Benchmark:
         """
         began = time.time()
         command = [sys.executable, *self.words]
-        done = subprocess.run(command, cwd=checkout, stdout=sys.stderr.fileno(), check=False)
+        done = subprocess.run(command, cwd=checkout, stdout=STDERR, check=False)
         if done.returncode != 0:
             raise Misconfigured(
                 f"bench-{self.name} ended with {done.returncode}; what it said stands above, and "

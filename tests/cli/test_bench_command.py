@@ -43,15 +43,21 @@ def test_every_target_of_the_makefile_is_listed():
     assert all(one["what"] for one in listed)
 
 
-def test_what_was_measured_is_shown(checkout, capfd):
-    with capfd.disabled():
-        pass
+def test_what_was_measured_is_shown(checkout):
     measured = benchmarks.benchmarks(checkout)["quick"].run(checkout)
     assert measured == {"build/bench/quick.json": {"speedup": 1.97, "of": [1, 2]}}
     assert dict(benchmarks.figures(measured["build/bench/quick.json"])) == {
         "speedup": "1.97",
         "of": "1, 2",
     }
+
+
+def test_it_is_run_by_its_name_and_programs_are_told_all_of_it(checkout):
+    done = run("quick", "--json")
+    assert json.loads(done.stdout)["quick"]["build/bench/quick.json"]["speedup"] == 1.97
+    (checkout / "build/bench/quick.json").unlink()
+    (checkout / "build/bench").rmdir()
+    assert "1.97" in run("quick").stdout
 
 
 def test_one_that_fails_is_named(checkout):
