@@ -20,6 +20,7 @@ from benchmarks.serving.servers import clean_environment
 from benchmarks.serving.workload import GUIDANCE, MODEL, Order
 
 TRIES = 2
+PROBE_STEPS = 4
 
 
 def load_pipeline() -> Any:
@@ -57,7 +58,7 @@ class Calls:
 
     def best_threads(self) -> int:
         """Of 1 and all cores: what is faster depends on the model, and on who else computes."""
-        order = Order("a picture of an apple", 20, 1)
+        order = Order("a picture of an apple", PROBE_STEPS, 1)
         choices = sorted({1, os.cpu_count() or 1})
         taken: dict[int, list[float]] = {threads: [] for threads in choices}
         for _ in range(TRIES + 1):

@@ -52,4 +52,4 @@ def _over_aims(axes: Axes, result: dict[str, float]) -> None:
     colours = ["#2e8b57" if goodness[name] >= 1 else "#c0392b" for name in names]
     axes.barh(names, [goodness[name] for name in names], color=colours)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel("figure over aim, or aim over figure where less is better (cut at 3)")
+    axes.set_xlabel("how far beyond its aim (1: just there; cut at 3)")

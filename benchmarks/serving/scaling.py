@@ -110,6 +110,7 @@ def pictures_per_s(jobs: JobStore, window_s: float) -> float:
         time.sleep(0.2)
     began, done = time.monotonic(), drawn(jobs)
     time.sleep(window_s)
+    assert jobs.queued("generation"), "the jobs ran out before the window ended; submit more"
     return (drawn(jobs) - done) / (time.monotonic() - began)
 
 
