@@ -63,6 +63,7 @@ while slots > 0 do
   local token = redis.call('INCR', 'token')
   local attempt = redis.call('HINCRBY', 'job:' .. id, 'attempt', 1)
   redis.call('HSET', 'job:' .. id, 'state', 'running', 'token', token, 'owner', owner, 'started_at', at)
+  if redis.call('EXISTS', 'leases') == 0 then redis.call('SET', 'reaped_at', at) end
   redis.call('ZADD', 'leases', at + tonumber(lease_ms), id)
   redis.call('SADD', 'owner:' .. owner, id)
   local start = tonumber(get(id, 'start_tag'))

@@ -1,6 +1,7 @@
 -- Prepended to every script. Key names are built here, so: one Redis node (or Sentinel), no Cluster.
 --   job:<id>            hash, the record            events:<id>      stream, its history
 --   queue:<kind>:<cls>  sorted set, waiting ids     classes:<kind>   set, queues that may hold ids
+--   reaped_at           ms, while there are leases
 --   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag

@@ -23,6 +23,8 @@ LEASE_S = 5.0
 ENVIRONMENT = {
     "TRCE_LEASE_S": str(LEASE_S),
     "TRCE_TRAINER_WORKERS": "0",
+    # Here no death of a worker is the doing of its job, and some jobs see many.
+    "TRCE_GENERATION_ATTEMPTS": "50",
     "TRCE_SERVE_UNERASED_BASE": "true",
     "TRCE_MAX_OPEN_JOBS_PER_TENANT": "2000",
     "OMP_NUM_THREADS": "1",

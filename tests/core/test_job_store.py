@@ -241,6 +241,39 @@ class TestLeases:
 
         assert jobs.reap() == 0
 
+    def test_an_outage_of_the_store_uses_up_no_attempt(self, jobs, settings):
+        """Nobody could beat while it was frozen, or gone."""
+        submit(jobs)
+        lease = only(claim(jobs, lease_s=1.0))
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 5000)
+        time.sleep(1.1)
+
+        assert jobs.reap() == 0
+        assert jobs.succeed(lease, {})
+
+    def test_after_an_outage_leases_lapse_as_ever(self, jobs, settings):
+        submit(jobs)
+        claim(jobs, lease_s=0.2)
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 3100)
+        assert jobs.reap() == 0
+        with connect(settings.redis_url) as client:
+            ((_, lapses_ms),) = client.zrange("leases", 0, -1, withscores=True)
+            assert lapses_ms < (time.time() + 3.5) * 1000
+            client.zadd("leases", {client.zrange("leases", 0, 0)[0]: 1})
+
+        assert jobs.reap() == 1
+
+    def test_a_long_idle_time_is_no_outage(self, jobs, settings):
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 60_000)
+        submit(jobs)
+        claim(jobs, lease_s=0.05)
+        time.sleep(0.1)
+
+        assert jobs.reap() == 1
+
     def test_a_worker_without_its_lease_changes_nothing(self, jobs):
         submit(jobs)
         old = only(claim(jobs, lease_s=0.01))
