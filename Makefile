@@ -55,6 +55,9 @@ bench-serving: install ## the service against its limit and the usual server (15
 fuzz: install ## 10,000 made-up requests to a service of its own (build/fuzz/)
 	$(BIN)/python -m benchmarks.fuzz
 
+bench-connections: install ## ten thousand clients at once: each answered, nothing lost
+	$(BIN)/python -m benchmarks.connections
+
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
@@ -71,4 +74,5 @@ clean: ## remove what can be made again
 	rm -rf .venv build
 
 .PHONY: fuzz screenshots bench-page help install demo up test stack-test chaos soak check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
+.PHONY: fuzz bench-connections screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
 .DEFAULT_GOAL := help

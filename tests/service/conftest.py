@@ -110,7 +110,13 @@ def bearer(keys):
 
 
 @pytest.fixture
-def start(installation, settings):
+def service_log(tmp_path) -> Path:
+    """What the processes write: a file, since a pipe that nobody reads stops them when full."""
+    return tmp_path / "service.log"
+
+
+@pytest.fixture
+def start(installation, settings, service_log):
     """Start the process, with some settings of its own; returns its address and itself."""
     started = []
 
@@ -118,19 +124,20 @@ def start(installation, settings):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            env=os.environ
-            | {
-                "REDIS_URL": settings.redis_url,
-                "TRCE_DATA_DIR": str(settings.data_dir),
-                "TRCE_DEFAULT_MODEL": "safe",
-                "TRCE_MAX_BODY_BYTES": "1000",
-                "TRCE_PORT": str(port),
-            }
-            | environment,
-            stderr=subprocess.PIPE,
-        )
+        with service_log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                env=os.environ
+                | {
+                    "REDIS_URL": settings.redis_url,
+                    "TRCE_DATA_DIR": str(settings.data_dir),
+                    "TRCE_DEFAULT_MODEL": "safe",
+                    "TRCE_MAX_BODY_BYTES": "1000",
+                    "TRCE_PORT": str(port),
+                }
+                | environment,
+                stderr=log,
+            )
         started.append(process)
         address = f"http://127.0.0.1:{port}"
         eventually(lambda: _answers(address), within_s=30)
@@ -139,7 +146,7 @@ def start(installation, settings):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def _answers(address):

@@ -5,8 +5,9 @@ import threading
 import pytest
 from scenery import Worker
 
-from benchmarks.fuzz import SURROUNDINGS, fuzz
+from benchmarks.fuzz import SURROUNDINGS, both
 from core.keys import KeyStore
+from core.workers import WorkerRoll
 
 
 @pytest.fixture
@@ -15,8 +16,9 @@ def drawing(parts):
     stopped = threading.Event()
 
     def work() -> None:
-        worker = Worker(parts)
+        worker, roll = Worker(parts), WorkerRoll(parts.client)
         while not stopped.wait(0.01):
+            roll.beat("inference-0@here")
             while worker.draw_any():
                 pass
 
@@ -28,10 +30,11 @@ def drawing(parts):
 
 
 def test_nothing_breaks_and_every_answer_is_as_documented(start, parts, drawing, tmp_path):
-    _, key = KeyStore(parts.client).create(scopes=["admin"])
+    _, admin = KeyStore(parts.client).create(scopes=["admin"])
     address, _ = start(**SURROUNDINGS, TRCE_MAX_BODY_BYTES="262144")
 
-    summary = fuzz(address, key, tmp_path, per_operation=1, max_time_s=40)
+    summary = both(address, admin, tmp_path, cases=1, max_time_s=50)
 
-    assert summary.clean, (summary.failures, (tmp_path / "output.txt").read_text()[-8000:])
-    assert summary.cases > 20  # hundreds, on a machine that does nothing else
+    said = [file.read_text()[-4000:] for file in tmp_path.glob("*/output.txt")]
+    assert summary.clean, (summary.failures, said)
+    assert summary.cases > 50  # many hundreds, on a machine that does nothing else

@@ -169,7 +169,7 @@ class TestSlowClients:
         assert {one.recv(1) for one in slow} == {b""}
 
 
-def test_a_real_log_holds_no_prompt_and_no_key(start, settings):
+def test_a_real_log_holds_no_prompt_and_no_key(start, settings, service_log):
     import httpx
 
     from core.job_store import connect
@@ -187,9 +187,9 @@ def test_a_real_log_holds_no_prompt_and_no_key(start, settings):
     httpx.get(url, headers={"Authorization": f"Basic {token}"})
     httpx.get(f"{url}/nothing", headers={"Authorization": f"Bearer {token}x"})
     process.terminate()
-    _, log = process.communicate(timeout=20)
+    process.wait(timeout=20)
 
-    text = log.decode()
+    text = service_log.read_text()
     assert text.count("trace-42") >= 4
     for secret in ("zebrafinch", token.rsplit("_", 1)[-1]):
         assert secret not in text

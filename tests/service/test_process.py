@@ -14,7 +14,7 @@ from core.settings import Settings
 from service.main import create_app
 
 
-def test_a_process_serves_bounds_bodies_and_stops_cleanly(start):
+def test_a_process_serves_bounds_bodies_and_stops_cleanly(start, service_log):
     address, process = start()
     url = f"{address}/v1/generations"
 
@@ -34,9 +34,10 @@ def test_a_process_serves_bounds_bodies_and_stops_cleanly(start):
         threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
         assert waiting.send(request).status_code == 202
 
-    _, log = process.communicate(timeout=15)
-    assert b"Traceback" not in log
-    assert b"apple" not in log
+    process.wait(timeout=15)
+    log = service_log.read_text()
+    assert "Traceback" not in log
+    assert "apple" not in log
 
 
 def test_a_service_without_redis_settings_does_not_start(tmp_path):
