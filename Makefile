@@ -61,6 +61,10 @@ bench-connections: install ## ten thousand clients at once: each answered, nothi
 bench-capacity: install ## what a generation costs Redis
 	$(BIN)/python -m benchmarks.capacity
 
+.PHONY: bench-gate
+bench-gate: install ## what checking a model adds to loading it (build/bench/gate.json)
+	$(BIN)/python -m benchmarks.gate
+
 bench-page: install ## what each address of the page costs the service (build/bench/page.json)
 	$(BIN)/python -m benchmarks.page
 

@@ -4,21 +4,22 @@ Needs no torch: everything a manifest says stands in the folder's JSON files.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from core.copying import copy_model, told
 from core.errors import ModelExists, ModelUnsupported
 from core.manifests import Drawing, Manifest, ModelStatus
+from core.model_files import MAX_WHOLE_BYTES, ModelFiles
 from core.registry import ModelRegistry, describe
 from core.signing import Signer
 from core.specs import ModelId
 from core.version import CODE_VERSION
+from core.weight_names import weight_names
 
-# Nothing that could execute when loaded: no pickle in any dress.
-SUFFIXES = {".json", ".safetensors", ".txt", ".md", ".model"}
+IMPORT = "import-"
 MAX_PX_OVER_NATIVE = 2
 PIPELINES = {"StableDiffusionPipeline": None, "StableDiffusionXLPipeline": "sdxl"}
 """Pipeline class -> family, where the class alone decides."""
@@ -27,10 +28,12 @@ _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
 
 def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Signer) -> Manifest:
-    """Copy the diffusers folder `source` into the registry as a base model.
+    """Copy the diffusers folder `source` into the registry as a base model; all of it, or nothing.
 
     Raises:
         ModelUnsupported: not a Stable Diffusion folder this code can serve, or a bad id.
+        UntrustedModel: a file is not what its name says, or weights are not safetensors.
+        NotEnoughRoom.
         ModelExists: the id is taken by other weights.
     """
     try:
@@ -39,24 +42,42 @@ def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Si
         raise ModelUnsupported(
             f"{model_id!r} is no model id; use lower-case letters, digits, '.', '_' and '-'"
         ) from error
-    family, drawing = read_family(source)
+    read_family(source)
     if registry.path(model_id).exists() and registry.get(model_id).kind != "base":
         raise ModelExists(f"{model_id} is an erased model; import the base under another id")
-    folder = registry.incoming(f"import-{model_id}")
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and path.suffix in SUFFIXES and not path.name.startswith("."):
-            target = folder / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-    manifest = describe(
-        folder,
-        model_id=model_id,
-        family=family,
-        drawing=drawing,
-        code_version=CODE_VERSION,
-        status=ModelStatus.SERVING,
-    )
-    return registry.add(manifest, folder, signer)
+    with told(source.name):
+        folder = registry.incoming(f"{IMPORT}{model_id}")
+    try:
+        copy_model(source, folder)
+        # Once more, of the copy: the source may have changed since.
+        family, drawing = read_family(folder)
+        files = ModelFiles(folder, None)
+        for part in _parts(files):
+            weight_names(files, part)
+        with told(source.name):
+            manifest = describe(
+                folder,
+                model_id=model_id,
+                family=family,
+                drawing=drawing,
+                code_version=CODE_VERSION,
+                status=ModelStatus.SERVING,
+            )
+            return registry.add(manifest, folder, signer)
+    finally:
+        registry.clear_incoming(folder)
+
+
+def _parts(files: ModelFiles) -> list[str]:
+    """Those with weights, without which nothing can be drawn."""
+    index = files.read_json("model_index.json")
+    texts = [part for part in index if part.startswith("text_encoder") and _is_there(index[part])]
+    return ["unet", "vae", *texts]
+
+
+def _is_there(told: object) -> bool:
+    """diffusers writes [null, null] for a part that a pipeline does without."""
+    return isinstance(told, list) and any(told)
 
 
 def read_family(source: Path) -> tuple[str, Drawing]:
@@ -104,8 +125,9 @@ def family_of(
 
 def _read(source: Path, name: str) -> dict[str, Any]:
     try:
-        document = json.loads((source / name).read_text())
-    except (OSError, ValueError) as error:
+        with (source / name).open("rb") as file:
+            document = json.loads(file.read(MAX_WHOLE_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelUnsupported(
             f"{source} is not a diffusers folder: {name} is missing or not JSON"
         ) from error

@@ -6,9 +6,9 @@ The manifest is the truth about a model; nothing about one is stored anywhere el
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import UntrustedModel
 from core.files import open_plain, sha256, write_atomically
@@ -21,6 +21,16 @@ REPORTS = "reports"
 CHANGES = {"signature", "status", "serial", "reports", "overrides"}
 """What may change in the life of a model, and says nothing of what it is."""
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+def _leads_nowhere_else(name: str) -> str:
+    if not name or "\0" in name or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError(f"{name!r} is no path inside a model's folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_leads_nowhere_else)]
+"""Relative to a folder, with slashes: whoever joins the two stays inside it."""
 
 
 class ModelStatus(StrEnum):
@@ -94,7 +104,7 @@ class ReportEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     created_at: float
-    files: dict[str, str]
+    files: dict[FileName, str]
     """Name -> SHA-256."""
 
 
@@ -124,11 +134,11 @@ class Manifest(BaseModel):
     code_version: str
     drawing: Drawing
     edit: Edit | None = None
-    files: dict[str, str] = Field(min_length=1)
+    files: dict[FileName, str] = Field(min_length=1)
     """Path relative to the folder -> SHA-256, for every file but the manifest and the reports."""
     promote_if: PromoteIf | None = None
     """What a report must show before the model is served."""
-    reports: dict[str, ReportEntry] = {}
+    reports: dict[FileName, ReportEntry] = {}
     overrides: tuple[Override, ...] = ()
     """Every promotion without what was demanded, oldest first."""
     signature: Signature | None = None

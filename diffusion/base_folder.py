@@ -9,8 +9,8 @@ from core.errors import ModelUnsupported
 from core.importing import family_of
 from core.manifests import Manifest
 from core.model_files import ModelFiles
+from core.weight_names import weight_names
 from diffusion.families import ADDED_CONDITION, PARTS, SIZE_NUMBERS, text_parts
-from diffusion.weights import weight_names
 
 
 @dataclass(frozen=True)

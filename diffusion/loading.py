@@ -18,11 +18,12 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from core.manifests import Manifest
+from core.weight_names import weight_names
 from diffusion.assembling import assemble_diffusers, assemble_transformers, read_words
 from diffusion.base_folder import BaseFolder, open_base
 from diffusion.families import text_parts
 from diffusion.prompts import PromptEncoder, SecondEncoder
-from diffusion.weights import read_tensors, weight_names
+from diffusion.weights import read_tensors
 
 READERS = 4
 """Threads that read and digest files: more than keep a disk or the memory busy gain nothing."""

@@ -14,12 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from core.errors import ModelUnsupported, UntrustedModel
+from core.errors import UntrustedModel
 from core.model_files import ModelFiles
 from core.safetensors_header import read_header
+from core.weight_names import weight_names
 
-VARIANTS = (None, "fp16")
-"""Full precision first; many folders hold half precision only, under a name that says so."""
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 WHOLE_NUMBERS = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
@@ -43,37 +42,6 @@ def find_weights(folder: Path) -> WeightFiles:
     """
     names = weight_names(ModelFiles(folder.parent, None), folder.name)
     return WeightFiles(tuple(folder.parent / name for name in names))
-
-
-def weight_names(files: ModelFiles, part: str) -> tuple[str, ...]:
-    """The same among a model's files, by their names.
-
-    Raises:
-        UntrustedModel: there are none, or a shard is missing.
-    """
-    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
-    for variant in VARIANTS:
-        middle = f".{variant}" if variant else ""
-        if (whole := f"{part}/{stem}{middle}.safetensors") in files:
-            return (whole,)
-        if (index := f"{part}/{stem}.safetensors.index{middle}.json") in files:
-            return _shards(files, part, index)
-    raise UntrustedModel(
-        f"{files.folder.name}: {part}/{stem}.safetensors is missing; weights are loaded "
-        "from safetensors files only, since other formats can run code"
-    )
-
-
-def _shards(files: ModelFiles, part: str, index: str) -> tuple[str, ...]:
-    try:
-        found = sorted(set(files.read_json(index)["weight_map"].values()))
-        names = tuple(f"{part}/{name}" for name in found)
-    except (ModelUnsupported, KeyError, TypeError, AttributeError) as error:
-        raise UntrustedModel(f"{index} is no index of shards") from error
-    for name in names:
-        if name.count("/") > 1 or name not in files:
-            raise UntrustedModel(f"{name} is missing")
-    return names
 
 
 def read_tensors(

@@ -148,3 +148,27 @@ def test_changing_a_manifest_never_leaves_a_file_beside_it(models, monkeypatch):
 
     models.registry.get("good").check_files(models.folder / "good")
     assert models.promote("good").status == "serving"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../good/model_index.json",
+        "/etc/passwd",
+        "unet/../../good/x",
+        "a//b",
+        "./a",
+        "",
+        "a/..",
+        "a\0",
+    ],
+)
+def test_a_name_that_leads_out_of_the_folder_is_refused_though_it_is_signed(models, name):
+    """As a bucket or a copy might be led astray by it."""
+    bad = models.registry.get("bad")
+    files = {**bad.files, name: "0" * 64}
+    bad.model_copy(update={"files": files}).signed(models.signer).write(models.folder / "bad")
+
+    with pytest.raises(UntrustedModel, match="no path inside"):
+        models.registry.get("bad")
+    assert [one.id for one in models.registry.all()] == ["good"]
