@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import secrets
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -48,6 +50,31 @@ def write_atomically(
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def move_whole(folder: Path, target: Path, *, by: Path) -> None:
+    """Visible at once and whole, or not at all, also from one file system to another.
+
+    Args:
+        by: a folder on the file system of `target`.
+
+    Raises:
+        OSError
+    """
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
+        return
+    copy = by / secrets.token_hex(8)
+    try:
+        shutil.copytree(folder, copy)
+        copy.rename(target)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -35,6 +35,7 @@ def _registry(settings: Settings, serials: StatusSerials | None) -> ModelRegistr
         serve_unerased_base=settings.serve_unerased_base,
         default_model=settings.default_model,
         aliases=_aliases(settings.model_aliases),
+        making=settings.making_dir,
         require_suites=settings.require_suites.split(),
         serials=serials,
         mirror=_mirror(settings, verifier) if settings.s3_models else None,

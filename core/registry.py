@@ -1,10 +1,12 @@
 """The models of an installation: one folder each, in one folder.
 
 models/<id>/manifest.json ...       a model
-models/.incoming/<name>.<random>/   a model being made; becomes visible by one rename
+making/<name>.<random>/             a model being made, until it is signed; in nobody else's reach
+models/.incoming/<random>/          one that comes from another file system, until it is whole
 models/.locks/<digest>.lock         held while a manifest is read, changed and written there
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,7 +30,7 @@ from core.errors import (
     StatusUnreachable,
     UntrustedModel,
 )
-from core.files import sha256, sync_folder
+from core.files import move_whole, sha256, sync_folder
 from core.gate import missing
 from core.manifests import (
     FILENAME,
@@ -50,6 +52,8 @@ from core.thresholds import PromoteIf
 INCOMING = ".incoming"
 LOCKS = ".locks"
 READINGS = 3
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+"""What a rename onto a folder with something in it, or onto a file, ends with."""
 MAX_REMEMBERED = 256
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
@@ -89,9 +93,12 @@ class ModelRegistry:
         require_suites: Sequence[str] = (),
         serials: SerialRecord | None = None,
         mirror: Mirror | None = None,
+        making: Path | None = None,
     ) -> None:
         """
         Args:
+            making: where models are made, and read once more to be signed: nobody may write there
+                who may not sign. A hidden folder in `folder` if none.
             mirror: has the models of all hosts; None where `folder` has them.
             serials: what refuses manifests that were put back; None where no Redis is at hand.
             aliases: other names that clients may use -> a model's id, or `default`.
@@ -103,6 +110,7 @@ class ModelRegistry:
         self._default_model = default_model
         self._aliases = aliases or {}
         self._require_suites = tuple(require_suites)
+        self._making = making or folder / INCOMING
         self._serials = serials
         self._mirror = mirror
         self._lacking: dict[str, list[str]] = {}
@@ -452,18 +460,18 @@ class ModelRegistry:
         It is nobody else's, whatever the name: who lost the right to work on a job may still be
         writing into the folder it was given.
         """
-        folder = self._folder / INCOMING / f"{name}.{secrets.token_hex(8)}"
+        folder = self._making / f"{name}.{secrets.token_hex(8)}"
         folder.mkdir(parents=True)
         return folder
 
     def clear_incoming(self, folder: Path) -> None:
         """Remove a folder that `incoming` returned, if it is still there."""
-        assert folder.parent == self._folder / INCOMING
+        assert folder.parent == self._making
         shutil.rmtree(folder, ignore_errors=True)
 
     def sweep_incoming(self, is_over: Callable[[str], bool]) -> None:
         """Remove what was left behind: the folders whose name, as given to `incoming`, is over."""
-        for folder in (self._folder / INCOMING).glob("*.*"):
+        for folder in self._making.glob("*.*"):
             if is_over(folder.name.rpartition(".")[0]):
                 self.clear_incoming(folder)
 
@@ -478,10 +486,12 @@ class ModelRegistry:
         newest = manifest.model_copy(update={"serial": self._next_serial(manifest)})
         signed = newest.signed(signer)
         signed.write(folder)
-        target = self.path(manifest.id)
+        self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            folder.rename(target)
+            move_whole(folder, self.path(manifest.id), by=self._folder / INCOMING)
         except OSError as error:
+            if error.errno not in TAKEN:
+                raise
             existing = self.get(manifest.id)
             if existing.content_digest != manifest.content_digest:
                 raise ModelExists(f"there is another model {manifest.id} already") from error

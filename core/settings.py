@@ -170,6 +170,11 @@ class Settings(BaseSettings):
         return self.data_dir / "models"
 
     @property
+    def making_dir(self) -> Path:
+        """Models that are being made and not yet signed; for the service and the trainer alone."""
+        return self.data_dir / "making"
+
+    @property
     def images_dir(self) -> Path:
         return self.data_dir / "images"
 

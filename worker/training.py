@@ -27,6 +27,7 @@ from core.errors import (
     LeaseLost,
     ModelUnsupported,
     StoreUnavailable,
+    UntrustedModel,
 )
 from core.evaluation import EvaluationSpec
 from core.job_store import JobStore, Kind
@@ -200,8 +201,10 @@ class Trainings:
         base = self._registry.get(spec.base_model)
         if base.kind != "base":
             raise ModelUnsupported(f"{base.id} is an erased model; erase from its base instead")
-        base.check_files(self._registry.path(base.id))
-        merged = [self._registry.path(self._registry.get(one).id) for one in spec.merge]
+        read = [base, *(self._registry.get(one) for one in spec.merge)]
+        for one in read:
+            one.check_files(self._registry.path(one.id))
+        merged = [self._registry.path(one.id) for one in read[1:]]
         (scratch / "spec.json").write_text(spec.model_dump_json())
         out = scratch / "model"
         trainer = start_child(
@@ -220,7 +223,13 @@ class Trainings:
             death_signal=signal.SIGKILL,
         )
         self._watch(trainer, lease)
-        return self._registry.add(Manifest.read(out), out, self._signer)
+        made = Manifest.read(out)
+        # What the trainer read, it held against the manifest that it found: was it this one's?
+        if made.edit is None or made.edit.base_digest != base.content_digest:
+            raise UntrustedModel(f"{base.id} was replaced while the job read it")
+        for one in read:
+            one.check_files(self._registry.path(one.id))
+        return self._registry.add(made, out, self._signer)
 
     def _evaluate(self, lease: Lease, spec: EvaluationSpec, scratch: Path) -> dict[str, str]:
         """The fields of an EvaluationResult but the time it took."""

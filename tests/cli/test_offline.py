@@ -91,7 +91,7 @@ def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):
     assert "base model" in trce("models", "merge", "tiny", *data, code=1)
     assert "no model" in trce("models", "remove", "nothing", "axe", *data, code=1)
     assert open_registry(installation).all() == before
-    assert not list((installation.models_dir / ".incoming").iterdir())
+    assert not list(installation.making_dir.iterdir())
 
 
 def test_a_folder_is_made_without_any_installation(installation, spec, tmp_path):

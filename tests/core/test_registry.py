@@ -1,5 +1,6 @@
 """The registry returns what is signed and whole, and nothing else."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -234,3 +235,46 @@ class TestModelsBeingMade:
 
         assert not over.exists()
         assert going_on.exists()
+
+    def test_one_from_another_file_system_becomes_visible_whole(
+        self, registry, signer, monkeypatch
+    ):
+        """As where models are on a disk of their own."""
+        rename, seen = Path.rename, []
+
+        def rename_here(path: Path, target: Path) -> Path:
+            if path.parent.name == ".incoming" and path.name.startswith("erased."):
+                raise OSError(errno.EXDEV, "another file system")
+            seen.append((registry.survey(), path))
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", rename_here)
+        made = add(registry, signer)
+        monkeypatch.undo()
+
+        made.check_files(registry.path("erased"))
+        assert [found for found, _ in seen] == [([], {})]
+        assert not list((registry.path(".incoming")).iterdir())
+
+    def test_a_disk_that_is_full_says_so(self, registry, signer, monkeypatch):
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="no space"):
+            add(registry, signer)
+        monkeypatch.undo()
+        assert registry.survey() == ([], {})
+
+    def test_they_can_be_made_out_of_reach_of_who_writes_models(self, tmp_path, signer):
+        registry = ModelRegistry(
+            tmp_path / "models",
+            Verifier.load(tmp_path / "keys"),
+            serve_unerased_base=False,
+            default_model="erased",
+            making=tmp_path / "making",
+        )
+
+        assert registry.incoming("erased").parent == tmp_path / "making"
+        assert add(registry, signer) == registry.get("erased")
+        assert not (tmp_path / "models" / ".incoming").exists()

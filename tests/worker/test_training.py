@@ -11,6 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.files import sha256
 from core.jobs import JobState
 from core.manifests import ModelStatus
 from core.progress import Progress
@@ -196,7 +197,7 @@ def test_a_late_job_stops_its_trainer_and_says_so(jobs, submit_erasure, make_tra
 
 
 def test_a_cancelled_job_stops_its_trainer_and_leaves_no_model(
-    jobs, registry, submit_erasure, make_trainings, heartbeat
+    jobs, registry, submit_erasure, make_trainings, heartbeat, settings
 ):
     job_id = submit_erasure()
 
@@ -211,11 +212,11 @@ def test_a_cancelled_job_stops_its_trainer_and_leaves_no_model(
     assert jobs.get(job_id).state is JobState.CANCELLED
     assert trainers() == []
     assert [manifest.id for manifest in registry.all()] == ["emoji"]
-    assert list(registry.path(".incoming").iterdir()) == []
+    assert list(settings.making_dir.iterdir()) == []
 
 
 def test_a_worker_that_lost_its_lease_leaves_its_successors_folder_alone(
-    registry, submit_erasure, make_trainings, heartbeat
+    registry, submit_erasure, make_trainings, heartbeat, settings
 ):
     job_id = submit_erasure()
     successors = []
@@ -228,11 +229,11 @@ def test_a_worker_that_lost_its_lease_leaves_its_successors_folder_alone(
     make_trainings().drain()
     loser.join()
 
-    assert list(registry.path(".incoming").iterdir()) == successors
+    assert list(settings.making_dir.iterdir()) == successors
 
 
 def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
-    registry, submit_erasure, make_trainings, heartbeat
+    registry, submit_erasure, make_trainings, heartbeat, settings
 ):
     job_id = submit_erasure()
     registry.incoming(f"job-{job_id}")
@@ -240,7 +241,7 @@ def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
     imports = registry.incoming("import-sd15")
     make_trainings().drain()
 
-    assert list(registry.path(".incoming").iterdir()) == [imports]
+    assert list(settings.making_dir.iterdir()) == [imports]
 
 
 def test_a_worker_that_shuts_down_hands_the_job_back_uncounted(
@@ -343,3 +344,30 @@ def test_a_model_of_both_stages_is_served_and_its_base_stays_as_it_was(
     assert drawn("emoji") == base
     assert drawn(one) == pictures[one]
     assert drawn(both) == pictures[both]
+
+
+def test_a_base_that_is_replaced_while_a_job_reads_it_makes_no_model(
+    jobs, registry, settings, submit_erasure, make_trainings
+):
+    """The trainer finds another base, whole in itself; nobody signs what comes of it."""
+    path = registry.path("emoji")
+    first = registry.get("emoji")
+    kept = {name: (path / name).read_bytes() for name in ("manifest.json", "README.md")}
+
+    def replace() -> None:
+        (path / "README.md").write_text("another")
+        files = first.files | {"README.md": sha256(path / "README.md")}
+        other = first.model_copy(update={"files": files})
+        other.signed(Signer.load(settings.keys_dir)).write(path)
+
+    job_id = submit_erasure()
+    swapper = interrupt(trainers, replace)
+    make_trainings().drain()
+    swapper.join()
+    for name, data in kept.items():
+        (path / name).write_bytes(data)
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.FAILED
+    assert "README.md" in job.reason or "was replaced" in job.reason
+    assert [manifest.id for manifest in registry.all()] == ["emoji"]
