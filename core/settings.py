@@ -5,7 +5,7 @@ in `.env`. `.env.example` lists them all.
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -113,7 +113,12 @@ class Settings(BaseSettings):
 
     # Workers.
     device: str = "auto"
-    """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1` ..."""
+    """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1` ... Where no number is named, the
+    workers of a host share its GPUs out by theirs."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of inference; `auto` is float16 on CUDA and float32 on a CPU."""
+    channels_last: bool = True
+    """Lay the UNet's weights out as convolutions like them best."""
     inference_workers: Annotated[int, Field(ge=0)] = 2
     """Worker processes that `trce up` starts for generations."""
     trainer_workers: Annotated[int, Field(ge=0)] = 1

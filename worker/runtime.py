@@ -21,6 +21,7 @@ from trainer.room import free_memory_bytes
 from worker import metrics
 from worker.batcher import Batcher
 from worker.content_credentials import ContentCredentials
+from worker.device import placement
 from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
 from worker.judging import Panel
@@ -49,10 +50,12 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     registry = open_serving_registry(settings)
     heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
-    device = _device(settings.device)
+    place = placement(settings, owner, gpus=torch.cuda.device_count())
+    device = place.device
     tracing = start_tracing(settings.trace_endpoint, role)
     metrics.listen(settings.metrics_port, settings.metrics_host)
     if device.type == "cuda":
+        torch.cuda.set_device(device)
         metrics.watch_gpu()
     if role == "trainer":
         trainings = Trainings(
@@ -74,18 +77,18 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         return trainings.drain
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
-    dtype = torch.float32 if device.type == "cpu" else torch.float16
     batcher = Batcher(
         jobs,
         Shelf(
             registry,
             device=device,
-            dtype=dtype,
+            dtype=place.dtype,
+            layout=place.layout,
             refusals=RefusalBoard(Refusals(connect(settings.redis_url)), owner),
             delta_cache_bytes=settings.delta_cache_bytes,
             room=Room(
                 device,
-                dtype,
+                place.dtype,
                 partial(free_memory_bytes, device),
                 settings.data_dir / "cache" / "footprints",
             ),
@@ -116,9 +119,3 @@ def _finisher(settings: Settings, registry: ModelRegistry, device: torch.device)
         Panel(policies, load),
         ContentCredentials.load(settings.c2pa_certificates, settings.c2pa_key),
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -42,12 +42,14 @@ class Shelf:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        layout: torch.memory_format = torch.contiguous_format,
         delta_cache_bytes: int = 2 * 2**30,
         refusals: RefusalRecord | None = None,
         room: Room | None = None,
     ) -> None:
         """
         Args:
+            layout: of the UNets' weights.
             refusals: where it is told which models were refused, and which were loaded.
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
@@ -59,6 +61,7 @@ class Shelf:
         self._registry = registry
         self._device = device
         self._dtype = dtype
+        self._layout = layout
         self._bases: OrderedDict[str, Base] = OrderedDict()
         self._variants: OrderedDict[str, Variant] = OrderedDict()
 
@@ -169,6 +172,7 @@ class Shelf:
                 device=self._device,
                 dtype=self._dtype,
             )
+            components.unet.to(memory_format=self._layout)
             self._bases[digest] = Base(manifest, components, self._device, self._room)
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:

@@ -1,0 +1,42 @@
+"""Where and how a worker computes: which device, in which precision and layout."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from core.settings import Settings
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    device: torch.device
+    dtype: torch.dtype
+    layout: torch.memory_format
+    """Of the UNet's weights."""
+
+
+def placement(settings: Settings, owner: str, *, gpus: int) -> Placement:
+    """The workers of a host share its GPUs out by their numbers: one each, if there are enough.
+
+    Args:
+        owner: the worker's name, such as `inference-1@host`.
+        gpus: how many torch sees.
+    """
+    device = _device(settings.device, owner, gpus)
+    # float16 is slow on CPUs, and nothing there is short of memory.
+    usual = "float32" if device.type == "cpu" else "float16"
+    dtype = DTYPES[usual if settings.precision == "auto" else settings.precision]
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    return Placement(device, dtype, layout)
+
+
+def _device(name: str, owner: str, gpus: int) -> torch.device:
+    if name == "auto" and not gpus:
+        return torch.device("cpu")
+    if name in {"auto", "cuda"}:
+        number = re.search(r"-(\d+)@", owner)
+        return torch.device("cuda", int(number[1]) % max(1, gpus) if number else 0)
+    return torch.device(name)
