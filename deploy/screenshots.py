@@ -81,7 +81,10 @@ def shoot(
     context = browser.new_context(**({"base_url": stack.url, "viewport": DESK} | options))
     page = context.new_page()
     page.goto(path)
-    page.wait_for_load_state("networkidle") if full else page.wait_for_timeout(300)
+    if full:  # what is loaded when it comes into view
+        page.mouse.wheel(0, 10_000)
+        page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)
     keep(page, name, full=full)
     return page
 
