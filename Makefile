@@ -43,6 +43,11 @@ check: install ## formatting, lint, types, import contracts
 bench-trce: install ## both stages of TRCE against the procedure as published
 	$(BIN)/python -m benchmarks.trce
 
+.PHONY: bench-stages
+bench-stages: install ## what each stage of TRCE adds, on test prompts (build/bench/stages.jsonl)
+	$(BIN)/python -m trainer.evaluation.stages_table benchmarks/stages.yaml --base models/emoji \
+	  --rows build/bench/stages.jsonl --cache build/bench/stages --split test
+
 bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and SDXL
 	$(BIN)/python -m benchmarks.families
 

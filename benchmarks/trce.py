@@ -46,6 +46,7 @@ STEERING = SteeringOptions.model_validate(
         "anchors": 4,
         "learning_rate": 1e-6,
         "relative": False,
+        "target_scale": 16.0,
         "trajectories": 10,
         "anchor_trajectories": 8,
         "kept_trajectories": 0,

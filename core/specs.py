@@ -147,11 +147,11 @@ class SteeringOptions(Spec):
     rate is far too high for a model of true size: begin with "published-sd1" there.
     """
 
-    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_TRAINING_STEPS)] = 60
+    steps: Annotated[int, Field(strict=True, ge=1, le=MAX_TRAINING_STEPS)] = 120
     """Of the optimiser."""
     batch: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     """Points of trajectories in each step."""
-    anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
+    anchors: Annotated[int, Field(strict=True, ge=1, le=256)] = 16
     """Points in each step of trajectories that lead elsewhere, where nothing is to change."""
     accumulation: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     """Parts that a batch is computed in, to need less memory."""
@@ -163,15 +163,16 @@ class SteeringOptions(Spec):
     relative: StrictBool = False
     """Measure every point's losses in units of what a prompt changes there. The paper does not, so
     late points, where that is a thousand times more, outweigh those where pictures are decided."""
-    target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 16.0
-    """β, the guidance of the predictions to steer to and from."""
+    target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 3.0
+    """β, the guidance of the predictions to steer to and from. The farther out they are, the more
+    is asked of points that were dealt with already: with the published 16 neighbours suffer."""
     regularisation: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 100.0
     """λ, the weight of predictions elsewhere staying as they are."""
     trajectories: Annotated[int, Field(strict=True, ge=1, le=4096)] = 48
     """Ways to the concept that are drawn, each of another prompt and from other noise."""
     anchor_trajectories: Annotated[int, Field(strict=True, ge=1, le=1024)] = 2
     """Unconditional trajectories among those that lead elsewhere."""
-    kept_trajectories: Annotated[int, Field(strict=True, ge=0, le=4096)] = 40
+    kept_trajectories: Annotated[int, Field(strict=True, ge=0, le=4096)] = 120
     """Trajectories among them that follow captions which are to keep their meaning; the paper
     has none."""
     trajectory_steps: Annotated[int, Field(strict=True, ge=2, le=MAX_STEPS)] = 20

@@ -8,13 +8,11 @@ from tiny_model import WIDTH
 
 from core.rates import Rate
 from diffusion.erasure import Erasure
-from diffusion.loading import load_base
 from diffusion.model_concepts import ModelConcepts
-from trainer.evaluation import erasure_table, stages_table
+from trainer.evaluation import erasure_table
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
-from trainer.trce.finetune import trainable
 
 CONCEPTS = {
     "concepts": [
@@ -122,52 +120,3 @@ def test_a_setting_that_is_none_is_refused(judged_folder, capsys):
     command = ["--base", str(judged_folder), "--preset", "drugs", "--group", "weapon"]
     assert erasure_table.main([*command, "--settings", '{"preserve": -1}']) == 2
     assert "greater than 0" in capsys.readouterr().err
-
-
-STEERING = {
-    "steps": 2,
-    "batch": 1,
-    "anchors": 1,
-    "trajectories": 2,
-    "anchor_trajectories": 1,
-    "kept_trajectories": 1,
-    "trajectory_steps": 2,
-}
-
-
-def test_the_table_of_stages_has_a_row_for_each_and_changes_nothing_but_what_is_trained(
-    judged_folder, capsys, tmp_path, monkeypatch
-):
-    loaded = []
-
-    def load(folder, manifest):
-        loaded.append(load_base(folder, manifest))
-        return loaded[-1]
-
-    monkeypatch.setattr(stages_table, "load_base", load)
-    command = ["--base", str(judged_folder), "--preset", "drugs", "--group", "weapon"]
-    command += ["--cache", str(tmp_path / "moments"), "--seeds", "2"]
-    assert stages_table.main([*command, "--steering", json.dumps(STEERING)]) == 0
-
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    assert [row[0].removeprefix("| ") for row in rows[2:]] == [
-        "`base`",
-        "`stage 1`",
-        "`stage 2, seed 0`",
-        "`stage 2, seed 1`",
-        "`both, seed 0`",
-        "`both, seed 1`",
-    ]
-    fresh = load_base(judged_folder, None).unet
-    trained = trainable(loaded[0].unet)
-    worn = {name for name, one in trainable(fresh).items() if not one.equal(trained[name])}
-    assert worn  # by the last row
-    untouched = dict(fresh.named_parameters()).keys() - trained.keys()
-    parameters = dict(loaded[0].unet.named_parameters())
-    assert all(fresh.get_parameter(name).equal(parameters[name]) for name in untouched)
-
-
-def test_a_wrong_setting_of_stage_two_is_told_with_its_name(judged_folder, capsys):
-    command = ["--base", str(judged_folder), "--preset", "drugs", "--group", "weapon"]
-    assert stages_table.main([*command, "--steering", '{"steps": 0}']) == 2
-    assert "steering.steps" in capsys.readouterr().err
