@@ -33,7 +33,7 @@ def test_nothing_breaks_and_every_answer_is_as_documented(start, parts, drawing,
     _, admin = KeyStore(parts.client).create(scopes=["admin"])
     address, _ = start(**SURROUNDINGS, TRCE_MAX_BODY_BYTES="262144")
 
-    summary = both(address, admin, tmp_path, cases=1, max_time_s=50)
+    summary = both(address, admin, tmp_path, cases=600, max_time_s=56)
 
     said = [file.read_text()[-4000:] for file in tmp_path.glob("*/output.txt")]
     assert summary.clean, (summary.failures, said)
