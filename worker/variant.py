@@ -13,6 +13,7 @@ from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
 from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
+from diffusion.text_memory import remember_projections
 from worker.room import Room
 
 
@@ -34,6 +35,7 @@ class Base:
         self.manifest = manifest
         """What its files were held against."""
         self.encoder = components.prompt_encoder()
+        remember_projections(components.unet)
         self.unet = SwappableUNet(components.unet)
         self._components = components
         self._device = device

@@ -114,12 +114,13 @@ def add_variant(registry, settings):
     base = registry.get("emoji")
     shapes = dict(load_base(registry.path("emoji"), None).unet.named_parameters())
 
-    def add(model_id: str, *, seed: int, tensors: list[str] | None = None) -> Erasure:
+    def add(model_id: str, *, seed: int, scale: float = 0.5) -> Erasure:
         generator = torch.Generator().manual_seed(seed)
-        names = [CHANGED, "conv_out.bias"] if tensors is None else tensors
+        names = [CHANGED, "conv_out.bias"]
         erasure = Erasure(
             tensors={
-                name: 0.5 * torch.randn(shapes[name].shape, generator=generator) for name in names
+                name: scale * torch.randn(shapes[name].shape, generator=generator)
+                for name in names
             }
         )
         folder = registry.incoming(model_id)

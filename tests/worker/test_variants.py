@@ -113,6 +113,21 @@ def test_the_cache_of_changed_weights_is_bounded_and_what_it_forgets_is_loaded_a
     assert np.abs(picture(again) - picture(first)).max() <= 1
 
 
+def test_a_model_that_overflows_fails_its_job_with_a_reason_and_stores_nothing(
+    jobs, settings, submit, make_batcher, add_variant
+):
+    """Not a black square."""
+    add_variant("overflowing", seed=1, scale=1e37)
+    job_id = submit(model="overflowing", n=2)
+    make_batcher().drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert [image.finish_reason for image in job.images] == ["error", "error"]
+    assert "not made of numbers" in job.reason
+    assert not list(settings.images_dir.rglob("*.png"))
+
+
 def test_weights_of_another_unet_are_refused_before_anything_is_drawn(
     jobs, registry, settings, submit, make_batcher, add_variant, monkeypatch
 ):

@@ -1,0 +1,111 @@
+"""Keys and values are computed once, and never those of other text or weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion.attention import text_projections
+from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.swapping import SwappableUNet
+from diffusion.text_memory import RememberingLinear, remember_projections
+
+
+@pytest.fixture
+def remembering(unet):
+    remember_projections(unet)
+    return unet
+
+
+@pytest.fixture
+def projected(monkeypatch):
+    """Counts what is truly computed."""
+    counted = []
+    forward = nn.Linear.forward
+
+    def count(self, value):
+        if isinstance(self, RememberingLinear):
+            counted.append(len(value))
+        return forward(self, value)
+
+    monkeypatch.setattr(nn.Linear, "forward", count)
+    return counted
+
+
+@pytest.fixture
+def request_(encoder):
+    def make(key, prompt="a dog", seed=7, steps=5):
+        texts = encoder.encode(prompt).embedding, encoder.encode("").embedding
+        return DenoiseRequest(key, *texts, seed, steps, 4.0, 16, 16)
+
+    return make
+
+
+def run(denoiser, *, until=100):
+    latents = {}
+    for _ in range(until):
+        latents |= {done.key: done.latents for done in denoiser.step()}
+    return latents
+
+
+def test_while_nobody_joins_or_leaves_each_is_computed_once(
+    tiny, remembering, projected, request_
+):
+    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    count = len(text_projections(remembering))
+    denoiser.join(request_("a"))
+    run(denoiser, until=3)
+    assert projected == [2] * count
+    denoiser.join(request_("b", "an axe"))
+    run(denoiser)
+    assert projected == [2] * count + [4] * count + [2] * count
+
+
+def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
+    drawn = []
+    for unet in (tiny.unet, remembering):
+        denoiser = Denoiser(unet, tiny.vae, tiny.scheduler_config, device="cpu")
+        denoiser.join(request_("a"))
+        first = run(denoiser, until=2)
+        denoiser.join(request_("b", "an axe", steps=2))
+        drawn.append(first | run(denoiser))
+        # The same key once more, for another prompt.
+        denoiser.join(request_("a", "a flower"))
+        drawn[-1]["again"] = run(denoiser)["a"]
+
+    assert set(drawn[0]) == {"a", "b", "again"}
+    assert all(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
+
+
+def test_weights_that_are_swapped_make_new_ones(tiny, remembering, request_):
+    """Two models take turns with one UNet, while neither batch changes."""
+    plain = copy.deepcopy(tiny.unet)
+    name = next(iter(text_projections(plain)))
+    changed = {f"{name}.weight": plain.get_parameter(f"{name}.weight") + 0.5}
+    shared = SwappableUNet(remembering)
+    deltas = [shared.prepared({}), shared.prepared(changed)]
+    parts = tiny.vae, tiny.scheduler_config
+    batches = [
+        Denoiser(remembering, *parts, device="cpu", wear=lambda delta=delta: shared.wear(delta))
+        for delta in deltas
+    ]
+    together = []
+    for batch in batches:
+        batch.join(request_("a"))
+    for _ in range(5):
+        together += [done.latents for batch in batches for done in batch.step()]
+
+    for tensors, latents in zip(({}, changed), together, strict=True):
+        own = copy.deepcopy(plain)
+        own.load_state_dict(tensors, strict=False)
+        denoiser = Denoiser(own, *parts, device="cpu")
+        denoiser.join(request_("a"))
+        assert torch.equal(run(denoiser)["a"], latents)
+    assert not torch.equal(*together)
+
+
+def test_names_and_copies_of_the_unet_are_as_before(unet, remembering):
+    again = copy.deepcopy(remembering)
+    assert all(isinstance(one, RememberingLinear) for one in text_projections(again).values())
+    assert list(again.state_dict()) == list(unet.state_dict())
