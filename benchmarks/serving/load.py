@@ -1,7 +1,7 @@
 """Clients in a process of their own: each asks, waits for its picture, and asks again.
 
-`python -m benchmarks.serving.load http://127.0.0.1:8000/hf/models/emoji --clients 8 --seconds 10`
-prints one JSON list of answers. Clients that are waiting when the time is up still wait for
+A process says that it is there with an empty line, reads from stdin until when to ask, and prints
+one JSON list of answers. Clients that are waiting when the time is up still wait for
 their answer, so that the next contender meets an idle machine.
 """
 
@@ -75,20 +75,27 @@ def run(
 ) -> Run:
     """Load `urls` by turns from other processes; the first `warm_up_s` do not count."""
     shares = [len(range(part, clients, PROCESSES)) for part in range(PROCESSES)]
-    began = time.monotonic()
     processes = [
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "benchmarks.serving.load", *urls),
                 *("--clients", str(share), "--seed", str(1000 * part)),
-                *("--until", str(began + seconds)),
                 *("--steps", *map(str, steps)),
             ],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         for part, share in enumerate(shares)
         if share
     ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is there; starting takes seconds on a busy machine
+    began = time.monotonic()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{began + seconds}\n".encode())
+        process.stdin.flush()
     said = [process.communicate()[0] for process in processes]
     assert not any(process.returncode for process in processes), "a client was refused"
     answers = [Answer(*one) for part in said for one in json.loads(part)]
@@ -121,10 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("urls", nargs="+")
     parser.add_argument("--clients", type=int, default=1)
-    parser.add_argument("--until", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     arguments = parser.parse_args()
+    print(flush=True)
+    until = float(sys.stdin.readline())
     answers: list[tuple[int, float, float]] = []
     failures: list[Exception] = []
 
@@ -132,7 +140,7 @@ def main() -> None:
         client = Client(arguments.urls[number % len(arguments.urls)])
         ahead = orders(arguments.seed + number, tuple(arguments.steps))
         try:
-            while (began := time.monotonic()) < arguments.until:
+            while (began := time.monotonic()) < until:
                 order = next(ahead)
                 client.ask(order.body)
                 answers.append((order.steps, began, time.monotonic()))

@@ -39,7 +39,7 @@ def measure() -> dict[str, Any]:
             verified = _seconds(lambda: load_base(folder, manifest, dtype=torch.float16))
             plain = _seconds(
                 lambda: StableDiffusionPipeline.from_pretrained(
-                    folder, torch_dtype=torch.float16, local_files_only=True
+                    folder, dtype=torch.float16, local_files_only=True
                 )
             )
             if turn:
