@@ -77,7 +77,7 @@ class Policy(Spec):
     limits: Limits = Limits()
     share: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)] = 1.0
     """Of the workers' time when all are busy, relative to that of other tenants."""
-    priority: Literal[0, 1, 2] = 1
+    priority: Annotated[int, Field(strict=True, ge=0, le=2)] = 1
     """0 goes before 1 goes before 2, whatever the shares."""
 
     @model_validator(mode="after")

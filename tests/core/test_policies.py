@@ -97,6 +97,7 @@ class TestStore:
         pytest.param({"share": 0}, id="no share"),
         pytest.param({"share": float("nan")}, id="NaN"),
         pytest.param({"priority": 3}, id="priority"),
+        pytest.param({"priority": False}, id="priority that is no number"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(wrong):
