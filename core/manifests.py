@@ -166,8 +166,12 @@ class Manifest(BaseModel):
     @property
     def certificate(self) -> str:
         """Names what the signed manifest attests, whatever the status and whoever signed it."""
-        attested = self.model_dump(mode="json", exclude=CHANGES)
+        attested = self.model_dump(mode="json", exclude_unset=True, exclude=CHANGES)
         return hashlib.sha256(canonical(attested)).hexdigest()[:16]
+
+    def explicit(self) -> "Manifest":
+        """With every default said, so that none of a later version changes what it means."""
+        return Manifest.model_validate(self.model_dump())
 
     @property
     def signed_by(self) -> str | None:
@@ -218,7 +222,7 @@ class Manifest(BaseModel):
         write_atomically(folder / FILENAME, self.file_bytes(), scratch=scratch)
 
     def file_bytes(self) -> bytes:
-        return (self.model_dump_json(indent=2) + "\n").encode()
+        return (self.model_dump_json(indent=2, exclude_unset=True) + "\n").encode()
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -261,7 +265,8 @@ class Manifest(BaseModel):
             ) from error
 
     def _document(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"signature"})
+        # As it was written: a field that came with a later version is not in what was signed.
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"signature"})
 
 
 def file_names(folder: Path) -> set[str]:

@@ -542,4 +542,4 @@ def describe(
         edit=edit,
         files={name: sha256(folder / name) for name in sorted(names)},
         promote_if=promote_if,
-    )
+    ).explicit()

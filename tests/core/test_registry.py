@@ -134,6 +134,19 @@ class TestServing:
         assert open_registry.served(open_registry.resolve("default")).id == "base"
 
 
+def test_what_an_earlier_version_signed_counts_and_keeps_its_certificate(registry, signer):
+    path = registry.path(add(registry, signer).id) / "manifest.json"
+    earlier = json.loads(path.read_text())
+    for later_field in ("promote_if", "overrides", "signature"):
+        del earlier[later_field]
+    signature = signer.sign(earlier).model_dump()
+    path.write_text(json.dumps(earlier | {"signature": signature}))
+
+    certificate = registry.get("erased").certificate
+    assert registry.set_status("erased", ModelStatus.SERVING, signer).certificate == certificate
+    assert registry.get("erased").status is ModelStatus.SERVING
+
+
 class TestTampering:
     """Each of these is found, and named."""
 
@@ -149,6 +162,16 @@ class TestTampering:
             registry.get("erased")
         assert registry.all() == []
         assert "erased" in registry.untrusted()
+
+    def test_a_field_left_out(self, registry, signer):
+        add(registry, signer)
+        path = registry.path("erased") / "manifest.json"
+        told = json.loads(path.read_text())
+        del told["promote_if"]
+        path.write_text(json.dumps(told))
+
+        with pytest.raises(UntrustedModel, match="signature does not match"):
+            registry.get("erased")
 
     def test_no_signature(self, registry, signer):
         add(registry, signer)
