@@ -18,6 +18,7 @@ RESULTS = Path("build/bench")
 TARGET = re.compile(
     r"^bench-(?P<name>[a-z-]+):.*## (?P<what>.+)\n\t\$\(BIN\)/python (?P<words>.+)$", re.MULTILINE
 )
+CONTINUED = re.compile(r"\\\n\s*")
 LONGEST_LIST = 6
 STDERR = 2
 """The descriptor; stdout is for what programs read."""
@@ -56,7 +57,7 @@ class Benchmark:
 def benchmarks(checkout: Path = CHECKOUT) -> dict[str, Benchmark]:
     """Raises Misconfigured: this is an installation without its sources."""
     try:
-        makefile = (checkout / "Makefile").read_text()
+        makefile = CONTINUED.sub("", (checkout / "Makefile").read_text())
     except OSError as error:
         raise Misconfigured(
             f"benchmarks come with a checkout of the sources, and {checkout} is none: clone the "

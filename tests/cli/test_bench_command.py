@@ -17,7 +17,8 @@ help: ## list
 bench-quick: install ## how fast nothing is (1 second)
 \t$(BIN)/python -c 'import json, pathlib; p = pathlib.Path("build/bench/quick.json"); {write}'
 bench-broken: install ## never
-\t$(BIN)/python -c 'raise SystemExit(3)'
+\t$(BIN)/python \\
+\t  -c 'raise SystemExit(3)'
 """
 WRITE = 'p.parent.mkdir(parents=True); p.write_text(json.dumps({"speedup": 1.97, "of": [1, 2]}))'
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from core.progress import Progress
+from core.specs import SteeringOptions
 
 PART = {"HX-Request": "true"}
 PRESET = {"base_model": "raw", "what": "preset:weapons", "steering": "", "protect": ""}
@@ -50,7 +51,7 @@ def test_stage_two_is_trained_where_it_is_wanted(client):
     default = request_of(client, PRESET | {"steering": "default"})
 
     assert published["steering"]["steps"] == 300
-    assert default["steering"]["steps"] == 60
+    assert default["steering"]["steps"] == SteeringOptions().steps
 
 
 @pytest.mark.parametrize(
