@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(STAMP) ## make .venv from the pinned dependencies
 $(STAMP): pyproject.toml requirements.lock
@@ -82,6 +82,5 @@ lock: install ## resolve the dependencies anew into requirements.lock
 clean: ## remove what can be made again
 	rm -rf .venv build
 
-.PHONY: fuzz screenshots bench-page help install demo up test stack-test chaos soak check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
-.PHONY: fuzz bench-connections screenshots bench-page help install demo up test stack-test chaos check bench-trce bench-families bench-eval bench-serving bench-capacity lock clean
+.PHONY: help install demo up test stack-test chaos soak check bench-trce bench-families bench-eval bench-serving fuzz bench-connections bench-capacity bench-gate bench-page screenshots lock clean
 .DEFAULT_GOAL := help

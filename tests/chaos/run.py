@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.checker import Verdict, check, missing, read_store
-from tests.chaos.clients import Client, Journal
+from tests.chaos.clients import BURST, Client, Journal
 from tests.chaos.faults import Fault, Nemesis, plan
 from tests.chaos.installation import Installation
 
@@ -110,6 +110,9 @@ def _drive(
             elif now >= strike_at + PATIENCE_S:
                 left.insert(0, left.pop())
                 strike_at = now
+            else:
+                # Most strike only what is at work, and a quick machine has done its wave by now.
+                pace.ask_for_more(journal.accepted)
         nemesis.tend()
         if now > told_at + 30:
             told_at = now
@@ -131,13 +134,23 @@ class Pace:
     jobs: int
     waves: int
     released: int = 0
+    more: int = 0
+    """Jobs beyond the waves, so that there is something to strike."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def may_ask(self, accepted: int) -> bool:
         """Raises StopIteration when no more are wanted."""
-        if accepted >= self.jobs or self.over.is_set():
+        if accepted >= self.jobs + self.more or self.over.is_set():
             raise StopIteration
-        return accepted < self.jobs * self.released / self.waves
+        return accepted < self._by_now()
+
+    def ask_for_more(self, accepted: int) -> None:
+        """One more burst for each client, if all that may be asked for was."""
+        if accepted >= self._by_now():
+            self.more += CLIENTS * BURST
+
+    def _by_now(self) -> float:
+        return self.jobs * self.released / self.waves + self.more
 
 
 def _settle(nemesis: Nemesis, journal: Journal, installation: Installation) -> None:
