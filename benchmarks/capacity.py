@@ -14,8 +14,9 @@ from typing import Any
 import redis
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.progress import Progress
+from core.redis_connection import connect
 from core.settings import Settings
 from core.specs import GenerationSpec
 from core.terms import terms

@@ -9,21 +9,15 @@ was accepted is there afterwards, once each; what was refused left nothing. No c
 import argparse
 import asyncio
 import json
-import os
 import resource
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 
-from cli.stack.broker import broker_url
-from cli.stack.up import free_port
+from benchmarks.stack import running_stack
 
 OUT = Path("build/bench/connections.json")
 CONNECTIONS = 10_000
@@ -31,7 +25,6 @@ PATIENCE_S = 600.0
 """For all of them together."""
 CONNECTING = 200
 """At once: more than a listening socket's backlog would only be dropped by the kernel."""
-READY_WITHIN_S = 120
 BODY = json.dumps({"prompt": "a red apple", "num_inference_steps": 1}).encode()
 
 
@@ -111,21 +104,10 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
     count = parser.parse_args().connections
     _allow_files(count + 1000)
-    with tempfile.TemporaryDirectory(prefix="trce-") as folder:
-        data, port = Path(folder) / "data", free_port("127.0.0.1")
-        up = [sys.executable, "-m", "cli.main", "up", "--serve-base", "--port", str(port)]
-        stack = subprocess.Popen(
-            [*up, "--data-dir", str(data), "--inference-workers", "1"],
-            env=os.environ
-            | {"REDIS_URL": broker_url(data / "broker"), "TRCE_TRAINER_WORKERS": "0"},
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            _wait_until_ready(f"http://127.0.0.1:{port}")
-            outcome = asyncio.run(storm("127.0.0.1", port, count))
-        finally:
-            stack.send_signal(signal.SIGINT)
-            stack.wait(90)
+    with running_stack(workers=1) as stack:
+        address = httpx.URL(stack.url)
+        assert address.port is not None
+        outcome = asyncio.run(storm(address.host, address.port, count))
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
     sys.stdout.write(f"{outcome}\n{OUT}\n")
@@ -137,18 +119,6 @@ def _allow_files(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-
-
-def _wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise SystemExit("the stack did not get ready")
 
 
 if __name__ == "__main__":

@@ -10,24 +10,18 @@ type, a body, an `Allow`; invalid data that is taken; a key that is not asked fo
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 
-from cli.stack.broker import broker_url
-from cli.stack.up import free_port
+from benchmarks.stack import Stack, clean_environment, running_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "fuzz"
 WANTED = 10_000
-READY_WITHIN_S = 120
 # A cancelled job can still be read, so `use_after_free` is none of them; nor is
 # `positive_data_acceptance`: a model that is not there is beyond any schema.
 CHECKS = (
@@ -140,43 +134,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz")
     parser.add_argument("--max-time-s", type=int, help="stop then, however many cases there were")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="trce-") as folder:
-        data, port = Path(folder) / "data", free_port("127.0.0.1")
-        url = f"http://127.0.0.1:{port}"
-        environment = os.environ | SURROUNDINGS | {"REDIS_URL": broker_url(data / "broker")}
-        trce = [sys.executable, "-m", "cli.main"]
-        place = ["--data-dir", str(data)]
-        OUT.mkdir(parents=True, exist_ok=True)
-        with (OUT / "stack.txt").open("w") as log:
-            stack = subprocess.Popen(
-                [*trce, "up", *place, "--port", str(port), "--serve-base"],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            _wait_until_ready(url)
-            make = [*trce, "keys", "create", "--scope", "admin", *place]
-            admin = subprocess.check_output(make, env=environment, text=True).strip()
-            summary = both(url, admin, OUT, cases=WANTED, max_time_s=chosen.max_time_s)
-        finally:
-            stack.send_signal(signal.SIGINT)
-            stack.wait(90)
+    OUT.mkdir(parents=True, exist_ok=True)
+    with running_stack(log=OUT / "stack.txt", **SURROUNDINGS) as stack:
+        admin = _admin_key(stack)
+        summary = both(stack.url, admin, OUT, cases=WANTED, max_time_s=chosen.max_time_s)
     (OUT / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     sys.stdout.write(f"{summary}\n{OUT / 'summary.json'}\n")
     sys.exit(0 if summary.clean else 1)
 
 
-def _wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise SystemExit("the stack did not get ready; see build/fuzz/stack.txt")
+def _admin_key(stack: Stack) -> str:
+    make = [sys.executable, "-m", "cli.main", "keys", "create", "--scope", "admin"]
+    assert stack.settings.redis_url is not None
+    environment = clean_environment() | {"REDIS_URL": stack.settings.redis_url}
+    place = ["--data-dir", str(stack.settings.data_dir)]
+    return subprocess.check_output([*make, *place], env=environment, text=True).strip()
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.up import free_port
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.manifests import Edit, Manifest, ModelStatus
 from core.progress import Progress
+from core.redis_connection import connect
 from core.registry import ModelRegistry, describe
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core.callers import LOCAL
 from core.errors import AppError, AuditEntryNotFound, UntrustedModel
-from core.job_store import answering
+from core.redis_connection import answering
 from core.signing import Signature, Signer, Verifier, canonical
 
 KEY = "audit"

@@ -1,8 +1,8 @@
 """The stores of an installation, from its settings."""
 
 from core.errors import Misconfigured
-from core.job_store import connect
 from core.model_mirror import ModelMirror
+from core.redis_connection import connect
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Verifier

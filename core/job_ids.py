@@ -14,7 +14,8 @@ from typing import Any
 
 import redis
 
-from core.job_store import Kind, answering
+from core.job_store import Kind
+from core.redis_connection import answering
 
 KEY = "job_ids:key"
 RANDOM_BYTES = 10

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.callers import LOCAL, SCOPES, Scope, Tenant
 from core.errors import ApiKeyNotFound, ApiKeyRefused, ApiKeyRevoked, Invalid
-from core.job_store import answering
+from core.redis_connection import answering
 
 TOKEN = re.compile(r"trce_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 INDEX = "apikeys"

@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from core import presets
 from core.detection import DetectorName
 from core.errors import ConceptInvalid, PolicyNotFound, PolicyUnreadable
-from core.job_store import answering
+from core.redis_connection import answering
 from core.specs import MAX_IMAGES, MAX_SIDE_PX, MAX_STEPS, Spec, Words
 
 KEY = "policies"

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.job_store import answering
+from core.redis_connection import answering
 
 KEY = "models_refused"
 

@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from core.errors import StoreUnavailable
-from core.job_store import answering
+from core.redis_connection import answering
 
 KEY = "model_serials"
 LOOK_EVERY_S = 0.5

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from core.job_store import answering
+from core.redis_connection import answering
 
 KEY = "workers"
 FORGET_AFTER_S = 24 * 3600.0

@@ -10,8 +10,8 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from core.errors import RateLimited
-from core.job_store import answering
 from core.policies import PolicyInForce
+from core.redis_connection import answering
 
 WINDOW_S = 60
 

@@ -14,8 +14,8 @@ import structlog
 
 from core.audit import AuditTrail
 from core.errors import AppError, StoreUnavailable
-from core.job_store import answering
 from core.manifests import Manifest
+from core.redis_connection import answering
 from core.refusals import Refusals
 from core.registry import ModelRegistry
 

@@ -16,8 +16,8 @@ import redis
 from starlette.requests import cookie_parser
 
 from core.errors import ApiKeyRefused
-from core.job_store import answering
 from core.keys import ApiKey, KeyStore, digest_of
+from core.redis_connection import answering
 
 COOKIE = "trce_session"
 LIFE_S = 12 * 3600

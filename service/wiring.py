@@ -11,10 +11,11 @@ from core.audit import AuditTrail
 from core.errors import Misconfigured
 from core.installation import open_pictures, open_serving_registry
 from core.job_ids import JobIds
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.keys import KeyStore
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
+from core.redis_connection import connect
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier

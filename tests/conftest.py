@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
+from core.redis_connection import connect
 from core.settings import Settings
 from core.terms import terms
 

@@ -14,8 +14,9 @@ import structlog
 from celery import signals
 
 from core.errors import Misconfigured
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
+from core.redis_connection import connect
 from core.settings import Settings
 from core.sweeper import Sweeper
 from core.telemetry import configure_logs

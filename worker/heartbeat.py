@@ -26,8 +26,9 @@ import redis
 
 from core.children import start_child
 from core.errors import StoreUnavailable
-from core.job_store import JobStore, Verdict, connect
+from core.job_store import JobStore, Verdict
 from core.jobs import Lease
+from core.redis_connection import connect
 from core.settings import Settings
 from core.terms import terms
 from core.workers import WorkerRoll

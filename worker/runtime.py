@@ -7,9 +7,10 @@ import torch
 
 from core.detection import DetectorSpec
 from core.installation import open_pictures, open_serving_registry
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.manifests import Manifest
 from core.policies import PolicyStore
+from core.redis_connection import connect
 from core.refusals import Refusals
 from core.registry import ModelRegistry
 from core.settings import Settings

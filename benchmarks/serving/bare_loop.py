@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.serving.servers import clean_environment
 from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
+from benchmarks.stack import clean_environment
 from diffusion.loading import load_unet
 
 ROWS = (2, 4, 8, 16, 32, 64)

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.serving.load import Client
 from benchmarks.serving.pipeline import calling
-from benchmarks.serving.servers import running_stack
 from benchmarks.serving.workload import orders
+from benchmarks.stack import running_stack
 
 STEPS = (10, 30, 50)
 ROUNDS = 12

@@ -16,8 +16,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from benchmarks.serving.servers import clean_environment
 from benchmarks.serving.workload import GUIDANCE, MODEL, Order
+from benchmarks.stack import clean_environment
 
 TRIES = 2
 PROBE_STEPS = 4

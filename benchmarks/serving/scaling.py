@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.serving.servers import Stack, clean_environment, running_stack
+from benchmarks.stack import Stack, clean_environment, running_stack
 from core.children import start_child, stop_child
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
+from core.redis_connection import connect
 
 JOBS = 2000
 WORKERS = 16

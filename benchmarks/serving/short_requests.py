@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.serving import load
-from benchmarks.serving.servers import running_server, running_stack
+from benchmarks.serving.servers import running_server
+from benchmarks.stack import running_stack
 
 LONG, SHORT = (50,), (4,)
 LONG_CLIENTS, SHORT_CLIENTS = 10, 2

@@ -7,7 +7,8 @@ from typing import Any
 from benchmarks.serving import load
 from benchmarks.serving.bare_loop import best_split, looping
 from benchmarks.serving.pipeline import calling
-from benchmarks.serving.servers import running_server, running_stack
+from benchmarks.serving.servers import running_server
+from benchmarks.stack import running_stack
 
 CLIENTS = (1, 8, 32)
 ROUNDS = 3

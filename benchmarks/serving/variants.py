@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks.serving import load
-from benchmarks.serving.servers import Stack, running_stack
+from benchmarks.stack import Stack, running_stack
 from core.installation import open_registry
 from core.manifests import Edit, ModelStatus
 from core.registry import describe

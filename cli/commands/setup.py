@@ -8,9 +8,9 @@ from core.checkup.folder import check_keys, check_models
 from core.checkup.pictures import check_pictures
 from core.errors import Misconfigured
 from core.installation import open_pictures
-from core.job_store import connect
 from core.keys import KeyStore
 from core.object_storage import BucketStorage
+from core.redis_connection import connect
 from core.startup import read_settings
 
 WAIT_FOR_REDIS_S = 30.0

@@ -8,7 +8,7 @@ import redis
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
-from core.job_store import connect
+from core.redis_connection import connect
 from core.settings import Settings
 
 START_S = 20.0

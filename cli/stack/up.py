@@ -16,7 +16,7 @@ from core.checkup.names import check_names
 from core.errors import Misconfigured
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import connect
+from core.redis_connection import connect
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 

@@ -7,7 +7,7 @@ each job when that is admitted, so a later choice changes nothing that waits.
 import redis
 
 from core.callers import Caller
-from core.job_store import answering
+from core.redis_connection import answering
 
 KEPT_S = 30 * 24 * 3600
 

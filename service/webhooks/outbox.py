@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from core.job_store import answering
+from core.redis_connection import answering
 
 OUTBOX = "webhooks"
 PAUSES_S = (5, 60, 300, 1800, 7200, 18_000, 36_000)

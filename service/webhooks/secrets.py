@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from core.job_store import answering
+from core.redis_connection import answering
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32

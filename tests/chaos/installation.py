@@ -9,7 +9,8 @@ import psutil
 from cli.stack.broker import socket_path
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
+from core.redis_connection import connect
 from core.settings import Settings
 from core.signing import Signer
 from core.terms import terms

@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from core.errors import StoreUnavailable
-from core.job_store import connect
 from core.jobs import JobState
 from core.progress import Progress
+from core.redis_connection import connect
 from core.specs import GenerationSpec
 
 CAT = GenerationSpec(prompt="a cat", seed=1)

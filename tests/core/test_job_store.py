@@ -17,9 +17,10 @@ from core.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
-from core.job_store import AFFINITY, PATIENCE_MS, SILENCE_S, JobStore, connect
+from core.job_store import AFFINITY, PATIENCE_MS, JobStore
 from core.jobs import JobState, Lease
 from core.progress import Progress
+from core.redis_connection import SILENCE_S, connect
 from core.specs import ErasureSpec, GenerationSpec
 from core.terms import terms
 from core.workers import WorkerRoll

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from core.errors import JobNotFailed, JobNotFound, QueueFull
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.jobs import JobState
+from core.redis_connection import connect
 from core.specs import GenerationSpec
 from core.terms import terms
 

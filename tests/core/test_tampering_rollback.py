@@ -8,8 +8,8 @@ from models_on_disk import ModelsOnDisk
 
 from core import status_serials
 from core.errors import ModelNotServed, UntrustedModel
-from core.job_store import connect
 from core.manifests import ModelStatus
+from core.redis_connection import connect
 from core.status_serials import KEY, StatusSerials
 
 

@@ -15,9 +15,10 @@ import pytest
 from scenery import APPLE, Installation, Worker, eventually
 from starlette.testclient import TestClient
 
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.keys import KeyStore
 from core.manifests import ModelStatus
+from core.redis_connection import connect
 from core.settings import Settings
 from service.main import create_app
 from service.wiring import Parts

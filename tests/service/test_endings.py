@@ -8,7 +8,8 @@ import uuid
 import pytest
 from scenery import eventually
 
-from core.job_store import ENDED, connect
+from core.job_store import ENDED
+from core.redis_connection import connect
 from core.specs import GenerationSpec
 from service.endings import Endings
 

@@ -11,8 +11,9 @@ from scenery import APPLE, WEAPONS, Worker, eventually
 from starlette.testclient import TestClient
 
 from core.errors import TooManyStreams
-from core.job_store import JobStore, connect
+from core.job_store import JobStore
 from core.progress import Preview, Progress
+from core.redis_connection import connect
 from core.terms import terms
 from service.streams import OpenStreams
 

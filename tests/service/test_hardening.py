@@ -172,8 +172,8 @@ class TestSlowClients:
 def test_a_real_log_holds_no_prompt_and_no_key(start, settings, service_log):
     import httpx
 
-    from core.job_store import connect
     from core.keys import KeyStore
+    from core.redis_connection import connect
 
     with connect(settings.redis_url) as redis:
         _, token = KeyStore(redis).create(scopes=["admin"])

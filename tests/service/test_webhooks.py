@@ -14,7 +14,7 @@ import pytest
 from scenery import APPLE, WEAPONS, Worker, eventually
 
 from core.errors import AddressForbidden
-from core.job_store import connect
+from core.redis_connection import connect
 from service.webhooks.addresses import Network, is_public
 from service.webhooks.outbox import OUTBOX, PAUSES_S
 

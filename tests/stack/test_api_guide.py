@@ -9,8 +9,8 @@ import pytest
 from live_stack import Stack
 
 from cli.stack.broker import broker_url
-from core.job_store import connect
 from core.keys import KeyStore
+from core.redis_connection import connect
 
 pytestmark = pytest.mark.stack
 

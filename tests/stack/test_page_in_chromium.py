@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from cli.stack.broker import broker_url
-from core.job_store import connect
 from core.keys import KeyStore
+from core.redis_connection import connect
 
 pytestmark = [
     pytest.mark.stack,

@@ -10,10 +10,11 @@ import torch
 
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import JobStore, Verdict, connect
+from core.job_store import JobStore, Verdict
 from core.jobs import Lease
 from core.manifests import Edit, ModelStatus
 from core.policies import PolicyStore
+from core.redis_connection import connect
 from core.registry import ModelRegistry, describe
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer

@@ -7,8 +7,8 @@ import time
 import psutil
 import pytest
 
-from core.job_store import connect
 from core.jobs import Lease
+from core.redis_connection import connect
 from core.specs import GenerationSpec
 from core.workers import WorkerRoll
 from worker.heartbeat import Heartbeat

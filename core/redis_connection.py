@@ -1,0 +1,79 @@
+"""Connections to Redis: how long they try, and what is raised when it does not answer."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from core.errors import StoreUnavailable
+
+SILENCE_S = 5.0
+"""A server that says nothing for this long is taken to be gone."""
+
+
+class PatientFor(Retry):
+    """Tries again until `seconds` are over, however long each try takes.
+
+    redis-py retries a command and, inside it, the handshake of a new connection; counting
+    tries would multiply the two.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(ExponentialBackoff(cap=0.1, base=0.01), retries=-1)
+        self._seconds = seconds
+        self._trying = threading.local()
+
+    def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
+        outermost = not hasattr(self._trying, "until")
+        if outermost:
+            self._trying.until = time.monotonic() + self._seconds
+
+        def fail_in_time(error: Exception, *rest: Any) -> None:
+            fail(error, *rest)
+            if time.monotonic() > self._trying.until:
+                raise error
+
+        try:
+            return super().call_with_retry(do, fail_in_time, *args, **options)
+        finally:
+            if outermost:
+                del self._trying.until
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "PatientFor":
+        return PatientFor(self._seconds)
+
+
+def connect(url: str, *, retry_s: float = 1.0) -> redis.Redis:
+    """A client that tries again for about `retry_s` seconds before it raises.
+
+    An API process wants to answer 503 soon; a worker would rather wait for the broker's restart.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        health_check_interval=15,
+        socket_timeout=SILENCE_S,
+        socket_connect_timeout=SILENCE_S,
+        retry=PatientFor(retry_s),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+    )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Redis errors that waiting may cure become StoreUnavailable."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailable("the job store does not answer; try again shortly") from error
+    except redis.ResponseError as error:
+        # A full memory, a replica, a full disk: it answers, but takes nothing now.
+        full = redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError
+        if isinstance(error, full) or "MISCONF" in str(error):
+            raise StoreUnavailable("the job store takes no writes now; try again later") from error
+        raise
