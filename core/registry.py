@@ -160,14 +160,7 @@ class ModelRegistry:
             ModelNotFound, UntrustedModel.
         """
         base = self.get(manifest.edit.base_model) if manifest.edit else manifest
-        name = "scheduler/scheduler_config.json"
-        try:
-            data = (self.path(base.id) / name).read_bytes()
-        except OSError as error:
-            raise UntrustedModel(f"model {base.id}: {name} cannot be read") from error
-        if hashlib.sha256(data).hexdigest() != base.files.get(name):
-            raise UntrustedModel(f"model {base.id}: {name} differs from its manifest")
-        return dict(json.loads(data))
+        return dict(json.loads(self._file(base, "scheduler/scheduler_config.json", base.files)))
 
     def _read_or_fetch(self, model_id: str) -> Manifest:
         try:
@@ -396,16 +389,16 @@ class ModelRegistry:
         entry = manifest.reports.get(report_id)
         if entry is None or name not in entry.files:
             raise ReportNotFound(f"model {manifest.id} has no report {report_id}")
+        return self._file(manifest, f"{REPORTS}/{report_id}/{name}", manifest.report_files)
+
+    def _file(self, manifest: Manifest, name: str, digests: Mapping[str, str]) -> bytes:
+        """A small file of a model, read once. Raises UntrustedModel."""
         try:
-            data = (self.path(manifest.id) / REPORTS / report_id / name).read_bytes()
+            data = (self.path(manifest.id) / name).read_bytes()
         except OSError as error:
-            raise UntrustedModel(
-                f"model {manifest.id}: {name} of report {report_id} is missing"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != entry.files[name]:
-            raise UntrustedModel(
-                f"model {manifest.id}: {name} of report {report_id} differs from its manifest"
-            )
+            raise UntrustedModel(f"model {manifest.id}: {name} is missing") from error
+        if hashlib.sha256(data).hexdigest() != digests.get(name):
+            raise UntrustedModel(f"model {manifest.id}: {name} differs from its manifest")
         return data
 
     def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:

@@ -174,7 +174,7 @@ def test_a_report_that_was_tampered_with_opens_nothing(add, promote, tell, regis
     tell(report(add(), suite(hits=20), *GOOD[1:]))
     path = registry.path("erased") / "reports/one" / FILENAME
     path.write_bytes(report(registry.get("erased"), *GOOD).to_bytes())
-    with pytest.raises(UntrustedModel, match=r"report\.json of report one differs"):
+    with pytest.raises(UntrustedModel, match=r"reports/one/report\.json differs"):
         promote()
     path.unlink()
     with pytest.raises(UntrustedModel, match="is missing"):
@@ -299,7 +299,7 @@ class TestWhenItIsLoaded:
         tamper(registry.path("erased") / REPORTS / "one" / "report.json")
         strict = open_registry(require_suites=("explicit",))
 
-        with pytest.raises(UntrustedModel, match="report one"):
+        with pytest.raises(UntrustedModel, match="reports/one"):
             strict.served("erased")
         assert not strict.is_served(strict.get("erased"))
 
