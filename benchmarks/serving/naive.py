@@ -5,16 +5,14 @@ and answers with a PNG. The same folder, scheduler, steps and guidance as the se
 number of threads that makes its calls fastest.
 """
 
-import argparse
 import io
 import threading
 
-import torch
-import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
 from benchmarks.serving.pipeline import draw, load_pipeline
+from benchmarks.serving.server_command import serve
 from benchmarks.serving.workload import Order
 
 
@@ -46,14 +44,5 @@ def create_app() -> FastAPI:
     return app
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    uvicorn.run(create_app(), port=arguments.port, log_level="warning")
-
-
 if __name__ == "__main__":
-    main()
+    serve(create_app, __doc__)

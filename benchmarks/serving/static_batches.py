@@ -4,18 +4,17 @@
 one number of steps, so only requests of the same number share a batch; the oldest one decides.
 """
 
-import argparse
 import io
 import queue
 import threading
 from concurrent.futures import Future
 
 import torch
-import uvicorn
 from fastapi import FastAPI, Response
 
 from benchmarks.serving.naive import Inference
 from benchmarks.serving.pipeline import load_pipeline
+from benchmarks.serving.server_command import serve
 from benchmarks.serving.workload import GUIDANCE
 
 BATCH = 8
@@ -73,14 +72,5 @@ def create_app() -> FastAPI:
     return app
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    uvicorn.run(create_app(), port=arguments.port, log_level="warning")
-
-
 if __name__ == "__main__":
-    main()
+    serve(create_app, __doc__)
