@@ -96,7 +96,8 @@ class Client:
             while True:
                 while not self._may_ask(self._journal.accepted):
                     time.sleep(POLL_S)
-                orders = [self._order() for _ in range(BURST)]
+                asked = [self._order() for _ in range(BURST)]
+                orders = [order for order in asked if order.job_id]
                 for order in orders:
                     if self._random.random() < CANCELLED_SHARE:
                         self._cancel(order)
