@@ -15,7 +15,12 @@ MAX_NAME_CHARS = 60
 
 
 def erase_here(
-    spec: ErasureSpec, settings: Settings, *, model_id: str | None = None, device: str = "cpu"
+    spec: ErasureSpec,
+    settings: Settings,
+    *,
+    model_id: str | None = None,
+    device: str = "cpu",
+    processes: int = 1,
 ) -> Manifest:
     """Make the model, sign it and register it as a candidate.
 
@@ -47,6 +52,7 @@ def erase_here(
                 device=device,
                 cache=settings.data_dir / "cache",
                 merge=merge,
+                processes=processes,
             )
         return registry.add(made, scratch / "model", signer)
     finally:
@@ -62,6 +68,7 @@ def erase_into(
     device: str,
     captions: Path | None,
     cache: Path | None,
+    processes: int,
 ) -> Manifest:
     """Make an unsigned model in the folder `out` from the base model in `base`.
 
@@ -81,7 +88,11 @@ def erase_into(
     model_id = model_id_of(out)
     with base_folder(base, like, out) as folder, bars() as report:
         return erase(
-            folder, manifest, spec, out, report, model_id=model_id, device=device, cache=cache
+            *(folder, manifest, spec, out, report),
+            model_id=model_id,
+            device=device,
+            cache=cache,
+            processes=processes,
         )
 
 

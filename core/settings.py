@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     step_timeout_s: PositiveSeconds = 300.0
     """A worker that neither finishes a denoising step nor loads a model within this time is
     taken to hang, and is killed."""
+    trainer_processes: Count = 1
+    """That stage 2 of an erasure runs in: GPUs, from cuda:0 on."""
     trainer_silence_s: PositiveSeconds = 900.0
     """A trainer that reports no progress for this long is taken to hang, and is stopped."""
     generation_attempts: Count = 5
@@ -158,6 +160,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         """Half of a configuration would be found out by the first picture; better now."""
+        if self.trainer_processes > 1 and ":" in self.device:
+            raise ValueError(
+                f"TRCE_TRAINER_PROCESSES={self.trainer_processes} takes a GPU for each, and "
+                f"TRCE_DEVICE={self.device} is one: set TRCE_DEVICE=cuda"
+            )
         s3 = self.s3_endpoint_url or self.s3_access_key_id or self.s3_secret_access_key
         if self.s3_models and not self.s3_bucket:
             raise ValueError("TRCE_S3_MODELS needs a bucket: set TRCE_S3_BUCKET")

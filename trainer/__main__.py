@@ -112,6 +112,7 @@ def _run(
             cache=options.cache,
             merge=options.merge,
             work=options.work,
+            processes=options.processes,
         )
 
 
@@ -180,6 +181,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that stage 2 runs in: with --device cuda, GPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads on the CPU (default: PyTorch's choice)"

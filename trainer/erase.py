@@ -35,6 +35,7 @@ from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from diffusion.weights import find_weights, open_weights
 from trainer import model_card
+from trainer.company import check_processes, company
 from trainer.earlier import Earlier, merged_manifests, read_earlier
 from trainer.folders import check_empty, new_folder
 from trainer.latency import map_seconds, step_seconds
@@ -61,6 +62,7 @@ def erase(
     cache: Path | None = None,
     merge: Sequence[Path] = (),
     work: Path | None = None,
+    processes: int = 1,
 ) -> Manifest:
     """Make the erased model in `out`, and return its unsigned manifest.
 
@@ -70,10 +72,12 @@ def erase(
         cache: a folder for what can be used again, see `trainer.preservation`.
         merge: the folders of the models that `spec.merge` names, in that order.
         work: a folder for this run alone, from which a run that was killed is resumed.
+        processes: that stage 2 runs in, on a GPU each where `device` is cuda.
 
     Raises:
         ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported,
         NotEnoughRoom.
+        Invalid: there are fewer GPUs than processes, or too little for each to do.
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
@@ -84,13 +88,15 @@ def erase(
     concepts = concepts_to_erase(spec, merged)
     if spec.steering is not None and not concepts:
         raise ConceptInvalid("steering: no concept is left to erase; leave it out")
+    if spec.steering is not None:
+        check_processes(processes, device, spec.steering)
     advance = counter(report, "loading", 1)
     family, drawing = read_family(base)
     described = manifest or describe(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
     earlier = read_earlier(spec, merge, merged, described) if merged else None
-    check_room(base, out, spec, concepts, device=device)
+    check_room(base, out, spec, concepts, device=device, processes=processes)
     encoder = _reader(base, manifest, spec, concepts, earlier, device=device)
     advance(1)
 
@@ -107,9 +113,10 @@ def erase(
             *(described.content_digest, encoder, known),
             *(drawing.native_px, concepts, erasure),
         )
-        with cost(costs, "stage 2", device):
+        others = company(processes, base, manifest, begun, spec, device=device, work=work)
+        with cost(costs, "stage 2", device), others as ranks:
             unet, scheduler = load_unet(base, manifest, device=device)
-            steered = steer(unet, scheduler, begun, spec, report=report, work=work)
+            steered = steer(unet, scheduler, begun, spec, report=report, work=work, ranks=ranks)
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
         latency = _latency(unet, begun, base, erasure)
 
@@ -138,6 +145,7 @@ def erase(
                 **solution.figures,
                 "map_prompt_seconds": map_seconds(erasure, device),
                 **latency,
+                **({"processes": processes} if spec.steering and processes > 1 else {}),
                 "peak_memory_bytes": max(one.peak_memory_bytes for one in costs.values()),
                 **_sizes(base, folder, erasure),
             },

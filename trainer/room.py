@@ -6,7 +6,7 @@ Both are estimated from the sizes of the base's files and the widths in its conf
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -42,9 +42,16 @@ def check_room(
     concepts: Sequence[Concept],
     *,
     device: torch.device | str,
+    processes: int = 1,
 ) -> None:
-    """Raises NotEnoughRoom, UntrustedModel."""
+    """Raises NotEnoughRoom, UntrustedModel.
+
+    Args:
+        processes: that stage 2 runs in; on CPUs they share one memory.
+    """
     need = needed(base, spec, concepts)
+    if spec.steering is not None and torch.device(device).type == "cpu":
+        need = replace(need, memory_bytes=need.memory_bytes * processes)
     place = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     for what, wanted, free in (
         ("memory", need.memory_bytes, free_memory_bytes(device)),

@@ -23,10 +23,11 @@ from trainer.trce.draft import Draft
 from trainer.trce.finetune import Checkpoint, finetune
 from trainer.trce.following import captions_to_follow, pairs_to_follow
 from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
+from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.steering import SteeringLoss
 
 LESSON = "lesson.safetensors"
-POINTS, ANCHORS = "points.safetensors", "anchors.safetensors"
+POINTS, ANCHORS = "points", "anchors"
 CHECKPOINT = "steering.safetensors"
 
 
@@ -60,12 +61,14 @@ def steer(
     *,
     report: Reporter,
     work: Path | None,
+    ranks: Ranks = ALONE,
 ) -> Steered:
     """Train `unet`, the base's, in place.
 
     Args:
         work: a folder of this run alone. What a killed run left there is taken up again; None:
             nothing is kept.
+        ranks: all of them call this, with the same arguments, and get the same.
 
     Raises:
         SteeringDiverged
@@ -74,10 +77,12 @@ def steer(
     assert options is not None
     key = _key(begun, spec)
     lesson = load_lesson(work / LESSON, key, unet.device) if work else None
+    if not ranks.agree(int(lesson is not None), unet.device):
+        raise RuntimeError(f"process {ranks.own} finds a lesson where another one finds none")
     if lesson is None:
-        drafts = (Draft(work / POINTS, key), Draft(work / ANCHORS, key)) if work else None
-        lesson = _prepare(unet, scheduler_config, begun, spec, report, drafts)
-        if work is not None:
+        drafts = _drafts(work, key, ranks) if work else None
+        lesson = _prepare(unet, scheduler_config, begun, spec, report, drafts, ranks)
+        if work is not None and ranks.own == 0:
             save_lesson(work / LESSON, lesson, key)
         for draft in drafts or ():
             draft.discard()
@@ -93,6 +98,7 @@ def steer(
         options,
         checkpoint=Checkpoint(work / CHECKPOINT, key) if work else None,
         advance=advance,
+        ranks=ranks,
     )
     halves = {name: tensor.half().cpu() for name, tensor in changed.items()}
     return Steered(tensors=halves, curve=losses.curve())
@@ -105,6 +111,7 @@ def _prepare(
     spec: ErasureSpec,
     report: Reporter,
     drafts: tuple[Draft, Draft] | None,
+    ranks: Ranks,
 ) -> Lesson:
     options, textual = spec.steering, spec.textual
     assert options is not None
@@ -126,7 +133,15 @@ def _prepare(
         size_px=begun.native_px,
         advance=counter(report, "drawing trajectories", trajectories),
         drafts=drafts,
+        ranks=ranks,
     )
+
+
+def _drafts(work: Path, key: str, ranks: Ranks) -> tuple[Draft, Draft]:
+    """Each rank keeps its own share; shares of another number of ranks are other trajectories."""
+    key = f"{key} of {ranks.count}"
+    suffix = f"-{ranks.own}.safetensors"
+    return Draft(work / f"{POINTS}{suffix}", key), Draft(work / f"{ANCHORS}{suffix}", key)
 
 
 def _key(begun: StageOne, spec: ErasureSpec) -> str:

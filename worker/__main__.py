@@ -42,7 +42,8 @@ def main() -> None:
     settings = start(read_settings)
     if settings.device.startswith("cuda"):
         # Otherwise it would come up, be counted as ready, and fail every job.
-        start(lambda: insist([check_torch(settings.device)]))
+        gpus = settings.trainer_processes if arguments.role == "trainer" else 1
+        start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     # A mark left by the last shutdown is not for this life.
     drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
     app = start(_app)

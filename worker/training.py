@@ -81,6 +81,7 @@ class Trainings:
         lease_s: float,
         silence_s: float,
         device: str,
+        processes: int,
         threads: int,
         cache: Path,
         checkpoints: Path,
@@ -91,6 +92,7 @@ class Trainings:
         """
         Args:
             silence_s: a trainer that reports nothing for this long is taken to hang.
+            processes: that stage 2 of an erasure runs in; of more than one each has a device.
             threads: of a trainer, where it computes on the CPU.
             cache: a folder for moments of captions, shared by all jobs.
             checkpoints: a folder in which every job has one of its own, until it ends.
@@ -104,6 +106,7 @@ class Trainings:
         self._lease_s = lease_s
         self._silence_s = silence_s
         self._device = device
+        self._processes = str(processes)
         self._threads = str(threads)
         self._cache = cache
         self._checkpoints = checkpoints
@@ -214,7 +217,7 @@ class Trainings:
                 *("--out", out),
                 *("--model-id", model_id(spec, lease.job_id)),
                 *("--device", self._device, "--threads", self._threads, "--cache", self._cache),
-                *("--work", self._checkpoints / lease.job_id),
+                *("--work", self._checkpoints / lease.job_id, "--processes", self._processes),
                 *("--progress", "json"),
                 *(word for folder in merged for word in ("--merge", folder)),
             ],

@@ -51,6 +51,9 @@ def erase(
         Path | None, typer.Option(help="With --out: keep what captions gave for other runs.")
     ] = None,
     device: Annotated[str, typer.Option(help="In this process: cpu, cuda, cuda:1 ...")] = "cpu",
+    processes: Annotated[
+        int, typer.Option(help="In this process: others beside it for stage 2, a GPU each.")
+    ] = 1,
     data_dir: DataDir = None,
     as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
@@ -77,7 +80,12 @@ def erase(
             )
         base = base or SHIPPED_MODELS / spec.base_model
         made = erase_into(
-            out, spec, base, like=like, device=device, captions=captions, cache=cache
+            *(out, spec, base),
+            like=like,
+            device=device,
+            captions=captions,
+            cache=cache,
+            processes=processes,
         )
         answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
@@ -85,7 +93,7 @@ def erase(
         raise Invalid("--base, --captions and --cache belong to --out")
     if data_dir is not None:
         settings = Settings(data_dir=data_dir)
-        made = erase_here(spec, settings, device=device)
+        made = erase_here(spec, settings, device=device, processes=processes)
         if promote:
             registry = open_registry(settings)
             registry.set_status(made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir))

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from core.checkup.check import Check, ok, problem, warning
 
 
-def check_torch(device: str) -> Check:
+def check_torch(device: str, *, gpus_needed: int = 1) -> Check:
     """In a process of its own: importing torch takes seconds and memory."""
     if find_spec("torch") is None:
         return warning("torch", "not installed here", "workers need it; the service does not")
@@ -21,14 +21,19 @@ def check_torch(device: str) -> Check:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it died"])[-1]
-        return problem("torch", f"cannot be imported: {last}", "install it anew: `make install`")
+        why = (done.stderr.strip().splitlines() or ["it died"])[-1]
+        return problem("torch", f"cannot be imported: {why}", "install it anew: `make install`")
     version, cuda, gpus = json.loads(done.stdout)
     build = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built for CPUs")
-    wanted = device.removeprefix("cuda").removeprefix(":") or "0"
-    if device.startswith("cuda") and gpus and int(wanted) >= len(gpus):
-        fix = f"set TRCE_DEVICE to one from cuda:0 to cuda:{len(gpus) - 1}"
-        return problem("torch", f"{build}, sees {len(gpus)} GPUs, and no {device}", fix)
+    named = device.removeprefix("cuda").removeprefix(":")
+    last = int(named) if named.isdigit() else gpus_needed - 1
+    if device.startswith("cuda") and gpus and last >= len(gpus):
+        fix = (
+            f"set TRCE_DEVICE to one from cuda:0 to cuda:{len(gpus) - 1}"
+            if named
+            else f"set TRCE_TRAINER_PROCESSES={len(gpus)}"
+        )
+        return problem("torch", f"{build}, sees {len(gpus)} GPUs, and no cuda:{last}", fix)
     if gpus:
         return ok("torch", f"{build}, sees {', '.join(gpus)}")
     if not device.startswith("cuda"):

@@ -11,6 +11,7 @@ import redis
 from cli.stack.broker import find_server
 from core.checkup.broker import check_broker
 from core.checkup.check import insist, ok, problem, warning
+from core.checkup.device import check_torch
 from core.checkup.folder import check_folder, check_keys
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
@@ -190,3 +191,24 @@ def test_no_process_starts_with_a_setting_that_nobody_reads(module, tmp_path):
     assert done.returncode == 1
     assert "did you mean TRCE_BATCH_ROWS?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class TestSeveralGpus:
+    """What stage 2 is to run on, TRCE_TRAINER_PROCESSES."""
+
+    def test_fewer_than_asked_for_are_a_problem(self, monkeypatch):
+        def told(command, **_):
+            return subprocess.CompletedProcess(command, 0, '["2.13", "13.0", ["L4", "L4"]]', "")
+
+        monkeypatch.setattr(subprocess, "run", told)
+
+        assert check_torch("cuda", gpus_needed=2).state == "ok"
+        check = check_torch("cuda", gpus_needed=3)
+        assert check.state == "problem"
+        assert "sees 2 GPUs, and no cuda:2" in check.found
+        assert "TRCE_TRAINER_PROCESSES=2" in check.fix
+
+    def test_one_gpu_by_name_is_not_several(self):
+        with pytest.raises(ValueError, match="set TRCE_DEVICE=cuda"):
+            Settings(device="cuda:1", trainer_processes=2)
+        Settings(device="cuda", trainer_processes=2)

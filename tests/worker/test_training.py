@@ -53,6 +53,7 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             lease_s=60,
             silence_s=silence_s,
             device="cpu",
+            processes=1,
             threads=1,
             cache=cache,
             checkpoints=settings.data_dir / "checkpoints",

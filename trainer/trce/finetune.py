@@ -29,6 +29,7 @@ from core.manifests import LossCurve
 from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
 from trainer.trce.lesson import Lesson
+from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.steering import SteeringLoss, hinge
 from trainer.trce.texts import predict
 
@@ -129,12 +130,14 @@ def finetune(
     *,
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int, SteeringLoss], None],
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, Tensor], Losses]:
     """Train `unet` in place.
 
     Args:
         checkpoint: where to resume from, and what is written now and then.
         advance: told (steps done since the last call, the loss of the last one).
+        ranks: all of them call this, with the same lesson and checkpoint, and get the same.
 
     Returns:
         The changed parameters by name, and the loss of every step.
@@ -152,14 +155,18 @@ def finetune(
     )
     losses = Losses([], [], [])
     first = checkpoint.resume(parameters, optimizer, losses) if checkpoint else 0
+    if not ranks.agree(first, unet.device):
+        raise RuntimeError(f"process {ranks.own} resumes at step {first}, another one elsewhere")
     saved_at = time.monotonic()
     for step in range(first, options.steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = _backward(unet, lesson, options, step)
+        loss = _backward(unet, lesson, options, step, ranks)
+        ranks.add_up(one.grad for one in parameters.values() if one.grad is not None)
         optimizer.step()
         losses.append(loss)
         advance(1 if step > first else 1 + first, loss)
-        if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+        overdue = time.monotonic() - saved_at > CHECKPOINT_EVERY_S
+        if checkpoint is not None and ranks.own == 0 and overdue:
             checkpoint.save(parameters, optimizer, losses)
             saved_at = time.monotonic()
     if options.gradient_checkpointing:
@@ -172,20 +179,30 @@ def finetune(
 
 
 def _backward(
-    unet: UNet2DConditionModel, lesson: Lesson, options: SteeringOptions, step: int
+    unet: UNet2DConditionModel,
+    lesson: Lesson,
+    options: SteeringOptions,
+    step: int,
+    ranks: Ranks = ALONE,
 ) -> SteeringLoss:
-    """The gradients of one step, in as many parts as the options say; returns its loss."""
+    """This rank's share of one step's gradients, in as many parts as the options say.
+
+    Returns:
+        The loss of the whole step.
+    """
+    parts = [ranks.own * options.accumulation + part for part in range(options.accumulation)]
     loss: SteeringLoss | None = None
-    for part in range(options.accumulation):
-        share = step_loss(unet, lesson, options, step, part=part)
-        total = share.total(regularisation=options.regularisation)
-        if not bool(total.isfinite()):
-            raise SteeringDiverged(
-                f"stage 2: the loss is {total.item()} at step {step}; lower the learning rate"
-            )
-        total.backward()
+    for part in parts:
+        share = step_loss(unet, lesson, options, step, part=part, parts=ranks.count * len(parts))
+        share.total(regularisation=options.regularisation).backward()
         loss = share.detach() if loss is None else loss + share.detach()
     assert loss is not None
+    ranks.add_up([loss.prompted, loss.unprompted, loss.anchored])
+    total = loss.total(regularisation=options.regularisation)
+    if not bool(total.isfinite()):
+        raise SteeringDiverged(
+            f"stage 2: the loss is {total.item()} at step {step}; lower the learning rate"
+        )
     return loss
 
 
@@ -196,15 +213,16 @@ def step_loss(
     step: int,
     *,
     part: int = 0,
+    parts: int = 1,
 ) -> SteeringLoss:
-    """What one part of a step's batch adds to its loss, in one forward pass.
+    """What one of a batch's parts adds to the loss of its step, in one forward pass.
 
     The pass sees x_t with its prompt and without, and u_t. The parts' losses add up to that of
     the batch.
     """
     points, anchors = lesson.points, lesson.anchors
-    rows = _part_of(lesson.draws, step, options.batch, part, options.accumulation)
-    quiet = _part_of(lesson.anchor_draws, step, options.anchors, part, options.accumulation)
+    rows = _part_of(lesson.draws, step, options.batch, part, parts)
+    quiet = _part_of(lesson.anchor_draws, step, options.anchors, part, parts)
     nothing = lesson.kept.repeated(len(rows))
     latents = points.latents[rows]
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=options.autocast):

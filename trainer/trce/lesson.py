@@ -22,6 +22,7 @@ from diffusion.erasure import Erasure
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
 from trainer.trce.draft import Draft
+from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
     AnchorPoints,
@@ -75,6 +76,7 @@ def prepare_lesson(
     size_px: int,
     advance: Callable[[int], None],
     drafts: tuple[Draft, Draft] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Lesson:
     """Draw the trajectories of one run.
 
@@ -88,6 +90,7 @@ def prepare_lesson(
         size_px: the side of the pictures that the model draws.
         advance: told the number of trajectories finished since the last call.
         drafts: where points and anchors are kept while they are drawn.
+        ranks: all of them call this, and have the same lesson.
     """
     followed = list(pairs[: options.trajectories])
     anchored = list(kept[: options.kept_trajectories])
@@ -122,12 +125,14 @@ def prepare_lesson(
             target_scale=options.target_scale,
             advance=advance,
             draft=points_draft,
+            ranks=ranks,
         )
         anchors, anchor_draws = anchor_points(
             *(unet, texts.through(erasure), chosen_anchors, course),
             unconditional=options.anchor_trajectories,
             advance=advance,
             draft=anchors_draft,
+            ranks=ranks,
         )
     units, anchor_units = torch.ones(len(points.latents)), torch.ones(len(anchors.latents))
     if options.relative:

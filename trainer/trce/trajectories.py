@@ -19,6 +19,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from trainer.trce.draft import Draft
+from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts, predict
 
 
@@ -96,6 +97,7 @@ def steering_points(
     target_scale: float,
     advance: Callable[[int], None],
     draft: Draft | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[SteeringPoints, Tensor]:
     """Draw the trajectories of unsafe prompts and keep the chosen points.
 
@@ -112,16 +114,17 @@ def steering_points(
         chosen: (draws, 2), see `choose_points`.
         target_scale: beta.
         advance: told the number of trajectories finished since the last call.
-        draft: where they are kept while they are drawn, and taken up again.
+        draft: where they are kept while they are drawn, and taken up again; of this rank alone.
+        ranks: which share the trajectories.
 
     Returns:
         The distinct points that were chosen, and (draws,) the place of each draw among them.
     """
     distinct, place = torch.unique(chosen, dim=0, return_inverse=True)
     device = unsafe.embeddings.device
-    points = _empty_points(len(distinct), course.shape, device)
+    points = _blank_points(len(distinct), course.shape, device)
     points.prompts.copy_(distinct[:, 0] % len(unsafe))
-    for group in _groups(distinct, course, points, draft, advance):
+    for group in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         visit = _Recorder(
             unet=unet,
@@ -137,6 +140,7 @@ def steering_points(
             guidance_scale=course.guidance_scale,
         )
         _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
+    ranks.add_up([points.latents, points.timesteps, points.safe, points.unsafe])
     return points, place
 
 
@@ -199,6 +203,7 @@ def anchor_points(
     unconditional: int,
     advance: Callable[[int], None],
     draft: Draft | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[AnchorPoints, Tensor]:
     """Draw the trajectories that lead elsewhere, and keep the chosen predictions.
 
@@ -209,18 +214,19 @@ def anchor_points(
         chosen: (draws, 3), see `choose_anchors`.
         unconditional: how many trajectories follow no text.
         draft: see `steering_points`.
+        ranks: likewise.
 
     Returns:
         The distinct points that were chosen, and (draws,) the place of each draw among them.
     """
     distinct, place = torch.unique(chosen, dim=0, return_inverse=True)
     device = texts.embeddings.device
-    empty = _empty_points(len(distinct), course.shape, device)
+    blank = _blank_points(len(distinct), course.shape, device)
     points = AnchorPoints(
-        *(empty.latents, empty.timesteps, distinct[:, 2].to(device), empty.safe),
+        *(blank.latents, blank.timesteps, distinct[:, 2].to(device), blank.safe),
         effect=torch.zeros(len(distinct), device=device),
     )
-    for group in _groups(distinct, course, points, draft, advance):
+    for group in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         followed = (group - unconditional + 1).clamp(min=0)
 
@@ -252,6 +258,7 @@ def anchor_points(
             return nothing + course.guidance_scale * (something - nothing)
 
         _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
+    ranks.add_up([points.latents, points.timesteps, points.noise, points.effect])
     return points, place
 
 
@@ -261,17 +268,23 @@ def _groups(
     points: SteeringPoints | AnchorPoints,
     draft: Draft | None,
     advance: Callable[[int], None],
+    ranks: Ranks,
 ) -> Iterator[Tensor]:
-    """The trajectories to draw together; those of an earlier, killed run are done already."""
+    """The trajectories for this rank to draw together, but for those of an earlier, killed run.
+
+    In each round every rank has a group, but maybe in the last; `advance` counts those of all.
+    """
     groups = distinct[:, 0].unique().split(course.batch)
+    rounds = [groups[first : first + ranks.count] for first in range(0, len(groups), ranks.count)]
+    own = [one for one in rounds if ranks.own < len(one)]
     done = draft.resume(points) if draft else 0
     if done:
-        advance(sum(map(len, groups[:done])))
-    for number, group in enumerate(groups[done:], start=done + 1):
-        yield group
+        advance(sum(len(group) for one in own[:done] for group in one))
+    for number, one in enumerate(own[done:], start=done + 1):
+        yield one[ranks.own]
         if draft:
             draft.keep(points, number)
-        advance(len(group))
+        advance(sum(map(len, one)))
 
 
 @torch.no_grad()
@@ -298,11 +311,12 @@ def _follow(
             latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
 
 
-def _empty_points(count: int, shape: tuple[int, int, int], device: torch.device) -> SteeringPoints:
+def _blank_points(count: int, shape: tuple[int, int, int], device: torch.device) -> SteeringPoints:
+    """Zeros, to which the ranks add what each has drawn."""
     return SteeringPoints(
-        latents=torch.empty(count, *shape, device=device),
-        timesteps=torch.empty(count, dtype=torch.long, device=device),
-        prompts=torch.empty(count, dtype=torch.long, device=device),
-        safe=torch.empty(count, *shape, device=device),
-        unsafe=torch.empty(count, *shape, device=device),
+        latents=torch.zeros(count, *shape, device=device),
+        timesteps=torch.zeros(count, dtype=torch.long, device=device),
+        prompts=torch.zeros(count, dtype=torch.long, device=device),
+        safe=torch.zeros(count, *shape, device=device),
+        unsafe=torch.zeros(count, *shape, device=device),
     )
