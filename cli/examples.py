@@ -9,6 +9,7 @@ EXAMPLES = {
     "trce erase": "trce erase weapons --base-model emoji",
     "trce evaluate": "trce evaluate MODEL --suite explicit --suite ordinary --attack p4d:50:10",
     "trce compare": "trce compare MODEL OTHER report.json --out compare.html",
+    "trce export": "trce export MODEL --format single-file --out erased.safetensors",
     "trce verify": "trce verify picture.png",
     "trce audit": "trce audit --limit 0 --json",
     "trce bench": "trce bench eval",

@@ -145,7 +145,7 @@ def test_a_model_is_exported_and_comes_back_from_one_file(installation, spec, tm
 
 def test_an_export_that_is_refused_writes_nothing(installation, spec, tmp_path):
     data = ("--data-dir", installation.data_dir)
-    words = ("models", "export", *data, "--format")
+    words = ("export", *data, "--format")
     assert "base model" in trce(*words, "diffusers", "tiny", "--out", tmp_path / "a", code=1)
     model = trce("erase", spec, *data)
     assert ".safetensors" in trce(*words, "lora", model, "--out", tmp_path / "b", code=1)
