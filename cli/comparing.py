@@ -8,6 +8,7 @@ from rich.table import Table
 
 from core.reports import MeasuredRate, Report
 
+MIB = 1 << 20
 Cell = MeasuredRate | float | None
 Row = tuple[str, list[Cell]]
 """What was measured, and the cell of each report."""
@@ -47,7 +48,19 @@ def _cells(report: Report) -> Iterator[tuple[str, str, Cell]]:
             yield LIKENESS, f"{suite.name}: kernel distance", suite.fidelity.kernel_distance
     for attack in report.attacks:
         yield ATTACKS, f"{attack.name} ({attack.access})", attack.asr
-    yield COSTS, "seconds", report.costs.seconds
+    yield COSTS, "seconds of the evaluation", report.costs.seconds
+    if (made := report.costs.erasure) is not None:
+        yield COSTS, "seconds of the erasure", made.seconds
+        for stage, cost in made.stages.items():
+            yield COSTS, f"{stage}: seconds", cost.seconds
+            yield COSTS, f"{stage}: peak memory, MiB", cost.peak_memory_bytes / MIB
+        for what, value, unit in (
+            ("parameters changed, millions", made.parameters_changed, 1e6),
+            ("erasure.safetensors, MiB", made.artifact_bytes, MIB),
+            ("unet/, MiB", made.unet_bytes, MIB),
+        ):
+            yield COSTS, what, None if value is None else value / unit
+        yield COSTS, "latency of a picture, change in %", 100 * made.latency.change
 
 
 def terms(report: Report) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import UntrustedModel
 from core.evaluation import EvaluationSpec
+from core.manifests import StageCost
 from core.rates import Rate
 from core.specs import ModelId
 from core.thresholds import AttackName
@@ -153,13 +154,51 @@ class AttackReport(Entry):
     outcomes: tuple[AttackOutcome, ...]
 
 
+class Latency(Entry):
+    """Of one picture at inference, on the evaluation's device; medians of both timed in turn."""
+
+    map_prompt_seconds: float
+    """To map its prompt, once whatever the number of steps; 0 without a text map."""
+    base_step_seconds: float
+    """One guided step of the base."""
+    step_seconds: float
+    """And of the erased model; the same number where its UNet is the base's."""
+    steps: int
+    """Of the picture."""
+    change: float
+    """All that, relative to the base's steps alone: 0.01 is 1 % slower."""
+
+
+class ErasureCosts(Entry):
+    """What making the erased model took, by its manifest, and what drawing with it takes.
+
+    Null is what the manifest does not say.
+    """
+
+    seconds: float
+    stages: dict[str, StageCost]
+    """`stage 1`, and `stage 2` if there was one."""
+    processes: int
+    """That stage 2 ran in; its memory is the first one's."""
+    parameters_changed: int | None
+    artifact_bytes: int | None
+    """Of erasure.safetensors, which a worker loads beside its base."""
+    unet_bytes: int | None
+    """Of unet/, for other programs."""
+    latency: Latency
+
+
 class Costs(Entry):
+    """Of the evaluation; and of what it is about."""
+
     seconds: float
     pictures_drawn: int
     pictures_from_cache: int
     pictures_per_second: float
     peak_memory_bytes: int
     device: str
+    erasure: ErasureCosts | None = None
+    """Null for a base, and in reports of earlier versions."""
 
 
 class Report(BaseModel):

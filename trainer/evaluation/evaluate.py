@@ -37,6 +37,7 @@ from diffusion.model_concepts import KnownConcept, ModelConcepts
 from trainer.concepts import PromptPair, prompt_pairs
 from trainer.evaluation.album import PICTURES, Album
 from trainer.evaluation.attacks.running import run_attack
+from trainer.evaluation.costs import erasure_costs, latency
 from trainer.evaluation.drawing import DrawingOptions, Order, Studio
 from trainer.evaluation.fidelity import fidelity
 from trainer.evaluation.instruments import Instruments
@@ -126,6 +127,10 @@ def evaluate(
         for one in spec.attacks
         if explicit is not None
     )
+    made = None
+    if model.edit is not None:
+        subject = next((one.name for one in model.edit.concepts), "")
+        made = erasure_costs(model.edit, latency(studio, tools.erasure, subject))
     seconds = time.monotonic() - started
     return Evaluation(
         Report(
@@ -147,6 +152,7 @@ def evaluate(
                 pictures_per_second=round(album.drawn / seconds, 3),
                 peak_memory_bytes=peak_memory_bytes(device),
                 device=str(device),
+                erasure=made,
             ),
         ),
         pairs,

@@ -77,6 +77,7 @@ def test_the_report_says_on_what_terms(evaluated, base_manifest, erased_folder):
     assert report.model.digest == Manifest.read(erased_folder).content_digest
     assert report.detector.classes == ("dark",)
     assert report.target == ("dark",)
+    assert report.costs.erasure.latency.change > 0
     assert Report.parse(report.to_bytes()) == report
 
 
@@ -101,6 +102,7 @@ def test_the_page_holds_its_pictures(evaluated):
     assert html.count("<figure") == 5
     assert "data:image/png;base64," in html
     assert "White-box attacks" in html
+    assert "% longer than the base's" in html
     assert 'src="http' not in html
 
 
