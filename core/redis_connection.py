@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from core.errors import StoreUnavailable
@@ -69,7 +70,9 @@ def answering() -> Iterator[None]:
     """Redis errors that waiting may cure become StoreUnavailable."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, NoScriptError) as error:
+        # A script that was loaded a moment ago is missing: Redis has started anew in between, as
+        # it does again and again while its disk is full.
         raise StoreUnavailable("the job store does not answer; try again shortly") from error
     except redis.ResponseError as error:
         # A full memory, a replica, a full disk: it answers, but takes nothing now.

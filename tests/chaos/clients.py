@@ -191,7 +191,7 @@ class Client:
                 self._journal.refusals += 1
                 time.sleep(POLL_S)
                 continue
-            self._journal.surprise(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+            self._journal.surprise(f"{method} {path}: {answer.status_code} {answer.text[:400]}")
             return None
 
 

@@ -61,6 +61,9 @@ class Installation:
         words = worker.cmdline()
         return f"inference-{words[words.index('--name') + 1]}@{socket.gethostname()}"
 
+    def logs(self) -> list[Path]:
+        return sorted(self.data_dir.glob("logs/*.log"))
+
     def tend(self) -> None:
         """Start the far worker again when it has died; `trce up` does so for its own."""
         if not self.far.worker.running:

@@ -1,6 +1,7 @@
 """One run: clients ask, the nemesis strikes, and in the end everything is compared."""
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def run(
         _settle(nemesis, journal, installation)
         records, streams = read_store(installation.jobs)
         verdict = check(journal, records, streams, nemesis.done)
+        verdict.surprises = [f"{one}{_cause(one, installation)}" for one in verdict.surprises]
         return Run(
             seed=seed,
             minutes=(time.monotonic() - began) / 60,
@@ -151,6 +153,20 @@ class Pace:
 
     def _by_now(self) -> float:
         return self.jobs * self.released / self.waves + self.more
+
+
+def _cause(surprise: str, installation: Installation) -> str:
+    """What the service logged of the request whose answer is quoted; a full disk keeps nothing."""
+    asked = re.search(r'"request_id": "(\w+)"', surprise)
+    if asked is None:
+        return ""
+    lines = [
+        line
+        for log in installation.logs()
+        for line in log.read_text(errors="replace").splitlines()
+        if asked[1] in line
+    ]
+    return "\n  ".join(["", *lines])
 
 
 def _settle(nemesis: Nemesis, journal: Journal, installation: Installation) -> None:

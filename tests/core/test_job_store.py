@@ -459,6 +459,27 @@ def test_a_broker_that_comes_back_in_time_is_waited_for(broker, jobs, settings):
     restart.join()
 
 
+def test_a_broker_that_starts_again_and_again_is_said_to_be_away(broker, settings, monkeypatch):
+    """As it does while its disk is full: each time it has forgotten the script it was given."""
+    client = connect(settings.redis_url)
+    load = client.script_load
+
+    def load_and_restart(script: str) -> str:
+        digest = load(script)
+        broker.kill()
+        broker.start()
+        return digest
+
+    monkeypatch.setattr(client, "script_load", load_and_restart)
+    broker.kill()
+    broker.start()
+
+    with pytest.raises(StoreUnavailable):
+        submit(JobStore(client, terms(settings)))
+    monkeypatch.undo()
+    submit(JobStore(client, terms(settings)))
+
+
 def test_a_spec_of_another_version_fails_alone(settings, jobs):
     strange, ordinary = submit(jobs), submit(jobs)
     with connect(settings.redis_url) as client:
