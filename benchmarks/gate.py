@@ -24,8 +24,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.families import MIB, PrivateMemory
 from core.importing import read_family
+from core.making import describe
 from core.manifests import Manifest
-from core.registry import describe
 from core.settings import SHIPPED_MODELS
 from diffusion.loading import load_base
 

@@ -23,10 +23,11 @@ from cli.stack.up import free_port
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
+from core.making import describe
 from core.manifests import Edit, Manifest, ModelStatus
 from core.progress import Progress
 from core.redis_connection import connect
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, GenerationSpec, TextualOptions
@@ -146,7 +147,7 @@ def furnish_models(settings: Settings) -> str:
 
 
 def add_erased(registry: ModelRegistry, base: Manifest, model_id: str, signer: Signer) -> Manifest:
-    folder = registry.incoming(model_id)
+    folder = registry.making.begin(model_id)
     (folder / "weights.safetensors").write_text(model_id)
     words = [f"word {number}" for number in range(30)]
     edit = Edit(

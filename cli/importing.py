@@ -35,13 +35,13 @@ def import_file(
     folder = Path(like) if Path(like).is_dir() else _registered(like, registry)
     with told(source.name):
         check_content(source, source.name)
-        scratch = registry.incoming(f"unpack-{model_id}")
+        scratch = registry.making.begin(f"unpack-{model_id}")
     try:
         with told(source.name):
             unpack_single_file(source, folder, scratch)
         return import_base(scratch, model_id, registry, signer)
     finally:
-        registry.clear_incoming(scratch)
+        registry.making.clear(scratch)
 
 
 def _registered(model_id: str, registry: ModelRegistry) -> Path:

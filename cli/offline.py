@@ -38,7 +38,7 @@ def erase_here(
     model_id = model_id or _free_id(spec)
     if registry.path(model_id).exists():
         raise Invalid(f"there is a model {model_id} already; choose another id")
-    scratch = registry.incoming("offline")
+    scratch = registry.making.begin("offline")
     quieten_libraries()
     try:
         with bars() as report:
@@ -56,7 +56,7 @@ def erase_here(
             )
         return registry.add(made, scratch / "model", signer)
     finally:
-        registry.clear_incoming(scratch)
+        registry.making.clear(scratch)
 
 
 def erase_into(

@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.copying import copy_model, told
 from core.errors import ModelExists, ModelUnsupported
+from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus
 from core.model_files import MAX_WHOLE_BYTES, ModelFiles
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ModelId
 from core.version import CODE_VERSION
@@ -46,7 +47,7 @@ def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Si
     if registry.path(model_id).exists() and registry.get(model_id).kind != "base":
         raise ModelExists(f"{model_id} is an erased model; import the base under another id")
     with told(source.name):
-        folder = registry.incoming(f"{IMPORT}{model_id}")
+        folder = registry.making.begin(f"{IMPORT}{model_id}")
     try:
         copy_model(source, folder)
         # Once more, of the copy: the source may have changed since.
@@ -65,7 +66,7 @@ def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Si
             )
             return registry.add(manifest, folder, signer)
     finally:
-        registry.clear_incoming(folder)
+        registry.making.clear(folder)
 
 
 def _parts(files: ModelFiles) -> list[str]:

@@ -10,10 +10,9 @@ import errno
 import fcntl
 import hashlib
 import json
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,22 +31,19 @@ from core.errors import (
 )
 from core.files import move_whole, sha256, sync_folder
 from core.gate import missing
+from core.making import Making
 from core.manifests import (
     FILENAME,
     REPORTS,
-    Drawing,
-    Edit,
     Manifest,
     ModelStatus,
     Override,
     ReportEntry,
-    file_names,
 )
 from core.reports import FILENAME as REPORT
 from core.reports import PAGE, Report
 from core.signing import Signer, Verifier
 from core.specs import ModelId
-from core.thresholds import PromoteIf
 
 INCOMING = ".incoming"
 LOCKS = ".locks"
@@ -110,7 +106,7 @@ class ModelRegistry:
         self._default_model = default_model
         self._aliases = aliases or {}
         self._require_suites = tuple(require_suites)
-        self._making = making or folder / INCOMING
+        self.making = Making(making or folder / INCOMING)
         self._serials = serials
         self._mirror = mirror
         self._lacking: dict[str, list[str]] = {}
@@ -447,29 +443,8 @@ class ModelRegistry:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def incoming(self, name: str) -> Path:
-        """A new, empty folder in which to make a model before `add`.
-
-        It is nobody else's, whatever the name: who lost the right to work on a job may still be
-        writing into the folder it was given.
-        """
-        folder = self._making / f"{name}.{secrets.token_hex(8)}"
-        folder.mkdir(parents=True)
-        return folder
-
-    def clear_incoming(self, folder: Path) -> None:
-        """Remove a folder that `incoming` returned, if it is still there."""
-        assert folder.parent == self._making
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def sweep_incoming(self, is_over: Callable[[str], bool]) -> None:
-        """Remove what was left behind: the folders whose name, as given to `incoming`, is over."""
-        for folder in self._making.glob("*.*"):
-            if is_over(folder.name.rpartition(".")[0]):
-                self.clear_incoming(folder)
-
     def add(self, manifest: Manifest, folder: Path, signer: Signer) -> Manifest:
-        """Sign the model made in `folder` (see `incoming`) and make it visible, all at once.
+        """Sign the model made in `folder` (see `making`) and make it visible, all at once.
 
         The same model again is no error: a job whose worker died after this line runs twice.
 
@@ -508,31 +483,3 @@ def _is_model_id(text: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def describe(
-    folder: Path,
-    *,
-    model_id: str,
-    family: str,
-    drawing: Drawing,
-    code_version: str,
-    edit: Edit | None = None,
-    status: ModelStatus = ModelStatus.CANDIDATE,
-    ignore: Iterable[str] = (),
-    promote_if: PromoteIf | None = None,
-) -> Manifest:
-    """The unsigned manifest of the files now in `folder`."""
-    names = file_names(folder) - set(ignore)
-    return Manifest(
-        id=model_id,
-        kind="base" if edit is None else "erased",
-        family=family,
-        status=status,
-        created_at=time.time(),
-        code_version=code_version,
-        drawing=drawing,
-        edit=edit,
-        files={name: sha256(folder / name) for name in sorted(names)},
-        promote_if=promote_if,
-    ).explicit()

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
-from core.registry import ModelRegistry, SerialRecord, describe
+from core.registry import ModelRegistry, SerialRecord
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
 
@@ -29,7 +30,7 @@ class ModelsOnDisk:
 
     def add(self, model_id: str, *, base: Manifest | None = None, weights: str = "") -> Manifest:
         """A candidate; a base model where no base is given."""
-        folder = self.registry.incoming(model_id)
+        folder = self.registry.making.begin(model_id)
         (folder / "unet").mkdir()
         (folder / "unet" / "weights.safetensors").write_text(weights or f"weights of {model_id}")
         (folder / "model_index.json").write_text("{}")

@@ -22,10 +22,10 @@ from diffusers import UNet2DConditionModel
 
 from core.errors import ConceptInvalid
 from core.importing import read_family
+from core.making import describe
 from core.manifests import Edit, Manifest, StageCost
 from core.merging import completed, concepts_to_erase
 from core.progress import Reporter
-from core.registry import describe
 from core.specs import Concept, ErasureSpec
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE

@@ -145,7 +145,7 @@ class Trainings:
         told = {"job": lease.job_id, "request": lease.request_id, "attempt": lease.attempt}
         log.info("begun", kind=lease.spec.kind, **told)
         # Of this attempt alone: an earlier one that only froze may still write into its own.
-        scratch = self._registry.incoming(f"{JOB}{lease.job_id}")
+        scratch = self._registry.making.begin(f"{JOB}{lease.job_id}")
         try:
             if isinstance(lease.spec, EvaluationSpec):
                 done = self._evaluate(lease, lease.spec, scratch)
@@ -172,7 +172,7 @@ class Trainings:
             kept = self._jobs.succeed(lease, result)
             log.info("done" if kept else "fenced off", job=lease.job_id, **done)
         finally:
-            self._registry.clear_incoming(scratch)
+            self._registry.making.clear(scratch)
             self._tracing.record(
                 "evaluate" if isinstance(lease.spec, EvaluationSpec) else "erase",
                 lease.request_id,
@@ -188,7 +188,7 @@ class Trainings:
             for folder in self._checkpoints.glob("*"):
                 if self._has_ended(folder.name):
                     shutil.rmtree(folder, ignore_errors=True)
-            self._registry.sweep_incoming(
+            self._registry.making.sweep(
                 lambda name: name.startswith(JOB) and self._has_ended(name.removeprefix(JOB))
             )
 

@@ -9,8 +9,8 @@ import torch
 from benchmarks.serving import load
 from benchmarks.stack import Stack, running_stack
 from core.installation import open_registry
+from core.making import describe
 from core.manifests import Edit, ModelStatus
-from core.registry import describe
 from core.signing import Signer
 from core.specs import Concept, TextualOptions
 from core.version import CODE_VERSION
@@ -45,7 +45,7 @@ def add_variant(stack: Stack, number: int) -> str:
     registry = open_registry(stack.settings)
     base = registry.get("emoji")
     model_id = f"variant-{number}"
-    folder = registry.incoming(model_id)
+    folder = registry.making.begin(model_id)
     width = 256
     shift = torch.randn(width, width, generator=torch.Generator().manual_seed(number))
     Erasure(text_map=torch.eye(width) + STRENGTH * shift).save(folder / FILENAME)

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from core import installation
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
+from core.making import describe
 from core.manifests import REPORTS, Drawing, Edit, Manifest, ModelStatus, Override
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.reports import FILENAME, PAGE, Report
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -60,7 +61,7 @@ def registry(open_registry):
 @pytest.fixture
 def add(registry, signer):
     def make(promote_if=TERMS, weights=b"weights") -> Manifest:
-        folder = registry.incoming("erased")
+        folder = registry.making.begin("erased")
         (folder / "weights.safetensors").write_bytes(weights)
         manifest = describe(
             folder,

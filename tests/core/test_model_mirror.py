@@ -10,10 +10,10 @@ from moto.server import ThreadedMotoServer
 
 from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
 from core.installation import open_serving_registry
+from core.making import describe
 from core.manifests import Drawing, ModelStatus
 from core.model_mirror import ModelMirror
 from core.object_storage import open_bucket, s3_client
-from core.registry import describe
 from core.settings import Settings
 from core.signing import Signer, Verifier
 
@@ -65,7 +65,7 @@ def signer(host):
 def model(host, signer):
     """`emoji`, made on the first host."""
     registry = open_serving_registry(host("first"))
-    folder = registry.incoming("emoji")
+    folder = registry.making.begin("emoji")
     (folder / "unet").mkdir()
     (folder / "unet" / "weights.safetensors").write_bytes(WEIGHTS)
     (folder / "model_index.json").write_text("{}")

@@ -13,8 +13,9 @@ from core.errors import (
     StatusUnreachable,
     UntrustedModel,
 )
+from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
 
@@ -46,7 +47,7 @@ def registry(tmp_path: Path, signer: Signer) -> ModelRegistry:
 
 
 def add(registry: ModelRegistry, signer: Signer, model_id: str = "erased", **changes) -> Manifest:
-    folder = registry.incoming(model_id)
+    folder = registry.making.begin(model_id)
     (folder / "unet").mkdir()
     (folder / "unet" / "weights.safetensors").write_bytes(changes.pop("weights", b"weights"))
     values = {"edit": EDIT, "status": ModelStatus.CANDIDATE} | changes
@@ -65,7 +66,7 @@ def test_a_model_becomes_visible_whole(registry, signer):
 
 
 def test_a_model_being_made_is_not_listed(registry):
-    (registry.incoming("half") / "manifest.json").write_text("{}")
+    (registry.making.begin("half") / "manifest.json").write_text("{}")
 
     assert registry.all() == []
     assert registry.untrusted() == {}
@@ -244,17 +245,17 @@ def test_the_content_digest_names_the_weights_and_not_the_status(registry, signe
 
 class TestModelsBeingMade:
     def test_a_folder_is_nobody_elses_whatever_its_name(self, registry):
-        first, second = registry.incoming("job-1"), registry.incoming("job-1")
+        first, second = registry.making.begin("job-1"), registry.making.begin("job-1")
         (first / "half").write_text("of a model")
 
-        registry.clear_incoming(second)
+        registry.making.clear(second)
 
         assert (first / "half").exists()
 
     def test_what_is_over_is_swept_away_and_the_rest_is_kept(self, registry):
-        over, going_on = registry.incoming("job-1"), registry.incoming("job-2")
+        over, going_on = registry.making.begin("job-1"), registry.making.begin("job-2")
 
-        registry.sweep_incoming(lambda name: name == "job-1")
+        registry.making.sweep(lambda name: name == "job-1")
 
         assert not over.exists()
         assert going_on.exists()
@@ -298,6 +299,6 @@ class TestModelsBeingMade:
             making=tmp_path / "making",
         )
 
-        assert registry.incoming("erased").parent == tmp_path / "making"
+        assert registry.making.begin("erased").parent == tmp_path / "making"
         assert add(registry, signer) == registry.get("erased")
         assert not (tmp_path / "models" / ".incoming").exists()

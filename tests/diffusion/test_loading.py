@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from core.errors import ModelUnsupported, UntrustedModel
+from core.making import describe
 from core.manifests import Drawing
-from core.registry import describe
 from diffusion.loading import load_base
 
 

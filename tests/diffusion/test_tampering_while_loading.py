@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import core.model_files
 from core.errors import UntrustedModel
+from core.making import describe
 from core.manifests import Drawing
-from core.registry import describe
 from diffusion.loading import Components, check_base, load_base, load_prompt_encoder, load_unet
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

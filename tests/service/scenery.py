@@ -7,8 +7,9 @@ from typing import Any
 
 from core.job_store import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
+from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import Concept, GenerationSpec, TextualOptions
 from service.wiring import Parts
@@ -64,7 +65,7 @@ class Installation:
         edit: Edit | None,
         files: Mapping[str, str] | None = None,
     ) -> Manifest:
-        folder = self.registry.incoming(model_id)
+        folder = self.registry.making.begin(model_id)
         for name, text in (files or {}).items():
             (folder / name).parent.mkdir()
             (folder / name).write_text(text)

@@ -6,8 +6,9 @@ import yaml
 from diffusers import UNet2DConditionModel
 
 from core.errors import ConceptInvalid, ModelExists, SingularEdit, UntrustedModel
+from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure

@@ -12,10 +12,11 @@ from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore, Verdict
 from core.jobs import Lease
+from core.making import describe
 from core.manifests import Edit, ModelStatus
 from core.policies import PolicyStore
 from core.redis_connection import connect
-from core.registry import ModelRegistry, describe
+from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 from core.specs import Concept, GenerationSpec, TextualOptions
@@ -124,7 +125,7 @@ def add_variant(registry, settings):
                 for name in names
             }
         )
-        folder = registry.incoming(model_id)
+        folder = registry.making.begin(model_id)
         erasure.save(folder / FILENAME)
         made = describe(
             folder,

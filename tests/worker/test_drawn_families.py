@@ -30,7 +30,7 @@ def test_a_base_and_what_was_erased_from_it_are_drawn_by_one_worker(
         *(registry.path(base.id), base, spec, tmp_path / "erased", lambda _: None),
         model_id="erased",
     )
-    scratch = registry.incoming("erased")
+    scratch = registry.making.begin("erased")
     scratch.rmdir()
     shutil.copytree(tmp_path / "erased", scratch)
     registry.add(made, scratch, signer)

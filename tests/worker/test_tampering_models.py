@@ -131,7 +131,7 @@ def test_a_model_that_was_tampered_with_is_not_loaded_and_its_refusal_is_told(
 
 def second_base(settings, registry) -> None:
     """Another base, signed under the name of the first."""
-    folder = registry.incoming("emoji-2")
+    folder = registry.making.begin("emoji-2")
     shutil.copytree(registry.path("emoji"), folder, dirs_exist_ok=True)
     (folder / "README.md").write_text("another")
     first = registry.get("emoji")

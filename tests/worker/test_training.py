@@ -223,7 +223,7 @@ def test_a_worker_that_lost_its_lease_leaves_its_successors_folder_alone(
     successors = []
 
     def lose() -> None:
-        successors.append(registry.incoming(f"job-{job_id}"))
+        successors.append(registry.making.begin(f"job-{job_id}"))
         heartbeat.verdicts[job_id] = "lost"
 
     loser = interrupt(trainers, lose)
@@ -237,9 +237,9 @@ def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
     registry, submit_erasure, make_trainings, heartbeat, settings
 ):
     job_id = submit_erasure()
-    registry.incoming(f"job-{job_id}")
-    registry.incoming("job-of-nobody")
-    imports = registry.incoming("import-sd15")
+    registry.making.begin(f"job-{job_id}")
+    registry.making.begin("job-of-nobody")
+    imports = registry.making.begin("import-sd15")
     make_trainings().drain()
 
     assert list(settings.making_dir.iterdir()) == [imports]

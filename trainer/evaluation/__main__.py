@@ -15,9 +15,9 @@ from core.errors import AppError, Invalid, ModelUnsupported
 from core.evaluation import EvaluationSpec
 from core.files import write_atomically
 from core.importing import read_family
+from core.making import describe
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
-from core.registry import describe
 from core.reports import FILENAME as REPORT
 from core.reports import PAGE, Report
 from core.version import CODE_VERSION

@@ -15,8 +15,8 @@ from PIL import Image
 
 from core.errors import Invalid
 from core.importing import read_family
+from core.making import describe
 from core.manifests import FILENAME, Manifest
-from core.registry import describe
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure

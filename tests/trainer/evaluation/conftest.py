@@ -9,8 +9,8 @@ from tiny_judge import write_judge
 from tiny_model import WIDTH, make_model
 
 from core.importing import read_family
+from core.making import describe
 from core.manifests import Edit, Manifest
-from core.registry import describe
 from core.specs import Concept, TextualOptions
 from diffusion.erasure import FILENAME, Erasure
 
