@@ -1,6 +1,7 @@
 """A base model that comes as one file."""
 
 from pathlib import Path
+from typing import Literal
 
 from core.copying import WEIGHTS, check_content, told
 from core.errors import Invalid, UntrustedModel
@@ -9,36 +10,45 @@ from core.manifests import Manifest
 from core.registry import ModelRegistry
 from core.signing import Signer
 
+Prediction = Literal["epsilon", "v_prediction"]
+
 
 def import_file(
-    source: Path, model_id: str, registry: ModelRegistry, signer: Signer, *, like: str | None
+    source: Path,
+    model_id: str,
+    registry: ModelRegistry,
+    signer: Signer,
+    *,
+    like: str | None,
+    prediction: Prediction | None,
 ) -> Manifest:
     """Unpack a `.safetensors` file in the original layout into the registry as a base model.
 
     Args:
-        like: a base model's id or a diffusers folder of the same architecture.
+        like: a base model's id or a diffusers folder of the same architecture; None: the
+            published model of the file's family.
+        prediction: what its UNet predicts, where `like` is None and the file does not say.
 
     Raises:
-        Invalid: `like` is missing, or is neither.
+        Invalid: both are given; `like` says what is predicted.
         ModelUnsupported, UntrustedModel, NotEnoughRoom, ModelExists, ModelNotFound.
     """
-    if like is None:
-        raise Invalid(
-            f"{source.name} holds weights only; name a model of the same architecture with "
-            "--like, for its tokenizer and configs"
-        )
+    if like is not None and prediction is not None:
+        raise Invalid(f"{like} says what is predicted; give --like or --prediction, not both")
     if source.suffix != WEIGHTS:
         raise UntrustedModel(f"{source.name} is no {WEIGHTS} file; other formats can run code")
     # Not before: it imports torch.
     from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415
 
-    folder = Path(like) if Path(like).is_dir() else _registered(like, registry)
+    folder = None
+    if like is not None:
+        folder = Path(like) if Path(like).is_dir() else _registered(like, registry)
     with told(source.name):
         check_content(source, source.name)
         scratch = registry.making.begin(f"unpack-{model_id}")
     try:
         with told(source.name):
-            unpack_single_file(source, folder, scratch)
+            unpack_single_file(source, folder, scratch, prediction=prediction)
         return import_base(scratch, model_id, registry, signer)
     finally:
         registry.making.clear(scratch)

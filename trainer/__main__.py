@@ -135,7 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         "--like",
         type=Path,
         metavar="DIR",
-        help="for one file: a diffusers folder of the same architecture, for its configs",
+        help="for one file of other than the published sizes: a diffusers folder of the same "
+        "architecture, for its configs",
     )
     parser.add_argument(
         "--out",

@@ -39,7 +39,8 @@ def base_folder(base: Path, like: Path | None, out: Path) -> Iterator[Path]:
     """The diffusers folder of a base model; one file is unpacked beside `out` while it is used.
 
     Args:
-        like: for one file, a diffusers folder of the same architecture.
+        like: for one file, a diffusers folder of the same architecture; None: the published model
+            of its family.
 
     Raises:
         ModelUnsupported, UntrustedModel.
@@ -47,11 +48,6 @@ def base_folder(base: Path, like: Path | None, out: Path) -> Iterator[Path]:
     if not base.is_file():
         yield base
         return
-    if like is None:
-        raise ModelUnsupported(
-            f"{base.name} holds weights only; name a diffusers folder of the same architecture "
-            "with --like, for its tokenizer and configs"
-        )
     from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415  (torch)
 
     out.parent.mkdir(parents=True, exist_ok=True)

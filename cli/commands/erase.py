@@ -42,7 +42,10 @@ def erase(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option(help="With --base FILE: a diffusers folder of the same architecture."),
+        typer.Option(
+            help="With --base FILE of other than the published sizes: a diffusers folder of the "
+            "same architecture."
+        ),
     ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="With --out: captions to preserve, one a line.")

@@ -15,7 +15,7 @@ from cli.completing import model_ids
 from cli.exporting import Format
 from cli.exporting import export as run_export
 from cli.following import follow
-from cli.importing import import_file
+from cli.importing import Prediction, import_file
 from cli.offline import base_of, erase_here
 from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
@@ -197,9 +197,13 @@ def import_model(
     like: Annotated[
         str | None,
         typer.Option(
-            help="For one file: a model's id or a diffusers folder of the same architecture, for "
-            "tokenizer and configs."
+            help="For one file of other than the published sizes: a model's id or a diffusers "
+            "folder of the same architecture, for tokenizer and configs."
         ),
+    ] = None,
+    prediction: Annotated[
+        Prediction | None,
+        typer.Option(help="For one file of an SD 2.x that does not say what its UNet predicts."),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -211,7 +215,9 @@ def import_model(
     if source.is_dir():
         manifest = import_base(source, model_id, registry, signer)
     else:
-        manifest = import_file(source, model_id, registry, signer, like=like)
+        manifest = import_file(
+            source, model_id, registry, signer, like=like, prediction=prediction
+        )
     words = f"{manifest.id}: {len(manifest.files)} files, {manifest.content_digest[:16]}"
     answer(words, manifest.model_dump(mode="json"), as_json=as_json)
 

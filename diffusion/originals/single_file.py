@@ -1,18 +1,20 @@
 """A whole model as one `.safetensors` file in the original layout, and back.
 
-The file has neither tokenizer nor configs, so the way back needs a diffusers folder of the same
-architecture to take them from.
+The file has neither tokenizer nor configs. Of models of the published sizes they are known
+(`diffusion.originals.architectures`); others need a diffusers folder of the same architecture.
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -20,8 +22,9 @@ from core.errors import ModelUnsupported
 from core.importing import read_family
 from diffusion.erasure import Erasure, erased_entries
 from diffusion.families import text_parts
+from diffusion.originals.architectures import Prediction, family_of, write_settings
 from diffusion.originals.rules import Rule
-from diffusion.originals.text import CLIP, OPEN_CLIP, text_rules
+from diffusion.originals.text import text_rules
 from diffusion.originals.unet import unet_rules
 from diffusion.originals.vae import vae_rules
 from diffusion.weights import Entry, WeightReader, find_weights, open_weights, write_weights
@@ -60,13 +63,38 @@ def write_single_file(
         write_weights(path, entries, {"format": "pt"})
 
 
-def unpack_single_file(path: Path, like: Path, folder: Path) -> None:
-    """Write the model in the file `path` as a diffusers folder, with the settings of `like`.
+def unpack_single_file(
+    path: Path, like: Path | None, folder: Path, *, prediction: Prediction | None = None
+) -> None:
+    """Write the model in the file `path` as a diffusers folder.
+
+    Args:
+        like: the folder that settings are taken from; None: those of the published model of the
+            file's family.
+        prediction: what the UNet predicts, where `like` is None and the file does not say.
 
     Raises:
-        ModelUnsupported: it is of another architecture than `like`, or a part is missing.
+        ModelUnsupported: it is of another architecture, a part is missing, or nobody says what an
+            SD 2.x predicts.
         UntrustedModel: it is no safetensors file.
     """
+    if like is not None:
+        _unpack(path, like, folder)
+        return
+    with open_weights(path) as weights:
+        names = set(weights.names)
+    with tempfile.TemporaryDirectory(prefix="trce-settings-") as settings:
+        write_settings(Path(settings), names, _metadata(path), prediction=prediction)
+        try:
+            _unpack(path, Path(settings), folder)
+        except ModelUnsupported as error:
+            raise ModelUnsupported(
+                f"{error}; this is not the published Stable Diffusion of its family: name a "
+                "diffusers folder of the same architecture with --like"
+            ) from error
+
+
+def _unpack(path: Path, like: Path, folder: Path) -> None:
     with open_weights(path) as weights:
         names = set(weights.names)
         family, found = read_family(like)[0], family_of(names)
@@ -89,19 +117,10 @@ def unpack_single_file(path: Path, like: Path, folder: Path) -> None:
             write_weights(folder / part / f"{stem}.safetensors", entries, {"format": "pt"})
 
 
-def family_of(keys: Iterable[str]) -> str:
-    """The family of an original checkpoint, by the names in it.
-
-    Raises:
-        ModelUnsupported
-    """
-    starts = CLIP | OPEN_CLIP
-    for family in ("sdxl", "sd2", "sd1"):
-        if any(key.startswith(starts[family]) for key in keys):
-            return family
-    raise ModelUnsupported(
-        "the file holds no text encoder under a name known from Stable Diffusion 1.x, 2.x or XL"
-    )
+def _metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, beside its tensors."""
+    with safe_open(str(path), framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _rules(names: list[str], folder: Path, family: str) -> list[Rule]:
