@@ -30,8 +30,12 @@ from core.job_specs import JobSpec
 from core.jobs import Job, JobState, Lease
 from core.progress import Preview, Progress
 from core.redis_connection import answering
+from core.samples import Samples
 
-SCRIPTS = ("submit", "claim", "beat", "progress", "commit", "release", "cancel", "reap", "retry")
+SCRIPTS = (
+    *("submit", "claim", "beat", "progress", "samples", "commit", "release", "cancel", "reap"),
+    "retry",
+)
 IDEMPOTENCY_KEY_LIFE_MS = 24 * 3600 * 1000
 # How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
@@ -49,6 +53,7 @@ Verdict = Literal["lost", "cancelled", "late"]
 
 _specs: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _previews: TypeAdapter[list[Preview]] = TypeAdapter(list[Preview])
+_samples: TypeAdapter[list[Samples]] = TypeAdapter(list[Samples])
 
 
 @dataclass(frozen=True)
@@ -362,6 +367,12 @@ class JobStore:
             kept: Any = self._redis.get(f"previews:{job_id}")
         return _previews.validate_json(kept) if kept else []
 
+    def samples(self, job_id: str) -> list[Samples]:
+        """The first round of its latest attempt and the newest, if any; one that is both once."""
+        with answering():
+            kept: Any = self._redis.get(f"samples:{job_id}")
+        return _samples.validate_json(kept) if kept else []
+
     def ping(self) -> None:
         with answering():
             self._redis.ping()
@@ -435,6 +446,11 @@ class JobStore:
         return bool(
             self._call("progress", lease.job_id, lease.token, told, shown, PREVIEW_LIFE_MS)
         )
+
+    def show(self, lease: Lease, samples: Sequence[Samples]) -> bool:
+        """Whether the lease still holds. They take the place of what was shown before."""
+        shown = _samples.dump_json([*samples]).decode()
+        return bool(self._call("samples", lease.job_id, lease.token, shown))
 
     def succeed(self, lease: Lease, result: dict[str, Any]) -> bool:
         """Whether the result counts: a worker that lost its lease changes nothing."""

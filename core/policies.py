@@ -137,6 +137,13 @@ class PolicyStore:
         self._known[tenant] = (began, policy)
         return policy
 
+    def judges(self, tenant: str) -> bool:
+        """Whether a tenant's pictures are judged before they may be seen; so if nobody can say."""
+        try:
+            return bool(self.of(tenant).policy.detectors)
+        except PolicyUnreadable:
+            return True
+
     def all(self) -> list[PolicyInForce]:
         with answering():
             texts: Any = self._redis.hgetall(KEY)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.samples import MAX_SAMPLES
 from core.thresholds import ATTACKS, SUITES, is_measurable
 
 SECRETS = Path("/run/secrets")
@@ -137,6 +138,9 @@ class Settings(BaseSettings):
     """That stage 2 of an erasure runs in: GPUs, from cuda:0 on."""
     trainer_silence_s: PositiveSeconds = 900.0
     """A trainer that reports no progress for this long is taken to hang, and is stopped."""
+    erasure_samples: Annotated[int, Field(ge=0, le=MAX_SAMPLES)] = 4
+    """Small pictures that an erasure draws with its base, after stage 1 and six times during stage
+    2, for whoever watches it; 0: none."""
     generation_attempts: Count = 5
     erasure_attempts: Count = 3
     evaluation_attempts: Count = 3

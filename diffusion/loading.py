@@ -129,6 +129,24 @@ def load_unet(
         return unet, base.files.read_json(SCHEDULER)
 
 
+def load_unet_and_vae(
+    folder: Path,
+    manifest: Manifest | None,
+    *,
+    device: torch.device | str = "cpu",
+) -> tuple[UNet2DConditionModel, AutoencoderKL, dict[str, Any]]:
+    """What draws, without what reads, in float32; checked like the whole.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    base = open_base(folder, manifest)
+    with _reading(base, dict.fromkeys(("unet", "vae"), torch.float32), device) as tensors:
+        vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
+        unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
+        return unet, vae, base.files.read_json(SCHEDULER)
+
+
 def check_base(folder: Path, manifest: Manifest | None) -> None:
     """The files, classes and shapes of a base model fit; no weight is kept in memory.
 

@@ -15,10 +15,17 @@ from core.consistency import check_filled_in
 from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
+from core.samples import MAX_SAMPLES
 from core.specs import ErasureSpec
 from trainer.full_disk import full_disk_named
 from trainer.inputs import base_folder, model_id_of, with_captions
-from trainer.reporting import bars, print_json, print_json_error, quieten_libraries
+from trainer.reporting import (
+    bars,
+    print_json,
+    print_json_error,
+    print_json_samples,
+    quieten_libraries,
+)
 
 FAILED = 2
 TERMINATED = 128 + signal.SIGTERM
@@ -57,7 +64,10 @@ whole or not there. Nothing is looked up on the network.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.samples and options.progress != "json":
+        parser.error("--samples: they are printed as JSON; add --progress json")
     signal.signal(signal.SIGTERM, _terminate)
     # Libraries look at these when they are imported, which happens only below.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -96,6 +106,7 @@ def _run(
     import torch  # noqa: PLC0415
 
     from trainer.erase import erase  # noqa: PLC0415
+    from trainer.sampling import Showing  # noqa: PLC0415
 
     quieten_libraries()
     if options.threads:
@@ -113,6 +124,7 @@ def _run(
             merge=options.merge,
             work=options.work,
             processes=options.processes,
+            showing=Showing(options.samples, print_json_samples) if options.samples else None,
         )
 
 
@@ -198,6 +210,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=("bar", "json"),
         default="bar",
         help="bars on stderr, or one JSON object per line on stdout (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        choices=range(MAX_SAMPLES + 1),
+        default=0,
+        metavar="N",
+        help=f"with --progress json: draw N pictures, at most {MAX_SAMPLES}, with the base, after "
+        "stage 1 and now and then in stage 2, and print them; the model is the same without",
     )
     return parser
 

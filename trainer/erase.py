@@ -42,6 +42,7 @@ from trainer.latency import map_seconds, step_seconds
 from trainer.memory import cost
 from trainer.reporting import counter
 from trainer.room import check_room
+from trainer.sampling import Showing, open_sampler
 from trainer.solving import solve
 from trainer.steered import StageOne, steer
 from trainer.trce.archive import FILENAME as STATISTICS
@@ -63,6 +64,7 @@ def erase(
     merge: Sequence[Path] = (),
     work: Path | None = None,
     processes: int = 1,
+    showing: Showing | None = None,
 ) -> Manifest:
     """Make the erased model in `out`, and return its unsigned manifest.
 
@@ -73,6 +75,7 @@ def erase(
         merge: the folders of the models that `spec.merge` names, in that order.
         work: a folder for this run alone, from which a run that was killed is resumed.
         processes: that stage 2 runs in, on a GPU each where `device` is cuda.
+        showing: samples on the way, if they are wanted; they change nothing of the model.
 
     Raises:
         ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported,
@@ -101,12 +104,19 @@ def erase(
     advance(1)
 
     known = ModelConcepts.of(base)
+    sampler = open_sampler(
+        *(base, manifest, spec, concepts, encoder, known, showing),
+        native_px=drawing.native_px,
+        device=device,
+    )
     costs: dict[str, StageCost] = {}
     with cost(costs, "stage 1", device):
         solution = solve(
             encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
         )
     erasure, curve, latency = solution.erasure, None, dict[str, float]()
+    if sampler is not None:
+        sampler.after_stage_one(erasure)
     if spec.steering is not None:
         assert encoder is not None
         begun = StageOne(
@@ -115,8 +125,18 @@ def erase(
         )
         others = company(processes, base, manifest, begun, spec, device=device, work=work)
         with cost(costs, "stage 2", device), others as ranks:
-            unet, scheduler = load_unet(base, manifest, device=device)
-            steered = steer(unet, scheduler, begun, spec, report=report, work=work, ranks=ranks)
+            unet, scheduler = (
+                (sampler.unet, sampler.scheduler_config)
+                if sampler
+                else load_unet(base, manifest, device=device)
+            )
+            steered = steer(
+                *(unet, scheduler, begun, spec),
+                report=report,
+                work=work,
+                ranks=ranks,
+                sampler=sampler,
+            )
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
         latency = _latency(unet, begun, base, erasure)
 
@@ -146,6 +166,7 @@ def erase(
                 "map_prompt_seconds": map_seconds(erasure, device),
                 **latency,
                 **({"processes": processes} if spec.steering and processes > 1 else {}),
+                **({"samples_seconds": round(sampler.seconds, 3)} if sampler else {}),
                 "peak_memory_bytes": max(one.peak_memory_bytes for one in costs.values()),
                 **_sizes(base, folder, erasure),
             },

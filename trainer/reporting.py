@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 
 from core.errors import AppError
 from core.progress import Progress, Reporter
+from core.samples import Samples
 
 
 class Advance(Protocol):
@@ -43,6 +44,10 @@ def quieten_libraries() -> None:
 def print_json(progress: Progress) -> None:
     """One line on stdout, at once."""
     _print_line(progress.model_dump_json())
+
+
+def print_json_samples(samples: Samples) -> None:
+    _print_line(samples.model_dump_json())
 
 
 def print_json_error(error: AppError) -> None:

@@ -85,6 +85,22 @@ def needed(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> Room:
     return Room(memory + SLACK_BYTES, disk + SLACK_BYTES)
 
 
+def has_room_for_samples(
+    base: Path, spec: ErasureSpec, concepts: Sequence[Concept], *, device: torch.device | str
+) -> bool:
+    """Is there memory for the VAE, and for the UNet where only samples need it?
+
+    Raises:
+        UntrustedModel: the weights of the base cannot be read.
+    """
+    free = free_memory_bytes(device)
+    extra = _parameters(base / "vae")
+    if spec.steering is None:
+        extra += _parameters(base / "unet")
+    wanted = needed(base, spec, concepts).memory_bytes + extra * FLOAT32_BYTES
+    return free is None or wanted <= free
+
+
 def free_memory_bytes(device: torch.device | str) -> int | None:
     """What the device, or the container or machine has left; None where nobody says."""
     if torch.device(device).type == "cuda":

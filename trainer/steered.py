@@ -19,6 +19,7 @@ from diffusion.prompts import PromptEncoder
 from trainer.concepts import prompt_pairs
 from trainer.preservation import caption_groups
 from trainer.reporting import counter
+from trainer.sampling import Sampler
 from trainer.trce.draft import Draft
 from trainer.trce.finetune import Checkpoint, finetune
 from trainer.trce.following import captions_to_follow, pairs_to_follow
@@ -62,10 +63,12 @@ def steer(
     report: Reporter,
     work: Path | None,
     ranks: Ranks = ALONE,
+    sampler: Sampler | None = None,
 ) -> Steered:
     """Train `unet`, the base's, in place.
 
     Args:
+        sampler: shows on the way what `unet` draws.
         work: a folder of this run alone. What a killed run left there is taken up again; None:
             nothing is kept.
         ranks: all of them call this, with the same arguments, and get the same.
@@ -88,9 +91,14 @@ def steer(
             draft.discard()
 
     count = counter(report, "steering", options.steps)
+    done = 0
 
     def advance(steps: int, loss: SteeringLoss) -> None:
+        nonlocal done
         count(steps, loss.figures)
+        before, done = done, done + steps
+        if sampler is not None:
+            sampler.during_stage_two(before, done, options.steps, begun.erasure)
 
     changed, losses = finetune(
         unet,

@@ -12,7 +12,7 @@ import structlog
 from PIL.Image import Image
 
 from core.detection import DetectorSpec
-from core.errors import AppError, DetectorUnavailable, PolicyUnreadable
+from core.errors import AppError, DetectorUnavailable
 from core.findings import Finding
 from core.manifests import Manifest
 from core.policies import DetectorRule, PolicyInForce, PolicyStore
@@ -40,10 +40,7 @@ class Panel:
         Raises:
             StoreUnavailable.
         """
-        try:
-            return bool(self._policies.of(tenant).policy.detectors)
-        except PolicyUnreadable:
-            return True
+        return self._policies.judges(tenant)
 
     def finding(self, picture: Image, tenant: str, base: Manifest) -> Finding | None:
         """The worst that the tenant's policy objects to; None: the picture may be seen.

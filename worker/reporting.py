@@ -1,19 +1,15 @@
 """What a client is told of a generation that is being drawn: its steps, and previews."""
 
-import base64
-import io
 import time
 from collections.abc import Callable
-
-from PIL.Image import Image
 
 from core.errors import DeviceOutOfMemory, PictureNotFinite
 from core.job_store import JobStore
 from core.progress import Preview, Progress
+from diffusion.previews import to_jpeg
 from worker.drawing import Drawing
 
 PROGRESS_EVERY_S = 0.5
-JPEG_QUALITY = 80
 
 
 class Reports:
@@ -52,12 +48,6 @@ class Reports:
         except (PictureNotFinite, DeviceOutOfMemory):
             return []  # what is wrong with the picture is told when it is done
         return [
-            Preview(index=key.number, step=done, jpeg=_jpeg(picture))
+            Preview(index=key.number, step=done, jpeg=to_jpeg(picture))
             for key, picture in zip(drawing.undrawn, pictures, strict=True)
         ]
-
-
-def _jpeg(picture: Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY)
-    return base64.b64encode(file.getvalue()).decode()

@@ -74,6 +74,8 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             checkpoints=settings.data_dir / "checkpoints",
             prompt_sets=settings.prompt_sets_dir,
             draining=mark.exists,
+            samples=settings.erasure_samples,
+            judges=PolicyStore(connect(settings.redis_url)).judges,
             tracing=tracing,
         )
         return trainings.drain

@@ -35,6 +35,7 @@ from core.jobs import Lease
 from core.manifests import Manifest
 from core.progress import Progress
 from core.registry import ModelRegistry
+from core.samples import Samples
 from core.signing import Signer
 from core.specs import ErasureSpec
 from core.tracing import Tracing
@@ -87,6 +88,8 @@ class Trainings:
         checkpoints: Path,
         prompt_sets: Path,
         draining: Callable[[], bool],
+        samples: int = 0,
+        judges: Callable[[str], bool] = lambda _: False,
         tracing: Tracing | None = None,
     ) -> None:
         """
@@ -97,6 +100,9 @@ class Trainings:
             cache: a folder for moments of captions, shared by all jobs.
             checkpoints: a folder in which every job has one of its own, until it ends.
             prompt_sets: the folder of the prompt files that evaluations may name.
+            samples: pictures that an erasure draws now and then, to show how far it is; 0: none.
+            judges: whether a tenant's pictures may be seen only after they were judged; there
+                are no samples then.
         """
         self._jobs = jobs
         self._registry = registry
@@ -112,6 +118,8 @@ class Trainings:
         self._checkpoints = checkpoints
         self._prompt_sets = prompt_sets
         self._draining = draining
+        self._samples = samples
+        self._judges = judges
         self._tracing = tracing or Tracing()
 
     def drain(self) -> None:
@@ -218,7 +226,7 @@ class Trainings:
                 *("--model-id", model_id(spec, lease.job_id)),
                 *("--device", self._device, "--threads", self._threads, "--cache", self._cache),
                 *("--work", self._checkpoints / lease.job_id, "--processes", self._processes),
-                *("--progress", "json"),
+                *("--progress", "json", "--samples", str(self._samples_for(lease))),
                 *(word for folder in merged for word in ("--merge", folder)),
             ],
             stdout=subprocess.PIPE,
@@ -233,6 +241,13 @@ class Trainings:
         for one in read:
             one.check_files(self._registry.path(one.id))
         return self._registry.add(made, out, self._signer)
+
+    def _samples_for(self, lease: Lease) -> int:
+        try:
+            seen = self._samples > 0 and not self._judges(lease.tenant)
+        except StoreUnavailable:
+            return 0  # nobody knows whether they may be seen, and the job can do without
+        return self._samples if seen else 0
 
     def _evaluate(self, lease: Lease, spec: EvaluationSpec, scratch: Path) -> dict[str, str]:
         """The fields of an EvaluationResult but the time it took."""
@@ -269,6 +284,7 @@ class Trainings:
         """
         assert trainer.stdout is not None
         last_words = ""
+        shown: list[Samples] = []
         heard_at = time.monotonic()
         try:
             for line in _lines(trainer.stdout.fileno()):
@@ -285,12 +301,9 @@ class Trainings:
                         raise LeaseLost(f"job {lease.job_id} has another worker now")
                 if self._draining():
                     raise ShuttingDown("its worker is shutting down")
-                if line.startswith('{"stage"'):
-                    # An outage of the broker is no reason to stop: the lease decides.
-                    progress = Progress.model_validate_json(line)
-                    metrics.erasing(progress.stage, progress.done / max(1, progress.total))
-                    with contextlib.suppress(StoreUnavailable):
-                        self._jobs.report(lease, progress)
+                # An outage of the broker is no reason to stop: the lease decides.
+                with contextlib.suppress(StoreUnavailable):
+                    self._pass_on(line, lease, shown)
                 last_words = line or last_words
         finally:
             code = stop_child(trainer, grace_s=GRACE_S)
@@ -300,6 +313,20 @@ class Trainings:
         if code != 0:
             name = signal.Signals(-code).name if code < 0 else str(code)
             raise TrainerCrashed(f"the trainer ended with {name}")
+
+    def _pass_on(self, line: str, lease: Lease, shown: list[Samples]) -> None:
+        """What a trainer says of its progress; `shown` keeps its first round of samples.
+
+        Raises:
+            StoreUnavailable.
+        """
+        if line.startswith('{"stage"'):
+            progress = Progress.model_validate_json(line)
+            metrics.erasing(progress.stage, progress.done / max(1, progress.total))
+            self._jobs.report(lease, progress)
+        elif line.startswith('{"after"'):
+            shown[1:] = [Samples.model_validate_json(line)]
+            self._jobs.show(lease, shown)
 
 
 def model_id(spec: ErasureSpec, job_id: str) -> str:

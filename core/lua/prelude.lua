@@ -11,6 +11,7 @@
 --   outcomes:<kind>     hash, state -> jobs ever ended so
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
 --                       their attempts              previews:<id>  JSON, while a job runs
+--   samples:<id>        JSON, as long as the record
 --   ended               channel, the id of each job that ends
 local function now()
   local t = redis.call('TIME')
@@ -67,6 +68,7 @@ local function finish(id, state, ttl_ms)
   redis.call('DEL', 'previews:' .. id)
   redis.call('PEXPIRE', 'job:' .. id, ttl_ms)
   redis.call('PEXPIRE', 'events:' .. id, ttl_ms)
+  redis.call('PEXPIRE', 'samples:' .. id, ttl_ms)
   redis.call('PUBLISH', 'ended', id)
 end
 

@@ -10,6 +10,7 @@ if queued >= tonumber(bound) then return {'full', tostring(queued)} end
 redis.call('LREM', 'dead', 0, id)
 redis.call('PERSIST', 'job:' .. id)
 redis.call('PERSIST', 'events:' .. id)
+redis.call('PERSIST', 'samples:' .. id)
 redis.call('HDEL', 'job:' .. id, 'reason', 'result', 'finished_at', 'progress', 'cancel',
   'deadline', 'done_token', 'webhook_tries', 'webhook_delivered', 'webhook_problem')
 redis.call('ZREM', 'webhooks', id)

@@ -1,11 +1,16 @@
 """/v1/erasures: have concepts erased from a base model; the result is a candidate model."""
 
+import base64
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Response
+from pydantic import BaseModel
 
+from core.errors import ImageNotFound
 from core.jobs import Job, JobState
 from core.progress import Progress
+from core.samples import Samples
 from core.specs import ErasureSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
@@ -16,6 +21,7 @@ from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
 from service.problems import refusals
+from service.samples import seen_samples
 from service.webhooks.telling import Told
 from service.wiring import InParts
 
@@ -46,6 +52,29 @@ EXAMPLES = {
 ErasureBody = Annotated[ErasureRequest, Body(openapi_examples=EXAMPLES)]
 
 
+class ErasureSample(BaseModel):
+    """A small picture that the erasure drew on its way."""
+
+    after: str
+    """`base`: by the model before anything was erased; `stage-1`; `step-N` of stage 2."""
+    prompt: str
+    seed: int
+    url: str
+
+    @classmethod
+    def of(cls, job_id: str, rounds: Sequence[Samples]) -> "list[ErasureSample]":
+        return [
+            cls(
+                after=one.after,
+                prompt=sample.prompt,
+                seed=sample.seed,
+                url=f"/v1/erasures/{job_id}/samples/{one.after}/{number}",
+            )
+            for one in rounds
+            for number, sample in enumerate(one.pictures)
+        ]
+
+
 class Erasure(Resource):
     object: Literal["erasure"] = "erasure"
     state: JobState
@@ -69,11 +98,16 @@ class Erasure(Resource):
     told: Told | None
     """How far the telling of its end is; null where no webhook was asked for."""
     request: ErasureSpec
+    samples: list[ErasureSample] | None
+    """What the base draws, and then the same prompts as they are drawn by now. Null in lists and
+    events; empty where there are none."""
     reason: str | None
     """Why it failed."""
 
     @classmethod
-    def of(cls, job: Job, *, ahead: int | None = None) -> "Erasure":
+    def of(
+        cls, job: Job, *, ahead: int | None = None, samples: Sequence[Samples] | None = None
+    ) -> "Erasure":
         assert isinstance(job.spec, ErasureSpec)
         return cls(
             **job.model_dump(include=set(cls.model_fields) & set(Job.model_fields)),
@@ -83,6 +117,7 @@ class Erasure(Resource):
             base_model=job.spec.base_model,
             erased_model=job.erasure.erased_model if job.erasure else None,
             request=job.spec,
+            samples=None if samples is None else ErasureSample.of(job.id, samples),
         )
 
 
@@ -120,7 +155,29 @@ def list_erasures(
 @router.get("/{erasure_id}", responses=refusals(404, 410, 503))
 def read_erasure(erasure_id: str, parts: InParts, caller: InCaller) -> Erasure:
     job = parts.erasures.get(erasure_id, caller)
-    return Erasure.of(job, ahead=parts.erasures.ahead(job))
+    return Erasure.of(job, ahead=parts.erasures.ahead(job), samples=seen_samples(job, parts))
+
+
+@router.get(
+    "/{erasure_id}/samples/{after}/{number}",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture", "content": {"image/jpeg": {}}},
+        **refusals(404, 410, 422, 503),
+    },
+)
+def read_sample(
+    erasure_id: str, after: str, number: int, parts: InParts, caller: InCaller
+) -> Response:
+    """One of an erasure's samples: of its base or of the latest; the others are gone."""
+    job = parts.erasures.get(erasure_id, caller)
+    for one in seen_samples(job, parts):
+        if one.after == after and 0 <= number < len(one.pictures):
+            data = base64.b64decode(one.pictures[number].jpeg)
+            return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    raise ImageNotFound(
+        f"erasure {job.id} shows no such sample now; its `samples` say which there are"
+    )
 
 
 @router.get(

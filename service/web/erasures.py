@@ -12,6 +12,7 @@ from service.callers import InCaller, may
 from service.metering import metered
 from service.origins import refuse_other_sites
 from service.routes import erasures
+from service.samples import compared, seen_samples
 from service.web.forms import Form, listed, number
 from service.web.pages import PageRoute, go, page
 from service.web.watching import trained, watched
@@ -74,10 +75,18 @@ def cancel(request: Request, erasure_id: str, parts: InParts, caller: InCaller) 
 
 
 def _shown(erasure_id: str, parts: Parts, caller: Caller) -> dict[str, Any]:
-    erasure = erasures.read_erasure(erasure_id, parts, caller)
+    job = parts.erasures.get(erasure_id, caller)
+    erasure = erasures.Erasure.of(job, ahead=parts.erasures.ahead(job))
     seen = watched(parts.jobs, erasure.id)
     made = trained(parts.registry, erasure.erased_model) if erasure.erased_model else []
-    return {"erasure": erasure, "stages": seen.stages, "curves": made or seen.curves}
+    rounds = seen_samples(job, parts)
+    return {
+        "erasure": erasure,
+        "stages": seen.stages,
+        "curves": made or seen.curves,
+        "sampled": [one.when for one in rounds],
+        "samples": compared(rounds),
+    }
 
 
 def _asked(form: ImmutableMultiDict[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 PATIENCE_MS = 240_000
+WIDTH_ONCE_DECODED = "image => image.decode().then(() => image.naturalWidth)"
 SECTIONS = ("/", "/erasures", "/models", "/queue")
 
 
@@ -95,6 +96,9 @@ def candidate(stack, browser, session) -> str:
         link = page.get_by_role("link", name="Look at")
         expect(link).to_be_visible(timeout=PATIENCE_MS)
         expect(page.locator(".stages")).to_contain_text("Writing")
+        for drawn in ("by the base", "after stage 1"):
+            sample = page.get_by_role("img", name=f"an axe, drawn {drawn}", exact=True)
+            assert sample.evaluate(WIDTH_ONCE_DECODED) == 64
         link.click()
         expect(page.get_by_text("checked just now")).to_be_visible()
         return page.get_by_role("heading", level=1).inner_text()
@@ -125,7 +129,7 @@ def test_base_and_erased_are_drawn_side_by_side_before_ones_eyes(window, serving
     drawn = page.get_by_role("img", name=re.compile("a sharp axe, drawn by"))
     expect(drawn).to_have_count(2, timeout=PATIENCE_MS)
     for picture in drawn.all():
-        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+        assert picture.evaluate(WIDTH_ONCE_DECODED) == 64
     before, after = (page.request.get(one.get_attribute("src")).body() for one in drawn.all())
     assert before != after
     address = page.url

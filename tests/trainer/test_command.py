@@ -54,6 +54,21 @@ def test_it_prints_progress_makes_the_model_and_ends_with_zero(command, tmp_path
     made.check_files(tmp_path / "out" / "Axe-less!")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["--samples", "2", "--progress", "bar"], "add --progress json", id="bars"),
+        pytest.param(["--samples", "9"], "invalid choice: 9", id="too many"),
+    ],
+)
+def test_samples_that_nobody_would_see_are_refused(command, words, says, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, *words])
+
+    assert ended.value.code == 2
+    assert says in capfd.readouterr().err
+
+
 def test_sigterm_ends_it_with_143_and_nothing_half_written(command, tmp_path):
     process = start(command)
     assert process.stdout is not None

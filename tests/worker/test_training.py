@@ -1,5 +1,6 @@
 """Erasure jobs: the real trainer as a subprocess, the shipped model, a real broker."""
 
+import base64
 import io
 import os
 import signal
@@ -43,7 +44,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def make_trainings(settings, jobs, registry, heartbeat, cache):
-    def make(*, draining=lambda: False, silence_s: float = 600.0) -> Trainings:
+    def make(*, draining=lambda: False, silence_s: float = 600.0, **samples) -> Trainings:
         return Trainings(
             jobs,
             registry,
@@ -59,6 +60,7 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             checkpoints=settings.data_dir / "checkpoints",
             prompt_sets=settings.prompt_sets_dir,
             draining=draining,
+            **samples,
         )
 
     return make
@@ -84,6 +86,30 @@ def test_a_job_becomes_a_signed_candidate_and_reports_its_stages(
     manifest.check_files(registry.path(manifest.id))
     told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
     assert any('"reading concepts"' in progress for progress in told)
+
+
+def test_what_is_drawn_on_the_way_is_kept_with_the_job(jobs, submit_erasure, make_trainings):
+    job_id = submit_erasure()
+    make_trainings(samples=2).drain()
+
+    assert jobs.get(job_id).state is JobState.SUCCEEDED, jobs.get(job_id).reason
+    base, now = jobs.samples(job_id)
+    assert (base.after, now.after) == ("base", "stage-1")
+    assert [one.prompt for one in base.pictures] == [one.prompt for one in now.pictures]
+    assert base.pictures[0].prompt == "an axe"
+    for before, after in zip(base.pictures, now.pictures, strict=True):
+        assert Image.open(io.BytesIO(base64.b64decode(before.jpeg))).size == (64, 64)
+        assert before.jpeg != after.jpeg
+
+
+def test_where_pictures_are_judged_first_nothing_is_drawn(jobs, submit_erasure, make_trainings):
+    job_id = submit_erasure()
+    asked = []
+    make_trainings(samples=2, judges=lambda tenant: asked.append(tenant) or True).drain()
+
+    assert jobs.get(job_id).state is JobState.SUCCEEDED
+    assert jobs.samples(job_id) == []
+    assert asked == [jobs.get(job_id).tenant]
 
 
 def test_models_are_merged_by_a_job_like_any_other(jobs, registry, submit_erasure, make_trainings):
