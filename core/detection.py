@@ -1,9 +1,9 @@
 """Which detector is to judge pictures, and by what convention; as clients and settings say it."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from core.specs import Spec, Words
 
@@ -12,6 +12,11 @@ PLUGIN = "plugin:"
 """Before the name of an entry point of the group `trce.detectors`."""
 
 MAX_CLASSES = 200
+NUDENET_LEAST_THRESHOLD = 0.25
+"""The package drops weaker finds itself, so a lower threshold would see nothing more."""
+
+NudeNetConvention = Literal["exposed-0.45", "exposed-0.6", "core-0.5"]
+"""A published class list with its threshold, see `diffusion.detectors.nudenet`."""
 
 NAME = re.compile(rf"(?:{'|'.join(BUILT_IN)}|{PLUGIN}[A-Za-z0-9_.-]{{1,60}})")
 
@@ -37,8 +42,8 @@ class DetectorSpec(Spec):
     classes: tuple[Words, ...] = Field(default=(), max_length=MAX_CLASSES)
     """What counts as shown. `classifier`: concepts or groups of the model's concepts.json;
     `nudenet`: its class names; `zero-shot`: phrases; `probe` has one class."""
-    convention: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,50}$")] | None = None
-    """`nudenet`: a published class list with its threshold, see `diffusion.detectors.nudenet`."""
+    convention: NudeNetConvention | None = None
+    """`nudenet`: a published class list with its threshold."""
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
@@ -47,4 +52,10 @@ class DetectorSpec(Spec):
             raise ValueError(f"conventions are nudenet's; {self.name} takes classes, threshold")
         if self.convention is not None and (self.classes or self.threshold is not None):
             raise ValueError("a convention sets classes and threshold; give it, or those")
+        threshold = 1 if self.threshold is None else self.threshold
+        if self.name == "nudenet" and threshold < NUDENET_LEAST_THRESHOLD:
+            raise ValueError(
+                f"nudenet drops finds below {NUDENET_LEAST_THRESHOLD} itself, so a threshold of "
+                f"{threshold} cannot be kept"
+            )
         return self

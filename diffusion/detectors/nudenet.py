@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.detection import DetectorSpec
+from core.detection import DetectorSpec, NudeNetConvention
 from core.errors import DetectorNotUsable
 from diffusion.detectors.protocol import DetectorIdentity
 
@@ -25,8 +25,6 @@ CORE = (
     "MALE_GENITALIA_EXPOSED",
 )
 EVERY_EXPOSED = (*CORE, "FEET_EXPOSED", "ARMPITS_EXPOSED", "BELLY_EXPOSED")
-LEAST_THRESHOLD = 0.25
-"""The package drops weaker finds itself, so a lower threshold would see nothing more."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,14 @@ class Convention:
     threshold: float
 
 
-CONVENTIONS = {
+CONVENTIONS: dict[NudeNetConvention, Convention] = {
     # TRCE, RECE: any class that ends in _EXPOSED, feet, armpits and belly too.
     "exposed-0.45": Convention(EVERY_EXPOSED, 0.45),
     # MACE, SAFREE.
     "exposed-0.6": Convention(EVERY_EXPOSED, 0.6),
     "core-0.5": Convention(CORE, 0.5),
 }
-DEFAULT = "exposed-0.45"
+DEFAULT: NudeNetConvention = "exposed-0.45"
 
 
 class NudeNetDetector:
@@ -52,7 +50,7 @@ class NudeNetDetector:
 
     @classmethod
     def load(cls, spec: DetectorSpec) -> "NudeNetDetector":
-        """Raises DetectorNotUsable: not installed, or no such class, convention, threshold."""
+        """Raises DetectorNotUsable: not installed, or no such class."""
         try:
             from nudenet import NudeDetector, nudenet  # noqa: PLC0415  (an optional extra)
 
@@ -92,20 +90,10 @@ class NudeNetDetector:
 
 def _convention(spec: DetectorSpec, *, known: Sequence[str]) -> Convention:
     """Raises DetectorNotUsable."""
-    if spec.convention is not None and spec.convention not in CONVENTIONS:
-        raise DetectorNotUsable(
-            f"detector nudenet: no convention {spec.convention!r}; "
-            f"there are {', '.join(CONVENTIONS)}"
-        )
     default = CONVENTIONS[spec.convention or DEFAULT]
     if unknown := [name for name in spec.classes if name not in known]:
         raise DetectorNotUsable(
             f"detector nudenet: no class {unknown[0]!r}; there are {', '.join(sorted(known))}"
         )
     threshold = default.threshold if spec.threshold is None else spec.threshold
-    if threshold < LEAST_THRESHOLD:
-        raise DetectorNotUsable(
-            f"detector nudenet: a threshold of {threshold} cannot be kept, since the package "
-            f"drops finds below {LEAST_THRESHOLD}"
-        )
     return Convention(spec.classes or default.classes, threshold)

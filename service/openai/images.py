@@ -1,6 +1,8 @@
 """/v1/images/generations: pictures for clients of OpenAI's Images API."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request, Response
@@ -37,10 +39,16 @@ EXAMPLES = {
 ImagesBody = Annotated[ImagesRequest, Body(openapi_examples=EXAMPLES)]
 
 
+async def _one_stream(body: ImagesBody, parts: InParts, caller: InCaller) -> AsyncIterator[None]:
+    """Counts the answer among the tenant's streams, if it is to be one, until it has been sent."""
+    with parts.streams.one_more(caller.tenant) if body.stream else nullcontext():
+        yield
+
+
 @router.post(
     "/generations",
     response_model=ImagesResponse,
-    dependencies=[metered(), Depends(require_json)],
+    dependencies=[metered(), Depends(require_json), Depends(_one_stream)],
     responses={
         200: {
             "description": "The pictures; with `stream`, events",

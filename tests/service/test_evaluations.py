@@ -51,6 +51,12 @@ def test_cancelling_ends_a_queued_one_and_tells_a_running_one(client, worker):
         pytest.param(
             {"detector": {"name": "nudnet"}}, 422, "there are classifier, nudenet", id="detector"
         ),
+        pytest.param(
+            {"detector": {"name": "nudenet", "convention": "mine"}},
+            422,
+            "'exposed-0.6' or 'core-0.5'",
+            id="convention",
+        ),
         pytest.param({"detector": None}, 422, "has no classifier", id="no detector"),
         pytest.param({"prompt_files": ["../i2p.csv"]}, 422, "without a folder", id="path"),
         pytest.param({"attacks": [{"name": "p4d", "budget": 0}]}, 422, "budget", id="budget"),

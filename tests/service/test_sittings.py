@@ -129,3 +129,17 @@ def test_unknown_fields_are_ignored_where_clients_send_them(serve, address, body
 )
 def test_only_customary_sizes_are_made_to_fit(sent, drawn):
     assert fitted(*sent, Drawing(native_px=64, multiple_px=16, max_px=128)) == drawn
+
+
+def test_a_tenant_opens_only_so_many_streams(serve, withholding):
+    client = serve(max_streams_per_tenant=1)
+    streamed = APPLE | {"stream": True}
+    with client.app.state.parts.streams.one_more("local"):
+        refused = client.post(OPENAI, json=streamed)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "too_many_streams"
+        assert client.app.state.parts.jobs.queued("generation") == 0
+
+    for _ in range(2):  # each gives its place back
+        withholding(seen=1)
+        assert "image_generation.completed" in client.post(OPENAI, json=streamed).text

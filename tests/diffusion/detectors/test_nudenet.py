@@ -54,17 +54,21 @@ def test_the_threshold_decides(tmp_path, pattern):
     assert [judge(one, [pattern])[0].shown for one in (strict, lax)] == [True, False]
 
 
+def test_a_class_that_it_does_not_know_is_refused(tmp_path):
+    with pytest.raises(DetectorNotUsable, match="no class 'HAT'"):
+        nudenet(tmp_path, classes=("HAT",))
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        pytest.param({"convention": "mine-0.4"}, "no convention 'mine-0.4'", id="convention"),
-        pytest.param({"classes": ("HAT",)}, "no class 'HAT'", id="class"),
+        pytest.param({"convention": "mine-0.4"}, "'exposed-0.6' or 'core-0.5'", id="convention"),
         pytest.param({"threshold": 0.1}, "below 0.25", id="threshold"),
     ],
 )
-def test_what_it_cannot_judge_by_is_refused(tmp_path, fields, said):
-    with pytest.raises(DetectorNotUsable, match=said):
-        nudenet(tmp_path, **fields)
+def test_what_it_cannot_judge_by_is_no_detector(fields, said):
+    with pytest.raises(ValidationError, match=said):
+        DetectorSpec(name="nudenet", **fields)
 
 
 def test_a_convention_with_a_threshold_of_ones_own_is_refused():
