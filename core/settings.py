@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     """Of inference; `auto` is float16 on CUDA and float32 on a CPU."""
     channels_last: bool = True
     """Lay the UNet's weights out as convolutions like them best."""
+    warm_up: str = ""
+    """Models, parted by spaces, that an inference worker loads and draws with once before it
+    declares itself ready; `default` is the default one."""
+    compile_unet: bool = False
+    """Compile the UNets of the models in TRCE_WARM_UP with `torch.compile`, for their own size."""
+    compile_buckets: str = "1 2 4 8 16"
+    """Rows of the passes that are compiled; a guided picture has two. Others are padded to one."""
     inference_workers: Annotated[int, Field(ge=0)] = 2
     """Worker processes that `trce up` starts for generations."""
     trainer_workers: Annotated[int, Field(ge=0)] = 1
@@ -156,6 +163,23 @@ class Settings(BaseSettings):
                 )
         return given
 
+    @field_validator("compile_buckets")
+    @classmethod
+    def _are_numbers_of_rows(cls, given: str) -> str:
+        if not given.split() or not all(word.isdecimal() and int(word) for word in given.split()):
+            raise ValueError("numbers of rows, parted by spaces, as in `1 2 4 8 16`")
+        return given
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Rows of the passes that are compiled; none, where nothing is."""
+        return tuple(map(int, self.compile_buckets.split())) if self.compile_unet else ()
+
+    @property
+    def models_to_warm_up(self) -> list[str]:
+        names = self.warm_up.split()
+        return [self.default_model if name == "default" else name for name in names]
+
     @property
     def prompt_sets_dir(self) -> Path:
         """Files of prompts that evaluations may name."""
@@ -168,6 +192,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"TRCE_TRAINER_PROCESSES={self.trainer_processes} takes a GPU for each, and "
                 f"TRCE_DEVICE={self.device} is one: set TRCE_DEVICE=cuda"
+            )
+        if self.compile_unet and not self.warm_up.split():
+            raise ValueError(
+                "TRCE_COMPILE_UNET compiles what TRCE_WARM_UP names, since no request is to wait "
+                "for the minutes that it takes: set TRCE_WARM_UP=default, for example"
             )
         s3 = self.s3_endpoint_url or self.s3_access_key_id or self.s3_secret_access_key
         if self.s3_models and not self.s3_bucket:

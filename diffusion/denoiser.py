@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from core.errors import DeviceOutOfMemory, SizeNotDrawable
 from diffusion.limits import BatchLimits
 from diffusion.pictures import to_pictures
 from diffusion.previews import predicted, to_previews
+from diffusion.rehearsing import CallableUNet
 from diffusion.schedulers import Scheduler, SchedulerFactory
 from diffusion.text_memory import remember
 
@@ -106,7 +107,7 @@ class Denoiser:
 
     def __init__(
         self,
-        unet: UNet2DConditionModel,
+        unet: CallableUNet,
         vae: AutoencoderKL,
         scheduler_config: dict[str, Any],
         *,

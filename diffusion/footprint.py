@@ -20,10 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from diffusion.families import PARTS, SIZE_NUMBERS
+from diffusion.families import PARTS
+from diffusion.rehearsing import rehearsal
 from diffusion.weights import find_weights, open_weights
-
-TEXT_TOKENS = 77
 
 
 class Footprint(BaseModel):
@@ -59,7 +58,7 @@ def measure(folder: Path, *, dtype: torch.dtype, width_px: int, height_px: int) 
     decoding = _peak(vae, lambda: vae.decode(latents, return_dict=False))
     return Footprint(
         weights=weights_bytes(folder, dtype),
-        row=_peak(unet, _pass(unet, height, width)),
+        row=_peak(unet, rehearsal(unet, (height, width), 1, "meta")),
         decoding=decoding,
     )
 
@@ -88,24 +87,6 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> Any:
 
 def _config(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text()))
-
-
-def _pass(unet: UNet2DConditionModel, height: int, width: int) -> Callable[[], Any]:
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(*shape, device="meta", dtype=unet.dtype)
-
-    added = None
-    if unet.config.addition_embed_type == "text_time":
-        read = unet.config.projection_class_embeddings_input_dim
-        pooled = read - SIZE_NUMBERS * unet.config.addition_time_embed_dim
-        added = {"text_embeds": empty(1, pooled), "time_ids": empty(1, SIZE_NUMBERS)}
-    latents, text = (
-        empty(1, unet.config.in_channels, height, width),
-        empty(1, TEXT_TOKENS, unet.config.cross_attention_dim),
-    )
-    return lambda: unet(
-        latents, empty(1), encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
-    )
 
 
 def _peak(model: nn.Module, run: Callable[[], Any]) -> int:

@@ -5,6 +5,7 @@ leaves. Computing them takes 4 % of a UNet pass of two rows of the shipped model
 of sixteen; 0.4 % at the size of SD 1.5.
 """
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -20,7 +21,8 @@ class RememberingLinear(nn.Linear):
     """Does not project again a text that is to be remembered, until its weight is written."""
 
     def forward(self, text: Tensor) -> Tensor:
-        if text not in _made:
+        # Part of a compiled graph, which has no place for what was made before.
+        if torch.compiler.is_compiling() or text not in _made:
             return super().forward(text)
         known: dict[nn.Module, tuple[int, Tensor]] = _made[text]
         version = self.weight._version  # noqa: SLF001  (there is no other name for it)

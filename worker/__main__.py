@@ -7,6 +7,7 @@ import socket
 from celery import Celery
 
 from core.checkup.check import insist
+from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
 from core.startup import read_settings, start
 from worker.marks import drain_mark
@@ -44,6 +45,8 @@ def main() -> None:
         # Otherwise it would come up, be counted as ready, and fail every job.
         gpus = settings.trainer_processes if arguments.role == "trainer" else 1
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
+    if settings.compile_unet and arguments.role == "inference":
+        start(lambda: insist([check_compiler(settings.device)]))
     # A mark left by the last shutdown is not for this life.
     drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
     app = start(_app)

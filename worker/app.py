@@ -26,10 +26,15 @@ from worker.roles import KINDS_OF_ROLE, Role
 
 log = structlog.get_logger()
 
+WARM_UP_S = 3600.0
+"""How long a child that loads and compiles may take until it says that it is up."""
+
 settings = Settings()
 if settings.redis_url is None:
     raise Misconfigured("set REDIS_URL; on one machine, `trce up` starts a broker and the workers")
 app = celery_app(settings.redis_url)
+if settings.warm_up:
+    app.conf.worker_proc_alive_timeout = WARM_UP_S
 wakes = Wakes(app)
 
 BROKER_RESTART_S = 30.0

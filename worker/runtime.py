@@ -32,6 +32,7 @@ from worker.roles import Role
 from worker.room import Room
 from worker.shelf import Shelf
 from worker.training import Trainings
+from worker.warming import warm_up
 
 DRAIN_S = 5.0
 """How long a worker that is told to stop goes on with the pictures it has begun."""
@@ -49,7 +50,6 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     """
     assert settings.redis_url is not None
     registry = open_serving_registry(settings)
-    heartbeat = Heartbeat(owner)
     mark = drain_mark(settings.run_dir, owner)
     place = placement(settings, owner, gpus=torch.cuda.device_count())
     device = place.device
@@ -63,7 +63,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             jobs,
             registry,
             Signer.load(settings.keys_dir),
-            heartbeat,
+            Heartbeat(owner),
             owner=owner,
             lease_s=settings.lease_s,
             silence_s=settings.trainer_silence_s,
@@ -81,24 +81,28 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         return trainings.drain
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
+    shelf = Shelf(
+        registry,
+        device=device,
+        dtype=place.dtype,
+        layout=place.layout,
+        refusals=RefusalBoard(Refusals(connect(settings.redis_url)), owner),
+        delta_cache_bytes=settings.delta_cache_bytes,
+        room=Room(
+            device,
+            place.dtype,
+            partial(free_memory_bytes, device),
+            settings.data_dir / "cache" / "footprints",
+        ),
+        buckets=settings.buckets,
+    )
+    warm_up(shelf, settings.models_to_warm_up)
     batcher = Batcher(
         jobs,
-        Shelf(
-            registry,
-            device=device,
-            dtype=place.dtype,
-            layout=place.layout,
-            refusals=RefusalBoard(Refusals(connect(settings.redis_url)), owner),
-            delta_cache_bytes=settings.delta_cache_bytes,
-            room=Room(
-                device,
-                place.dtype,
-                partial(free_memory_bytes, device),
-                settings.data_dir / "cache" / "footprints",
-            ),
-        ),
+        shelf,
         _finisher(settings, registry, device),
-        heartbeat,
+        # With its first beat the worker is ready.
+        Heartbeat(owner),
         owner=owner,
         rows=settings.batch_rows,
         lease_s=settings.lease_s,

@@ -6,6 +6,7 @@ wait in host memory, and are copied over the base's when its turn comes.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -46,6 +47,7 @@ class Shelf:
         delta_cache_bytes: int = 2 * 2**30,
         refusals: RefusalRecord | None = None,
         room: Room | None = None,
+        buckets: Sequence[int] = (),
     ) -> None:
         """
         Args:
@@ -54,10 +56,12 @@ class Shelf:
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
             room: says what fits; None: everything may be tried.
+            buckets: rows of compiled passes; none: nothing is compiled.
         """
         self._delta_cache_bytes = delta_cache_bytes
         self._refusals = refusals
         self._room = room
+        self._buckets = buckets
         self._registry = registry
         self._device = device
         self._dtype = dtype
@@ -98,6 +102,16 @@ class Shelf:
                 self._refusals.loaded(model_id)
         self._variants.move_to_end(digest)
         return self._variants[digest]
+
+    def warm_up(self, model_id: str) -> None:
+        """Load a model, compile what is to be compiled, and draw with it once.
+
+        Raises:
+            AppError: as `variant` does, or whatever else hinders drawing.
+        """
+        side_px = self._base_manifest(self._registry.served(model_id)).drawing.native_px
+        native = GenerationSpec(prompt="warm-up", model=model_id, width=side_px, height=side_px)
+        self.variant(model_id, native).base.warm_up()
 
     def _base_manifest(self, manifest: Manifest) -> Manifest:
         """Of the model that it was made from, or its own. Raises ModelNotFound, UntrustedModel."""
@@ -173,7 +187,9 @@ class Shelf:
                 dtype=self._dtype,
             )
             components.unet.to(memory_format=self._layout)
-            self._bases[digest] = Base(manifest, components, self._device, self._room)
+            self._bases[digest] = Base(
+                manifest, components, self._device, self._room, self._buckets
+            )
             log.info("loaded", model=manifest.id)
             while len(self._bases) > MAX_BASES:
                 self._forget(next(iter(self._bases)))

@@ -1,13 +1,16 @@
 """A model ready to draw: whose weights, through which map of the text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
 import torch
 
 from core.manifests import Manifest
 from core.schedulers import SCHEDULERS, label_of
-from diffusion.denoiser import Denoiser
+from diffusion.compiling import CompiledUNet
+from diffusion.denoiser import Denoiser, DenoiseRequest
 from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
@@ -15,6 +18,8 @@ from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
 from diffusion.text_memory import remember_projections
 from worker.room import Room
+
+log = structlog.get_logger()
 
 
 class Base:
@@ -26,10 +31,12 @@ class Base:
         components: Components,
         device: torch.device,
         room: Room | None = None,
+        buckets: Sequence[int] = (),
     ) -> None:
         """
         Args:
             room: knows how many rows of a size fit.
+            buckets: of the UNet when it is compiled; none: it is not.
         """
         self._room = room
         self.manifest = manifest
@@ -37,6 +44,7 @@ class Base:
         self.encoder = components.prompt_encoder()
         remember_projections(components.unet)
         self.unet = SwappableUNet(components.unet)
+        self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components
         self._device = device
         self.denoiser = self.batch_of(NOTHING)
@@ -48,6 +56,10 @@ class Base:
         return SCHEDULERS[name].label, SCHEDULERS[name].schedule
 
     @property
+    def _px_per_latent(self) -> int:
+        return int(2 ** (len(self._components.vae.config.block_out_channels) - 1))
+
+    @property
     def size_bytes(self) -> int:
         """What its weights take on the device."""
         parts = self._components
@@ -55,10 +67,41 @@ class Base:
         modules = (parts.unet, parts.vae, parts.text_encoder, *second)
         return sum(one.nbytes for module in modules for one in module.parameters())
 
+    def warm_up(self) -> None:
+        """Compile for the native size, if that is wanted, and draw one picture of one step.
+
+        Raises:
+            AppError: whatever hinders drawing.
+        """
+        side_px = self.manifest.drawing.native_px
+        if self._compiled:
+            side = side_px // self._px_per_latent
+            try:
+                self._compiled.compile_for((side, side))
+            except RuntimeError as error:
+                log.warning("not compiled", model=self.manifest.id, reason=str(error)[:1000])
+        empty, batch = self.encoder.encode(""), self.batch_of(NOTHING)
+        batch.join(
+            DenoiseRequest(
+                key="warm-up",
+                prompt=empty.embedding,
+                negative=empty.embedding,
+                pooled=empty.pooled,
+                negative_pooled=empty.pooled,
+                seed=0,
+                num_inference_steps=1,
+                guidance_scale=2.0,
+                width_px=side_px,
+                height_px=side_px,
+            )
+        )
+        while len(batch):
+            batch.decode([done.latents for done in batch.step()])
+
     def batch_of(self, delta: Delta) -> Denoiser:
         """The batch of those who draw with `delta`'s tensors in the UNet."""
         return Denoiser(
-            self._components.unet,
+            self._compiled or self._components.unet,
             self._components.vae,
             self._components.scheduler_config,
             device=self._device,
@@ -70,10 +113,9 @@ class Base:
         if self._room is None:
             return BatchLimits()
         room, digest = self._room, self.manifest.content_digest
-        px_per_latent = 2 ** (len(self._components.vae.config.block_out_channels) - 1)
 
         def size_px(sides: Sides) -> tuple[int, int]:
-            return sides[1] * px_per_latent, sides[0] * px_per_latent
+            return sides[1] * self._px_per_latent, sides[0] * self._px_per_latent
 
         return BatchLimits(
             found=lambda sides: room.rows(digest, size_px(sides)),

@@ -12,6 +12,7 @@ from cli.answers import Json, answer
 from cli.stack.borrowed import borrowed_redis
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, problem
+from core.checkup.compiler import check_compiler
 from core.checkup.device import check_driver, check_torch
 from core.checkup.folder import check_folder, check_keys, check_models
 from core.checkup.names import check_names
@@ -53,6 +54,7 @@ def examine(data_dir: Path | None = None) -> list[Check]:
         check_names(),
         check_torch(settings.device),
         check_driver(settings.device),
+        *([check_compiler(settings.device)] if settings.compile_unet else []),
         *check_folder(settings.data_dir),
         *_redis(settings),
         _pictures(settings),

@@ -11,6 +11,7 @@ import redis
 from cli.stack.broker import find_server
 from core.checkup.broker import check_broker
 from core.checkup.check import insist, ok, problem, warning
+from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
 from core.checkup.folder import check_folder, check_keys
 from core.checkup.names import check_names
@@ -55,6 +56,19 @@ class TestSettings:
         ids=["no bucket", "no secret", "no key id"],
     )
     def test_half_of_s3_is_refused(self, given, words):
+        with pytest.raises(ValueError, match=words):
+            Settings(_env_file=None, **given)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"compile_unet": True}, "set TRCE_WARM_UP=default"),
+            ({"compile_buckets": "2 four"}, "numbers of rows"),
+            ({"compile_buckets": "0 2"}, "numbers of rows"),
+            ({"compile_buckets": ""}, "numbers of rows"),
+        ],
+    )
+    def test_a_compiler_without_models_or_shapes_is_refused(self, given, words):
         with pytest.raises(ValueError, match=words):
             Settings(_env_file=None, **given)
 
@@ -159,6 +173,19 @@ class TestFolder:
 def test_a_folder_for_pictures_takes_and_forgets_a_probe(tmp_path):
     assert check_pictures(Storage(tmp_path)).state == "ok"
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+class TestCompiler:
+    def test_one_that_is_there_compiles(self):
+        assert check_compiler("cpu").state == "ok"
+
+    def test_without_one_it_says_what_to_install(self, monkeypatch):
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        check = check_compiler("cpu")
+
+        assert check.state == "problem"
+        assert "no-such-compiler" in check.found
+        assert "g++" in check.fix
 
 
 def test_a_port_that_is_taken_is_found():

@@ -1,0 +1,80 @@
+"""A worker is ready when what it was told to load is loaded, compiled and tried."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_model import make_model
+
+import worker.runtime
+from core.importing import import_base
+from core.jobs import JobState
+from core.signing import Signer
+from worker.shelf import Shelf
+from worker.warming import warm_up
+
+
+@pytest.fixture
+def make_shelf(registry):
+    def make(**options) -> Shelf:
+        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
+
+    return make
+
+
+@pytest.fixture
+def tiny(registry, settings, tmp_path):
+    folder = make_model(tmp_path / "made")
+    return import_base(folder, "tiny", registry, Signer.load(settings.keys_dir)).id
+
+
+def test_a_model_that_cannot_be_drawn_with_is_left_out_and_the_others_are_there(
+    make_shelf, tiny, registry
+):
+    (registry.path("emoji") / "vae" / "config.json").write_text("{}")
+    shelf = make_shelf()
+    warm_up(shelf, ["nowhere", "emoji", tiny])
+
+    assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_a_worker_beats_after_it_has_warmed_up(settings, jobs, monkeypatch):
+    done = []
+
+    class Beating:
+        def __init__(self, owner):
+            done.append(f"{owner} beats")
+
+    monkeypatch.setattr(worker.runtime, "warm_up", lambda shelf, models: done.append([*models]))
+    monkeypatch.setattr(worker.runtime, "Heartbeat", Beating)
+    told = settings.model_copy(update={"warm_up": "default tiny", "device": "cpu"})
+    worker.runtime.assemble("inference", "inference-0@test", told, jobs)
+
+    assert done == [["emoji", "tiny"], "inference-0@test beats"]
+
+
+def test_a_compiled_model_draws_the_same_pictures_in_company(
+    make_shelf, make_batcher, submit, jobs, storage, tiny, monkeypatch
+):
+    torch._dynamo.reset()
+    monkeypatch.setattr("diffusion.compiling.BACKEND", "eager")
+    shelf = make_shelf(buckets=(4,))
+    warm_up(shelf, [tiny])
+    (base,) = shelf._bases.values()
+    assert base._compiled._shapes == {((8, 8), 4)}
+    pictures = []
+    for one in (make_shelf(), shelf):
+        wishes = [{"seed": 1}, {"seed": 2, "num_inference_steps": 6, "guidance_scale": 1.0}]
+        ids = [submit("a dog", model=tiny, width=16, height=16, **wish) for wish in wishes]
+        make_batcher(shelf=one).drain()
+        done = [jobs.get(job_id) for job_id in ids]
+        assert [job.state for job in done] == [JobState.SUCCEEDED] * 2
+        pictures.append(
+            [
+                np.asarray(Image.open(io.BytesIO(storage.get(job.images[0].key))), dtype=np.int16)
+                for job in done
+            ]
+        )
+    assert np.abs(np.stack(pictures[0]) - np.stack(pictures[1])).max() <= 1
