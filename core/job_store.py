@@ -203,7 +203,7 @@ class JobStore:
         return _job(fields)
 
     def cancel(self, job_id: str) -> Job:
-        """End a queued job now; ask the worker of a running one to stop within a beat.
+        """End a queued job now; ask the worker of a running one to stop at its next step.
 
         Raises:
             JobNotFound, JobEnded.
@@ -539,6 +539,11 @@ def _queue_full(queued: str, kind: Kind) -> QueueFull:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def cancelled_channel(owner: str) -> str:
+    """Where the ids of jobs are published that a worker is to stop (lua/cancel.lua)."""
+    return f"cancelled:{owner}"
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

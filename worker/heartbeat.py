@@ -32,6 +32,7 @@ from core.redis_connection import connect
 from core.settings import Settings
 from core.terms import terms
 from core.workers import WorkerRoll
+from worker.bell import Bell
 from worker.marks import beat_file
 
 MAX_PERIOD_S = 1.0
@@ -96,9 +97,16 @@ class Pulse:
     """The child's side: beats, watches for a hang, writes the beat file."""
 
     def __init__(
-        self, jobs: JobStore, roll: WorkerRoll, owner: str, worker_pid: int, settings: Settings
+        self,
+        jobs: JobStore,
+        roll: WorkerRoll,
+        bell: Bell,
+        owner: str,
+        worker_pid: int,
+        settings: Settings,
     ) -> None:
         self._jobs = jobs
+        self._bell = bell
         self._roll = roll
         self._owner = owner
         self._worker_pid = worker_pid
@@ -114,12 +122,16 @@ class Pulse:
     def run(self) -> None:
         """Until the worker closes its end, or dies; what it holds then is given back."""
         period_s = min(MAX_PERIOD_S, self._lease_s / 3)
-        due = time.monotonic()
+        due, bell = time.monotonic(), self._bell.fileno()
         while True:
-            ready, _, _ = select.select([0], [], [], max(0.0, due - time.monotonic()))
-            if ready and not self._read():
+            wait_s = max(0.0, due - time.monotonic())
+            ready, _, _ = select.select([0, bell], [], [], wait_s)
+            if 0 in ready and not self._read():
                 self._give_back()
                 return
+            if bell in ready:
+                self._bell.silence()
+                due = time.monotonic()
             if time.monotonic() >= due:
                 self._beat()
                 due = time.monotonic() + period_s
@@ -168,7 +180,9 @@ def main() -> None:
     assert settings.redis_url is not None
     client = connect(settings.redis_url, retry_s=settings.lease_s / 6)
     jobs = JobStore(client, terms(settings))
-    Pulse(jobs, WorkerRoll(client), owner, worker_pid, settings).run()
+    bell = Bell(connect(settings.redis_url), owner)
+    bell.start()
+    Pulse(jobs, WorkerRoll(client), bell, owner, worker_pid, settings).run()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@
 --                       their attempts              previews:<id>  JSON, while a job runs
 --   samples:<id>        JSON, as long as the record
 --   ended               channel, the id of each job that ends
+--   cancelled:<owner>   channel, the id of each job that its worker is to stop
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

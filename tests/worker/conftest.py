@@ -159,6 +159,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
         values = {
             "shelf": Shelf(registry, device=torch.device("cpu"), dtype=torch.float32),
             "storage": storage,
+            "heartbeat": heartbeat,
             "detectors": {},
             "credentials": None,
             "load": lambda spec, _: values["detectors"][spec.name],
@@ -170,7 +171,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
             jobs,
             values["shelf"],
             Finisher(values["storage"], signer, panel, values["credentials"]),
-            heartbeat,
+            values["heartbeat"],
             owner="inference-0@test",
             rows=rows,
             lease_s=30,
