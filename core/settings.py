@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     max_body_bytes: Count = 256 * 1024
     receive_timeout_s: PositiveSeconds = 30.0
     """For a client to send the head of a request, and again for its body."""
+    keep_alive_s: Count = 75
+    """How long an idle connection stays open: longer than proxies keep theirs (60 s as a rule), so
+    that none sends a request on one that is being closed."""
     cors_origins: str = ""
     """Web sites whose pages may call the service, as `https://a.example https://b.example`."""
     longest_sitting_s: PositiveSeconds = 300.0

@@ -196,6 +196,7 @@ def run() -> None:
         log_config=None,
         access_log=False,  # service.access logs requests
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
     )
     Server(config, app.state.parts.closing).run()

@@ -169,6 +169,18 @@ class TestSlowClients:
         assert {one.recv(1) for one in slow} == {b""}
 
 
+def test_an_idle_connection_stays_open_for_as_long_as_is_set(start):
+    address, _ = start(TRCE_KEEP_ALIVE_S="2")
+    host, port = address.removeprefix("http://").split(":")
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            time.sleep(1)
+        assert connection.recv(4096) == b""
+
+
 def test_a_real_log_holds_no_prompt_and_no_key(start, settings, service_log):
     import httpx
 
