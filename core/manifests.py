@@ -232,19 +232,28 @@ class Manifest(BaseModel):
             UntrustedModel: unreadable, too large, or not a manifest; or the folder is elsewhere.
             FileNotFoundError
         """
+        return cls.parse(cls.read_bytes(folder), folder.name)
+
+    @classmethod
+    def read_bytes(cls, folder: Path) -> bytes:
+        """What is in the file of a model's manifest, and a byte more where it is too large.
+
+        Raises:
+            UntrustedModel: unreadable, or the folder is elsewhere.
+            FileNotFoundError
+        """
         # Whoever may change where a link points to changes the model under everybody's eyes.
         if folder.is_symlink():
             raise UntrustedModel(f"{folder.name} is a symbolic link; put the folder itself there")
         try:
             with open_plain(folder / FILENAME) as file:
-                data = file.read(MAX_MANIFEST_BYTES + 1)
+                return bytes(file.read(MAX_MANIFEST_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError):
             raise
         except OSError as error:
             raise UntrustedModel(
                 f"{folder.name}: its manifest cannot be read: {error.strerror}"
             ) from error
-        return cls.parse(data, folder.name)
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> "Manifest":

@@ -32,6 +32,7 @@ from core.errors import (
 from core.files import move_whole, sha256, sync_folder
 from core.gate import missing
 from core.making import Making
+from core.manifest_reader import ManifestReader
 from core.manifests import (
     FILENAME,
     REPORTS,
@@ -101,7 +102,7 @@ class ModelRegistry:
             require_suites: what a report must measure before an erased model is served.
         """
         self._folder = folder
-        self._verifier = verifier
+        self._manifests = ManifestReader(verifier)
         self._serve_unerased_base = serve_unerased_base
         self._default_model = default_model
         self._aliases = aliases or {}
@@ -137,7 +138,6 @@ class ModelRegistry:
         """
         for _ in range(READINGS):
             manifest = self._read_or_fetch(model_id)
-            manifest.check_signature(self._verifier)
             newest = self._serials.newest(model_id) if self._serials else 0
             if manifest.serial >= newest:
                 self._note(manifest)
@@ -160,22 +160,25 @@ class ModelRegistry:
 
     def _read_or_fetch(self, model_id: str) -> Manifest:
         try:
-            return self._read(model_id)
+            return self._read(model_id, trusted=True)
         except ModelNotFound:
             if not self._fetch(model_id):
                 raise
-            return self._read(model_id)
+            return self._read(model_id, trusted=True)
 
     def _fetch(self, model_id: str) -> bool:
         if self._mirror is None or not _is_model_id(model_id):
             return False
         return self._mirror.fetch(model_id)
 
-    def _read(self, model_id: str) -> Manifest:
-        """Whoever signed it."""
+    def _read(self, model_id: str, *, trusted: bool) -> Manifest:
+        """
+        Args:
+            trusted: only if a trusted key signed it.
+        """
         try:
             _model_id.validate_python(model_id)
-            manifest = Manifest.read(self.path(model_id))
+            manifest = self._manifests.read(self.path(model_id), trusted=trusted)
         except (ValidationError, FileNotFoundError, NotADirectoryError) as error:
             raise ModelNotFound(f"no model {model_id!r}; GET /v1/models lists them") from error
         if manifest.id != model_id:
@@ -357,7 +360,7 @@ class ModelRegistry:
             ModelNotFound, UntrustedModel.
         """
         with self._changing(model_id):
-            manifest = self._read(model_id) if vouched else self.get(model_id)
+            manifest = self._read(model_id, trusted=False) if vouched else self.get(model_id)
             if manifest.signed_by == signer.key_id and not vouched:
                 return manifest
             manifest.check_files(self.path(model_id))

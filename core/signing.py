@@ -93,6 +93,10 @@ class Verifier:
         trusted, _ = self._followed()
         return one in trusted
 
+    def marks(self) -> tuple[FileMark, ...]:
+        """Differ from what they were when other keys are trusted or revoked."""
+        return self._keys.marks()
+
     def check(
         self, document: dict[str, Any], signature: Signature, *, also_revoked: bool = False
     ) -> None:
