@@ -241,7 +241,8 @@ class Denoiser:
         waiting = list(rows)
         sides = rows[0].latents.shape[1], rows[0].latents.shape[2]
         while waiting:
-            size = max(1, self._limits.rows(sides) // (2 if guided else 1))
+            each = 2 if guided else 1
+            size = max(1, self._limits.rows(sides, each * len(waiting)) // each)
             batch = waiting[:size]
             try:
                 noise = self._guided_noise(batch) if guided else self._noise(batch)

@@ -2,16 +2,19 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ValidationError
+from torch import Tensor
 
 from core.errors import ModelTooLarge, SizeNotDrawable, UntrustedModel
 from core.files import write_atomically
 from core.version import CODE_VERSION
 from diffusion.footprint import Footprint, measure
+from diffusion.profiling import knee, timed_further
 
 MIB = 1 << 20
 USABLE = 0.9
@@ -22,6 +25,8 @@ class Known(BaseModel):
     footprint: Footprint
     rows: int | None = None
     """Of one UNet pass, where more have proved too many."""
+    pass_s: dict[int, float] = {}
+    """Rows of a UNet pass -> seconds that it took."""
 
 
 class Room:
@@ -33,17 +38,24 @@ class Room:
         dtype: torch.dtype,
         free_bytes: Callable[[], int | None],
         cache: Path,
+        *,
+        settings: str = "",
     ) -> None:
         """
         Args:
+            settings: whatever else decides how long a pass takes.
             free_bytes: of the device now; None where nobody can say, and everything may be tried.
         """
         self._dtype = dtype
         self._free_bytes = free_bytes
         self._cache = cache
         self._known: dict[Path, Known] = {}
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        self._conditions = f"{name} {dtype} {CODE_VERSION}"
+        if device.type == "cuda":
+            name = torch.cuda.get_device_name(device)
+        else:
+            kind, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+            name = f"{device.type} {kind} x {threads} of {os.cpu_count()}"
+        self._conditions = f"{name} {dtype} {CODE_VERSION} {settings}"
 
     def footprint(self, digest: str, folder: Path, size_px: tuple[int, int]) -> Footprint:
         """Of the base model of that digest.
@@ -79,6 +91,26 @@ class Room:
         place = self._place(digest, size_px)
         if (known := self._read(place)) is not None:
             self._write(place, known.model_copy(update={"rows": rows}))
+
+    def worthwhile(
+        self,
+        digest: str,
+        size_px: tuple[int, int],
+        waiting: int,
+        rehearse: Callable[[int], Callable[[], Tensor]],
+    ) -> int | None:
+        """Beyond how many rows, of so many that wait, a pass gains nothing; timed if need be.
+
+        Args:
+            rehearse: makes a pass of so many rows.
+        """
+        place = self._place(digest, size_px)
+        if (known := self._read(place)) is None:
+            return None
+        pass_s = timed_further(known.pass_s, waiting, rehearse)
+        if pass_s != known.pass_s:
+            self._write(place, known.model_copy(update={"pass_s": pass_s}))
+        return knee(pass_s)
 
     def lacks(self, wanted_bytes: int) -> bool:
         """There is less than that free."""

@@ -93,6 +93,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             place.dtype,
             partial(free_memory_bytes, device),
             settings.data_dir / "cache" / "footprints",
+            settings=f"{place.layout} {settings.buckets}",
         ),
         buckets=settings.buckets,
     )

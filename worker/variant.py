@@ -15,6 +15,7 @@ from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
 from diffusion.prompts import EncodedPrompt, PromptEncoder
+from diffusion.rehearsing import CallableUNet, rehearsal
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
 from diffusion.text_memory import remember_projections
 from worker.room import Room
@@ -54,6 +55,10 @@ class Base:
         if name is None:
             return label_of(self._components.scheduler_config)
         return SCHEDULERS[name].label, SCHEDULERS[name].schedule
+
+    @property
+    def _drawing_unet(self) -> CallableUNet:
+        return self._compiled or self._components.unet
 
     @property
     def _px_per_latent(self) -> int:
@@ -101,7 +106,7 @@ class Base:
     def batch_of(self, delta: Delta) -> Denoiser:
         """The batch of those who draw with `delta`'s tensors in the UNet."""
         return Denoiser(
-            self._compiled or self._components.unet,
+            self._drawing_unet,
             self._components.vae,
             self._components.scheduler_config,
             device=self._device,
@@ -120,6 +125,12 @@ class Base:
         return BatchLimits(
             found=lambda sides: room.rows(digest, size_px(sides)),
             remember=lambda sides, rows: room.lower(digest, size_px(sides), rows),
+            worthwhile=lambda sides, waiting: room.worthwhile(
+                digest,
+                size_px(sides),
+                waiting,
+                lambda rows: rehearsal(self._drawing_unet, sides, rows, self._device),
+            ),
         )
 
 

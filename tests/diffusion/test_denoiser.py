@@ -291,6 +291,28 @@ def test_each_size_has_a_limit_of_its_own(tiny, make_denoiser, make_request):
     assert unet.rows == [6, 2, 2, 2]
 
 
+def test_a_pass_has_no_more_rows_than_are_worth_having_and_they_are_asked_for_once(
+    tiny, make_denoiser, make_request
+):
+    asked = []
+
+    def worthwhile(sides, waiting):
+        asked.append((sides, waiting))
+        return 4 if waiting > 4 else None
+
+    unet = RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=unet, limits=BatchLimits(worthwhile=worthwhile))
+    denoiser.join(make_request("first"))
+    denoiser.step()
+    for key in range(2):
+        denoiser.join(make_request(key))
+    denoiser.step()
+    denoiser.step()
+
+    assert unet.rows == [2, 4, 2, 4, 2]
+    assert asked == [((8, 8), 2), ((8, 8), 6)]
+
+
 def test_a_picture_that_does_not_fit_alone_is_an_error_and_loses_no_other(
     tiny, make_denoiser, make_request
 ):

@@ -119,3 +119,43 @@ def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(re
     for place in (tmp_path / "footprints").iterdir():
         place.write_text("{")
     assert room().footprint(*asked) == found
+
+
+def test_passes_are_timed_once_for_all_processes_and_anew_where_settings_differ(
+    registry, tmp_path
+):
+    timed = []
+
+    def rehearse(rows: int):
+        timed.append(rows)
+        return lambda: torch.zeros(1)
+
+    def room(settings: str = "") -> Room:
+        free = tmp_path / "footprints"
+        return Room(torch.device("cpu"), torch.float32, lambda: None, free, settings=settings)
+
+    digest = registry.get("emoji").content_digest
+    one, other = room(), room("other")
+    for each in (one, other):
+        each.footprint(digest, registry.path("emoji"), (64, 64))
+    one.worthwhile(digest, (64, 64), 3, rehearse)
+    first = list(timed)
+    one.worthwhile(digest, (64, 64), 2, rehearse)
+    room().worthwhile(digest, (64, 64), 3, rehearse)
+    assert first == timed == [2]
+    other.worthwhile(digest, (64, 64), 2, rehearse)
+    assert timed == [2, 2]
+
+
+def test_a_worker_times_the_passes_of_those_who_come_together(
+    jobs, submit, make_batcher, make_shelf
+):
+    shelf = make_shelf(total_mib=500)
+    submit(n=4)
+    make_batcher(shelf=shelf).drain()
+
+    (base,) = shelf._bases.values()
+    known = shelf._room._read(shelf._room._place(base.manifest.content_digest, (64, 64)))
+    assert 2 in known.pass_s
+    assert set(known.pass_s) <= {2, 4, 8}
+    assert all(seconds > 0 for seconds in known.pass_s.values())

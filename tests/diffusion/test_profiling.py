@@ -1,0 +1,94 @@
+"""Passes are timed once, and no larger than it pays."""
+
+import pytest
+import torch
+
+from diffusion import profiling
+from diffusion.profiling import knee, timed_further
+
+
+class Device:
+    """A clock, and passes that take as long as `seconds` says."""
+
+    def __init__(self, seconds, room=10**6):
+        self.now = 0.0
+        self.seconds = seconds
+        self.room = room
+        self.tried = []
+
+    def rehearse(self, rows):
+        def run():
+            if rows > self.room:
+                raise torch.OutOfMemoryError
+            self.tried.append(rows)
+            self.now += self.seconds(rows)
+            return torch.zeros(1)
+
+        return run
+
+
+@pytest.fixture
+def make_device(monkeypatch):
+    def make(seconds, **options) -> Device:
+        device = Device(seconds, **options)
+        monkeypatch.setattr(profiling.time, "thread_time", lambda: device.now)
+        return device
+
+    return make
+
+
+def test_a_busy_device_gains_nothing_by_more_rows(make_device):
+    device = make_device(lambda rows: 0.01 * rows)
+    found = timed_further({}, 32, device.rehearse)
+
+    assert knee(found) == 2
+    assert sorted(set(device.tried)) == [2, 4]
+
+
+def test_where_a_pass_has_its_price_more_rows_share_it_up_to_a_knee(make_device):
+    """Up to 8 rows cost the same; more are computed one after the other."""
+    device = make_device(lambda rows: 0.01 * max(rows, 8))
+    found = timed_further({}, 64, device.rehearse)
+
+    assert knee(found) == 8
+    assert max(device.tried) == 16
+
+
+def test_while_more_are_better_there_is_no_bound(make_device):
+    device = make_device(lambda rows: 0.1 + 0.001 * rows)
+    assert knee(timed_further({}, 15, device.rehearse)) is None
+    assert sorted(set(device.tried)) == [2, 4, 8]
+
+
+def test_what_is_known_is_not_timed_again_and_nothing_beyond_the_knee(make_device):
+    device = make_device(lambda rows: 0.01 * max(rows, 8))
+    known = timed_further({}, 8, device.rehearse)
+    device.tried.clear()
+    further = timed_further(known, 16, device.rehearse)
+    assert {rows for rows in device.tried if rows < 8} == set()
+    device.tried.clear()
+
+    assert timed_further(further, 64, device.rehearse) == further
+    assert device.tried == []
+
+
+def test_a_pass_of_seconds_is_not_tried_for_the_sake_of_a_figure(make_device):
+    device = make_device(lambda rows: 0.6 * rows)
+    found = timed_further({}, 32, device.rehearse)
+
+    assert list(found) == [2]
+    assert knee(found) is None
+
+
+def test_a_disturbance_is_not_taken_for_the_knee(make_device):
+    """The first passes of 4 rows were slow, and never again."""
+    slow = [4] * 4
+    device = make_device(lambda rows: 1.0 if slow and rows == 4 and slow.pop() else 0.1)
+
+    assert knee(timed_further({}, 4, device.rehearse)) is None
+
+
+def test_memory_that_ends_before_the_knee_ends_the_search(make_device):
+    device = make_device(lambda rows: 0.1, room=4)
+
+    assert list(timed_further({}, 32, device.rehearse)) == [2, 4]
