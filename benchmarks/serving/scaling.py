@@ -23,7 +23,11 @@ from core.redis_connection import connect
 JOBS = 2000
 WORKERS = 16
 STEPS = (8, 10, 12)
-WARM_UP_S = 15.0
+WARM_UP_S = 5.0
+FULL = 8
+"""Pictures that a worker draws at a time, TRCE_BATCH_ROWS."""
+NEARLY = 0.9
+"""Between two steps some are done, and their places empty."""
 ONE_S, ALL_S = 40.0, 25.0
 LONGEST_S = 600.0
 ENV = {"TRCE_MAX_QUEUED_GENERATIONS": "5000", "TRCE_MAX_OPEN_JOBS_PER_TENANT": "5000"}
@@ -39,9 +43,9 @@ def measure() -> dict[str, Any]:
         with connect(stack.settings.redis_url) as client:
             jobs = JobStore(client, {})
             with simulated_workers(stack, 1, first=0):
-                one = pictures_per_s(jobs, ONE_S)
+                one = pictures_per_s(jobs, ONE_S, workers=1)
                 with simulated_workers(stack, WORKERS - 1, first=1):
-                    all_ = pictures_per_s(jobs, ALL_S)
+                    all_ = pictures_per_s(jobs, ALL_S, workers=WORKERS)
                     wait_until_done(jobs)
                     spent_s = cpu_s(processes)
     return {
@@ -100,15 +104,13 @@ def simulated_workers(stack: Stack, count: int, *, first: int) -> Iterator[None]
         stop_child(process, grace_s=60)
 
 
-def pictures_per_s(jobs: JobStore, window_s: float) -> float:
-    """Of a window that begins when no further worker has begun to draw for a while."""
-    running, since = -1, time.monotonic()
+def pictures_per_s(jobs: JobStore, window_s: float, *, workers: int) -> float:
+    """Of a window that begins some time after every worker has had its hands full."""
     deadline = time.monotonic() + LONGEST_S
-    while time.monotonic() - since < WARM_UP_S or running <= 0:
+    while open_jobs(jobs) - jobs.queued("generation") < NEARLY * workers * FULL:
         assert time.monotonic() < deadline, "the workers do not draw"
-        if (count := open_jobs(jobs) - jobs.queued("generation")) > running:
-            running, since = count, time.monotonic()
         time.sleep(0.2)
+    time.sleep(WARM_UP_S)
     began, done = time.monotonic(), drawn(jobs)
     time.sleep(window_s)
     assert jobs.queued("generation"), "the jobs ran out before the window ended; submit more"
