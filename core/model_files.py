@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,12 +23,17 @@ MAX_WHOLE_BYTES = 64 << 20
 """Of a file that is read as a whole: configs, words, lists of shards."""
 
 
+WORTH_A_THREAD_BYTES = 1 << 20
+
+
 class CheckedStream(io.RawIOBase):
     """Reads a file from front to back, and digests what it gives out."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
+        self._digesting = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._pending: Future[None] | None = None
         self.size = os.fstat(file.fileno()).st_size
         """In bytes, when it was opened."""
 
@@ -35,12 +41,34 @@ class CheckedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        self._settle()
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
         self._digest.update(memoryview(buffer)[:count])
         return int(count)
 
+    def fill(self, buffer: Any) -> None:
+        """Like `readinto`; the buffer is not to change: it may be digested while more is read."""
+        count = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        # At most one waits, so that whoever drops what he has read does not fill the memory.
+        self._settle()
+        read = memoryview(buffer)[:count]
+        if count < WORTH_A_THREAD_BYTES:
+            self._digest.update(read)
+        else:
+            self._pending = self._digesting.submit(self._digest.update, read)
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def close(self) -> None:
+        self._digesting.shutdown()
+        super().close()
+
     def hexdigest(self) -> str:
         """Of the whole file, the part that nobody has read included."""
+        self._settle()
         while self.read(CHUNK_BYTES):
             pass
         return self._digest.hexdigest()
@@ -83,8 +111,7 @@ class ModelFiles:
         try:
             # Unregistered folders, such as a hub's cache, consist of links.
             opened = open_plain if self._manifest else _open
-            with opened(self.folder / name) as file:
-                stream = CheckedStream(file)
+            with opened(self.folder / name) as file, CheckedStream(file) as stream:
                 yield stream
                 found = stream.hexdigest()
         except OSError as error:

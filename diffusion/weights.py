@@ -49,7 +49,8 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, read once and checked; nothing refers to the file.
 
-    Numbers with a point become `dtype`. At no time is more than one tensor in memory twice.
+    Numbers with a point become `dtype`. At no time are more than two tensors in memory twice: one
+    is read while the one before it is digested.
 
     Raises:
         UntrustedModel: the file is not as the manifest says, or not safetensors.
@@ -61,7 +62,7 @@ def read_tensors(
             if kind is None:
                 raise UntrustedModel(f"{name}: {stored.name} holds {stored.dtype}, no weight")
             tensor = torch.empty(stored.shape, dtype=kind)
-            stream.readinto(tensor.view(-1).view(torch.uint8).numpy().data)
+            stream.fill(tensor.view(-1).view(torch.uint8).numpy().data)
             wanted = dtype if kind.is_floating_point else kind
             tensors[stored.name] = tensor.to(device, wanted)
     return tensors
