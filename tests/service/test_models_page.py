@@ -1,5 +1,6 @@
 """What operators see of a model, and the orders they give about it."""
 
+import re
 import time
 
 import pytest
@@ -52,6 +53,21 @@ def test_a_candidate_is_promoted_with_a_reason(client, admin_log):
     assert response.headers["HX-Redirect"] == "/models/waiting"
     assert status_of(client, "waiting") == "serving"
     assert admin_log()[0]["reason"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("model", "button", "says"),
+    [
+        ("waiting", "Promote", "It draws what is asked for from now on"),
+        ("safe", "Retire", "Nothing more is begun with it"),
+        ("old", "Roll back to it", "Models that serve now go on serving"),
+    ],
+)
+def test_each_button_says_what_it_does(client, model, button, says):
+    text = client.get(f"/models/{model}").text
+
+    assert re.search(rf'<button[^>]* aria-describedby="consequence">{button}</button>', text)
+    assert says in text.partition('id="consequence">')[2].partition("</p>")[0]
 
 
 def test_a_serving_one_is_retired_and_a_retired_one_rolled_back_to(client, admin_log):
