@@ -1,17 +1,17 @@
-"""What is written for Docker Compose, Kubernetes, Prometheus and Grafana agrees with the code."""
+"""What is written for Docker Compose and Kubernetes agrees with itself and with the code."""
 
 import json
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
 
 from core.checkup.names import FOR_COMPOSE, OTHERS
 from core.settings import Settings
-from worker import metrics  # noqa: F401  (registers what a worker shows)
+from service.door import OPEN_TO_ALL
 from worker.roles import KINDS_OF_ROLE
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -37,9 +37,22 @@ def stack() -> dict:
     return read("docker-compose.yml")
 
 
-def objects() -> list[dict]:
+def objects(*kinds: str) -> list[dict]:
     files = sorted(KUBERNETES.glob("*.yaml"))
-    return [one for file in files for one in yaml.safe_load_all(file.read_text())]
+    every = [one for file in files for one in yaml.safe_load_all(file.read_text())]
+    return [one for one in every if not kinds or one["kind"] in kinds]
+
+
+def pods() -> dict[str, dict]:
+    """The name of what makes them -> their specification."""
+    return {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]
+        for one in objects("Deployment", "StatefulSet")
+    }
+
+
+def containers(pod: dict) -> list[dict]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 class TestCompose:
@@ -125,76 +138,116 @@ class TestKubernetes:
         assert listed == {file.name for file in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
 
     def test_the_configuration_names_settings_only(self):
-        (config,) = [one for one in objects() if one["kind"] == "ConfigMap"]
+        (config,) = objects("ConfigMap")
 
         assert set(config["data"]) <= SETTINGS
+        for pod in pods().values():
+            for container in containers(pod):
+                assert {one["name"] for one in container.get("env", [])} <= SETTINGS
+
+    def test_the_settings_are_ones_that_a_process_starts_with(self, monkeypatch):
+        (config,) = objects("ConfigMap")
+        for name, value in config["data"].items():
+            monkeypatch.setenv(name, value)
+
+        settings = Settings(_env_file=None)
+        assert settings.metrics_port == 9100
+        assert settings.require_keys
+
+    def test_every_object_says_what_it_is_and_stands_in_the_namespace(self):
+        (space,) = objects("Namespace")
+        named = [(one["kind"], one["metadata"]["name"]) for one in objects() if "metadata" in one]
+
+        assert len(named) == len(set(named))
+        for one in objects():
+            assert one["apiVersion"], one
+            if one["kind"] not in {"Namespace", "Kustomization"}:
+                assert one["metadata"]["namespace"] == space["metadata"]["name"], one
 
     def test_every_container_is_bounded_and_hardened(self):
-        for one in objects():
-            if one["kind"] not in {"Deployment", "StatefulSet"}:
-                continue
-            pod = one["spec"]["template"]["spec"]
+        for pod in pods().values():
             assert pod["securityContext"]["runAsNonRoot"]
-            for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            for container in containers(pod):
                 assert container["securityContext"]["readOnlyRootFilesystem"]
                 assert "memory" in container["resources"]["limits"]
 
-    def test_selectors_find_their_pods_and_scalers_their_deployments(self):
-        every = objects()
-        deployments = {
-            one["metadata"]["name"]: one for one in every if one["kind"] == "Deployment"
+    def test_what_is_mounted_is_there(self):
+        """Volumes that a pod names, claims and configuration that this folder makes."""
+        claims = {one["metadata"]["name"] for one in objects("PersistentVolumeClaim")}
+        configs = {one["metadata"]["name"] for one in objects("ConfigMap")}
+        templates = {
+            claim["metadata"]["name"]
+            for one in objects("StatefulSet")
+            for claim in one["spec"]["volumeClaimTemplates"]
         }
+        for name, pod in pods().items():
+            volumes = {one["name"]: one for one in pod.get("volumes", [])}
+            for container in containers(pod):
+                mounted = {one["name"] for one in container["volumeMounts"]}
+                assert mounted <= set(volumes) | (templates if name == "redis" else set())
+                for source in container.get("envFrom", []):
+                    assert source["configMapRef"]["name"] in configs
+            for volume in volumes.values():
+                if "persistentVolumeClaim" in volume:
+                    assert volume["persistentVolumeClaim"]["claimName"] in claims
+
+    def test_a_secret_that_somebody_else_makes_is_in_the_instructions(self):
+        readme = (KUBERNETES / "README.md").read_text()
+        for pod in pods().values():
+            for volume in pod.get("volumes", []):
+                if "secret" in volume:
+                    assert volume["secret"]["secretName"] in readme
+
+    def test_services_lead_to_ports_that_pods_open(self):
+        labelled = {
+            one["metadata"]["name"]: one["spec"]["template"]
+            for one in objects("Deployment", "StatefulSet")
+        }
+        for service in objects("Service"):
+            wanted = service["spec"]["selector"]
+            (template,) = [
+                one
+                for one in labelled.values()
+                if wanted.items() <= one["metadata"]["labels"].items()
+            ]
+            opened = {
+                port["containerPort"]
+                for container in template["spec"]["containers"]
+                for port in container["ports"]
+            }
+            assert {port["port"] for port in service["spec"]["ports"]} <= opened
+
+    def test_probes_ask_what_is_answered(self):
+        for pod in pods().values():
+            for container in pod["containers"]:
+                probes = [probe for name, probe in container.items() if name.endswith("Probe")]
+                assert probes
+                for probe in probes:
+                    if "httpGet" in probe:
+                        assert probe["httpGet"]["path"] in OPEN_TO_ALL
+                        opened = [port["containerPort"] for port in container["ports"]]
+                        assert probe["httpGet"]["port"] in opened
+                    elif probe["exec"]["command"][0] == "python":
+                        *_, module, role = probe["exec"]["command"]
+                        assert find_spec(module)
+                        assert [role] == container["args"]
+
+    def test_images_are_pinned_and_those_of_ours_are_renamed_in_one_place(self):
+        (kustomization,) = objects("Kustomization")
+        renamed = {one["name"]: one["newTag"] for one in kustomization["images"]}
+        used = {container["image"] for pod in pods().values() for container in containers(pod)}
+
+        for image in used:
+            name, tag = image.rsplit(":", 1)
+            assert tag != "latest"
+            assert renamed.get(name, tag) == tag
+        assert {image.rsplit(":", 1)[0] for image in used if "/" in image} == set(renamed)
+
+    def test_selectors_find_their_pods_and_scalers_their_deployments(self):
+        deployments = {one["metadata"]["name"]: one for one in objects("Deployment")}
         for one in deployments.values():
             wanted = one["spec"]["selector"]["matchLabels"]
             assert wanted.items() <= one["spec"]["template"]["metadata"]["labels"].items()
-        scaled = {
-            one["spec"]["scaleTargetRef"]["name"] for one in every if one["kind"] == "ScaledObject"
-        }
+        scaled = {one["spec"]["scaleTargetRef"]["name"] for one in objects("ScaledObject")}
         assert scaled == set(KINDS_OF_ROLE)
         assert scaled <= set(deployments)
-
-
-class TestMonitoring:
-    @pytest.fixture
-    def shown(self) -> set[str]:
-        """Every name that a service or a worker shows."""
-        source = (ROOT / "service" / "metrics.py").read_text()
-        names = set(re.findall(r'"(t2i_\w+)"', source))
-        for family in REGISTRY.collect():
-            names.add(family.name)
-        full = set()
-        for name in names:
-            full |= {name, f"{name}_total", f"{name}_bucket", f"{name}_sum", f"{name}_count"}
-        return full
-
-    def test_every_panel_asks_for_what_is_shown(self, shown):
-        board = json.loads((DEPLOY / "grafana" / "dashboards" / "trce.json").read_text())
-        asked = [
-            target["expr"] for panel in board["panels"] for target in panel.get("targets", [])
-        ]
-
-        assert len(asked) > 10
-        for expression in asked:
-            assert set(re.findall(r"t2i_\w+", expression)) <= shown, expression
-
-    def test_every_alert_asks_for_what_is_shown_and_names_a_fix(self, shown):
-        (group,) = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
-
-        for rule in group["rules"]:
-            assert set(re.findall(r"t2i_\w+", rule["expr"])) <= shown, rule["alert"]
-            assert rule["annotations"]["fix"]
-
-    def test_the_dashboard_is_the_one_that_its_script_writes(self, monkeypatch):
-        monkeypatch.syspath_prepend(str(DEPLOY / "grafana"))
-        import make_dashboard
-
-        written = json.loads((DEPLOY / "grafana" / "dashboards" / "trce.json").read_text())
-        assert make_dashboard.dashboard() == written
-
-    def test_names_are_described_for_operators(self):
-        operations = (ROOT / "docs" / "operations.md").read_text()
-        source = (ROOT / "service" / "metrics.py").read_text()
-        source += (ROOT / "worker" / "metrics.py").read_text()
-
-        for name in re.findall(r'"(t2i_\w+)"', source):
-            assert f"`{name}" in operations, name
