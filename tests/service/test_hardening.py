@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import time
+from http.client import HTTPConnection
 
 import pytest
 from scenery import APPLE
@@ -171,14 +172,16 @@ class TestSlowClients:
 
 def test_an_idle_connection_stays_open_for_as_long_as_is_set(start):
     address, _ = start(TRCE_KEEP_ALIVE_S="2")
-    host, port = address.removeprefix("http://").split(":")
-    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with contextlib.closing(HTTPConnection(address.removeprefix("http://"), timeout=20)) as one:
+        one.connect()
+        used = one.sock
         for _ in range(2):
-            connection.sendall(request)
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            one.request("GET", "/healthz")
+            assert one.getresponse().read() == b'{"status":"alive"}'
             time.sleep(1)
-        assert connection.recv(4096) == b""
+
+        assert one.sock is used
+        assert used.recv(1) == b""
 
 
 def test_a_real_log_holds_no_prompt_and_no_key(start, settings, service_log):
