@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class EncodedPrompt:
     """Words were cut off: the prompt has more tokens than fit between start and end."""
     pooled: Tensor | None = None
     """(p,), the whole prompt in one vector; SDXL alone has it."""
+    alone: bool = True
+    """Nothing else was encoded in the same pass: company moves the last bits."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,46 @@ class PromptEncoder:
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def encode(self, prompt: str) -> EncodedPrompt:
-        """One prompt; the most recently used ones are remembered."""
-        if (known := self._cache.get(prompt)) is not None:
+    def encode(
+        self, prompt: str, *, company: Iterable[str] = (), alone: bool = False
+    ) -> EncodedPrompt:
+        """One prompt; the most recently used ones are remembered.
+
+        Args:
+            company: prompts that will be asked for next; where this one must be encoded, those
+                that are not known are encoded in the same pass.
+            alone: give the bits that it has when nothing else is encoded with it, whoever asked
+                for it before.
+        """
+        known = self._cache.get(prompt)
+        if known is not None and (known.alone or not alone):
             self._cache.move_to_end(prompt)
             return known
-        encoded = self.encode_all([prompt])
-        blank = self._zero_empty and not prompt
-        result = EncodedPrompt(
-            embedding=encoded.embeddings[0] * (0 if blank else 1),
-            eot=int(encoded.eot[0]),
-            truncated=self.is_truncated(prompt),
-            pooled=None if encoded.pooled is None else encoded.pooled[0] * (0 if blank else 1),
-        )
-        self._cache[prompt] = result
-        if len(self._cache) > self._cached_prompts:
+        unknown = [] if alone else [one for one in company if one not in self._cache]
+        together = list(dict.fromkeys([prompt, *unknown]))[: max(1, self._cached_prompts)]
+        return self._remember(together)[0]
+
+    def _remember(self, prompts: Sequence[str]) -> list[EncodedPrompt]:
+        """Encode them in one pass."""
+        encoded = self.encode_all(prompts)
+        results = []
+        for row, prompt in enumerate(prompts):
+            blank = self._zero_empty and not prompt
+            result = EncodedPrompt(
+                embedding=encoded.embeddings[row] * (0 if blank else 1),
+                eot=int(encoded.eot[row]),
+                truncated=self.is_truncated(prompt),
+                pooled=None
+                if encoded.pooled is None
+                else encoded.pooled[row] * (0 if blank else 1),
+                alone=len(prompts) == 1,
+            )
+            results.append(result)
+            self._cache[prompt] = result
+            self._cache.move_to_end(prompt)
+        while len(self._cache) > self._cached_prompts:
             self._cache.popitem(last=False)
-        return result
+        return results
 
     def encode_all(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Many prompts in one forward pass; nothing is remembered."""

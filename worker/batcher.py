@@ -4,10 +4,12 @@ Requests join and leave between steps, so nobody waits for a batch to form or to
 loop ends when there is nothing left to do, and Celery gets its process back.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import structlog
 from PIL.Image import Image
@@ -26,7 +28,7 @@ from core.specs import GenerationSpec
 from core.tracing import Tracing, Value
 from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
 from worker import metrics
-from worker.drawing import Drawing, RowKey, finished_by_now, result_of
+from worker.drawing import Drawing, RowKey, finished_by_now, result_of, texts_beside
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
 from worker.patience import Patience
@@ -123,20 +125,23 @@ class Batcher:
             return
         # Loading a model may take longer than a lease: beat first.
         self._heartbeat.hold([*(d.lease for d in self._drawings.values()), *leases])
+        opened = []
         for lease in leases:
             if lease.attempt == 1:
                 metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
-            self._admit(lease)
+            with self._answering_for(lease):
+                opened.append(self._open(lease))
+        for drawing in opened:
+            with self._answering_for(drawing.lease):
+                self._join(drawing, texts_beside(drawing, opened))
+                self._begin(drawing)
         self._hold()
 
-    def _admit(self, lease: Lease) -> None:
-        """Put a job's pictures into the batch, or end the job with the reason it cannot be."""
-        assert isinstance(lease.spec, GenerationSpec)
-        spec = lease.spec
+    @contextlib.contextmanager
+    def _answering_for(self, lease: Lease) -> Iterator[None]:
+        """What hinders a job from being drawn ends it with the reason, or has it tried again."""
         try:
-            variant = self._shelf.variant(spec.model, spec)
-            drawing = Drawing(lease, spec, variant)
-            self._join(drawing)
+            yield
         except RetryableError as error:
             self._jobs.try_again(lease, str(error))
         except AppError as error:
@@ -146,27 +151,39 @@ class Batcher:
             # Loaders raise what they like; neighbours are not to suffer for it.
             log.exception("not admitted", job=lease.job_id)
             self._jobs.try_again(lease, f"{type(error).__name__}: {error}")
-        else:
-            self._drawings[lease.token] = drawing
-            self._held_class = spec.model
-            self._alone = lease.alone
-            log.info(
-                "drawing",
-                job=lease.job_id,
-                request=lease.request_id,
-                attempt=lease.attempt,
-                model=spec.model,
-            )
 
-    def _join(self, drawing: Drawing) -> None:
-        spec, variant = drawing.spec, drawing.variant
+    def _open(self, lease: Lease) -> Drawing:
+        assert isinstance(lease.spec, GenerationSpec)
+        return Drawing(lease, lease.spec, self._shelf.variant(lease.spec.model, lease.spec))
+
+    def _begin(self, drawing: Drawing) -> None:
+        lease = drawing.lease
+        self._drawings[lease.token] = drawing
+        self._held_class = drawing.spec.model
+        self._alone = lease.alone
+        log.info(
+            "drawing",
+            job=lease.job_id,
+            request=lease.request_id,
+            attempt=lease.attempt,
+            model=drawing.spec.model,
+        )
+
+    def _join(self, drawing: Drawing, company: list[str]) -> None:
+        """Put its pictures into the batch.
+
+        Args:
+            company: texts of those that came with it; none are encoded with one that is alone.
+        """
+        spec, variant, alone = drawing.spec, drawing.variant, drawing.lease.alone
         # Admission fills these in.
         assert spec.width is not None
         assert spec.height is not None
         assert spec.seed is not None
-        prompt = variant.embed(spec.prompt)
+        embed = partial(variant.embed, company=company, alone=alone)
+        prompt = embed(spec.prompt)
         guided = spec.guidance_scale > 1
-        negative = variant.embed(spec.negative_prompt) if guided else None
+        negative = embed(spec.negative_prompt) if guided else None
         requests = [
             DenoiseRequest(
                 key=key,

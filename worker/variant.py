@@ -1,6 +1,6 @@
 """A model ready to draw: whose weights, through which map of the text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -155,6 +155,9 @@ class Variant:
     def encoder(self) -> PromptEncoder:
         return self.base.encoder
 
-    def embed(self, prompt: str) -> EncodedPrompt:
-        """The prompt as this model sees it."""
-        return self.erasure.map_prompt(self.encoder.encode(prompt))
+    def embed(
+        self, prompt: str, *, company: Iterable[str] = (), alone: bool = False
+    ) -> EncodedPrompt:
+        """The prompt as this model sees it; the rest is as `PromptEncoder.encode` has it."""
+        encoded = self.encoder.encode(prompt, company=company, alone=alone)
+        return self.erasure.map_prompt(encoded)

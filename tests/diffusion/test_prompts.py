@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import make_tokenizer
 
@@ -20,6 +20,7 @@ def test_the_empty_prompt_ends_at_once(encoder):
     assert encoder.encode("").eot == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="ascii"), max_size=60), min_size=1, max_size=4))
 def test_nothing_but_padding_follows_the_first_end(encoder, prompts):
     ids = encoder.token_ids(prompts)
@@ -97,3 +98,42 @@ def test_another_encoder_has_another_digest(tiny, encoder, part):
         PromptEncoder(text_encoder=text_encoder, tokenizer=tokenizer).digest() != encoder.digest()
     )
     assert PromptEncoder(tiny.tokenizer, tiny.text_encoder).digest() == encoder.digest()
+
+
+def test_prompts_that_come_together_are_encoded_in_one_pass(tiny):
+    counting = CountingEncoder(tiny.text_encoder)
+    encoder = PromptEncoder(tiny.tokenizer, counting)
+    prompts = ["a dog", "", "a zebra on the axe", ""]
+    together = [encoder.encode(prompt, company=prompts) for prompt in prompts]
+
+    assert counting.calls == 1
+    alone = PromptEncoder(tiny.tokenizer, tiny.text_encoder)
+    for prompt, encoded in zip(prompts, together, strict=True):
+        expected = alone.encode(prompt)
+        torch.testing.assert_close(encoded.embedding, expected.embedding)
+        assert encoded.eot == expected.eot
+
+
+def test_alone_a_prompt_has_the_same_bits_whoever_asked_for_it_before(tiny):
+    fresh = PromptEncoder(tiny.tokenizer, tiny.text_encoder).encode("a dog", alone=True)
+    encoder = PromptEncoder(tiny.tokenizer, tiny.text_encoder)
+    others = ["an axe", "a zebra", "a flower on the dog"]
+    encoder.encode("a dog", company=others)
+    again = encoder.encode("a dog", company=others, alone=True)
+
+    assert torch.equal(again.embedding, fresh.embedding)
+    assert torch.equal(encoder.encode("a dog").embedding, fresh.embedding)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.sampled_from(["a dog", "", "an axe", "a zebra in the photo"]), max_size=6),
+    st.integers(1, 3),
+)
+def test_company_moves_an_embedding_by_less_than_a_rounding(encoder, company, cached):
+    small = PromptEncoder(encoder._tokenizer, encoder._text_encoder, cached_prompts=cached)
+    for prompt in ["a flower", *company]:
+        found = small.encode(prompt, company=company)
+        expected = encoder.encode(prompt, alone=True)
+        torch.testing.assert_close(found.embedding, expected.embedding, atol=1e-5, rtol=1e-5)
+    assert len(small._cache) <= cached

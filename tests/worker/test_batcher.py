@@ -5,10 +5,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core.jobs import JobState
 from core.storage import Storage
+from worker.shelf import Shelf
 
 
 def pixels(storage: Storage, job, index: int = 0) -> np.ndarray:
@@ -93,6 +95,28 @@ def test_a_strict_job_gives_the_same_bits_whatever_waits_beside_it(
     make_batcher().drain()
 
     assert np.array_equal(*(pixels(storage, jobs.get(job_id)) for job_id in (alone, busy[1])))
+
+
+def test_texts_of_jobs_that_come_together_are_encoded_together_and_those_of_strict_ones_alone(
+    jobs, storage, registry, submit, make_batcher
+):
+    shelf = Shelf(registry, device=torch.device("cpu"), dtype=torch.float32)
+    encoder = shelf.variant("emoji").encoder
+    passes, encode_all = [], encoder.encode_all
+    encoder.encode_all = lambda prompts: passes.append(list(prompts)) or encode_all(prompts)
+    batcher = make_batcher(shelf=shelf)
+    strict = submit("a tree", alone=True)
+    batcher.drain()
+    ids = [submit(prompt, negative_prompt="red") for prompt in ("a tree", "a dog", "a cat")]
+    batcher.drain()
+    again = submit("a dog", alone=True, negative_prompt="red")
+    batcher.drain()
+    elsewhere = submit("a dog", alone=True, negative_prompt="red")
+    make_batcher().drain()
+
+    assert passes == [["a tree"], [""], ["red", "a dog", "a cat"], ["a dog"], ["red"]]
+    assert all(jobs.get(one).state is JobState.SUCCEEDED for one in (strict, *ids))
+    assert np.array_equal(*(pixels(storage, jobs.get(one)) for one in (again, elsewhere)))
 
 
 def test_jobs_of_several_schedulers_share_a_batch_and_say_which_was_theirs(
