@@ -20,7 +20,7 @@ from diffusers import StableDiffusionPipeline
 
 from benchmarks.serving import true_size
 from core.importing import read_family
-from core.registry import describe
+from core.making import describe
 from core.version import CODE_VERSION
 from diffusion.loading import load_base
 
