@@ -171,6 +171,12 @@ class PromptEncoder:
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         return EncodedPrompts(states, eot, second.text_embeds)
 
+    def release(self) -> None:
+        """Give back the memory of weights and remembered prompts; no prompt is read any more."""
+        for encoder in self.encoders:
+            encoder.to("meta")
+        self._cache.clear()
+
     def batches(self, prompts: Sequence[str], *, size: int) -> Iterator[EncodedPrompts]:
         for start in range(0, len(prompts), size):
             yield self.encode_all(prompts[start : start + size])

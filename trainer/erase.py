@@ -123,6 +123,7 @@ def erase(
             *(described.content_digest, encoder, known),
             *(drawing.native_px, concepts, erasure),
         )
+        texts = Texts.read(encoder, ["", concepts[0].name], size_px=drawing.native_px)
         others = company(processes, base, manifest, begun, spec, device=device, work=work)
         with cost(costs, "stage 2", device), others as ranks:
             unet, scheduler = (
@@ -138,7 +139,7 @@ def erase(
                 sampler=sampler,
             )
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
-        latency = _latency(unet, begun, base, erasure)
+        latency = _latency(unet, texts, base, erasure)
 
     advance = counter(report, "writing", 1)
     with new_folder(out) as folder:
@@ -221,13 +222,12 @@ def _sizes(base: Path, folder: Path, erasure: Erasure) -> dict[str, float]:
 
 
 def _latency(
-    unet: UNet2DConditionModel, begun: StageOne, base: Path, erasure: Erasure
+    unet: UNet2DConditionModel, texts: Texts, base: Path, erasure: Erasure
 ) -> dict[str, float]:
     """Of a step with the base's tensors and with those that stage 2 made; stage 1 has none.
 
     A model of stage 1 alone draws with the base's UNet, which is not loaded to erase it.
     """
-    texts = Texts.read(begun.encoder, ["", begun.concepts[0].name], size_px=begun.native_px)
     with open_weights(*find_weights(base / "unet").paths) as weights:
         before = {name: weights.tensor(name) for name in erasure.tensors}
     plain, erased = step_seconds(unet, texts.through(erasure), before, erasure.tensors)

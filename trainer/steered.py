@@ -65,7 +65,7 @@ def steer(
     ranks: Ranks = ALONE,
     sampler: Sampler | None = None,
 ) -> Steered:
-    """Train `unet`, the base's, in place.
+    """Train `unet`, the base's, in place. The text encoders are released: all prompts are read.
 
     Args:
         sampler: shows on the way what `unet` draws.
@@ -90,6 +90,7 @@ def steer(
         for draft in drafts or ():
             draft.discard()
 
+    begun.encoder.release()
     count = counter(report, "steering", options.steps)
     done = 0
 

@@ -13,7 +13,9 @@ from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.attention import text_projections
 from diffusion.erasure import Erasure, write_tensors
+from diffusion.loading import load_prompt_encoder
 from trainer.erase import erase
+from trainer.trce.finetune import finetune
 
 SPEC = ErasureSpec.model_validate(
     {
@@ -117,6 +119,25 @@ def test_the_model_card_tells_of_both_stages(made):
     assert "both stages" in card
     assert "as fast as its base" in card
     assert "| learning_rate | 0.001 |" in card
+
+
+def test_the_text_encoder_has_given_its_memory_back_when_training_begins(run, monkeypatch):
+    encoders, places = [], []
+
+    def load(*arguments, **options):
+        encoders.append(load_prompt_encoder(*arguments, **options))
+        return encoders[-1]
+
+    def train(*arguments, **options):
+        (encoder,) = encoders[0].encoders
+        places.extend(parameter.device.type for parameter in encoder.parameters())
+        return finetune(*arguments, **options)
+
+    monkeypatch.setattr("trainer.erase.load_prompt_encoder", load)
+    monkeypatch.setattr("trainer.steered.finetune", train)
+    run(SPEC)
+
+    assert set(places) == {"meta"}
 
 
 def test_the_same_job_makes_the_same_folder_byte_for_byte(made, run, tmp_path):
