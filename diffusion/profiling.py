@@ -16,6 +16,8 @@ GROWTH = 1.05
 """Twice as many rows are worth it when they give so many times the rows a second."""
 LONGEST_S = 2.0
 """A pass that is expected to take longer is not tried: those who wait would wait for it."""
+SHORTEST_S = 1e-3
+"""What takes less is not the device's time, and says nothing of it."""
 REPEATS = 3
 
 
@@ -27,7 +29,9 @@ def knee(seconds: Mapping[int, float]) -> int | None:
     """
     for rows in sorted(seconds):
         twice = seconds.get(2 * rows)
-        if twice is not None and 2 * seconds[rows] < GROWTH * twice:
+        if twice is None or twice < SHORTEST_S:
+            continue
+        if 2 * seconds[rows] < GROWTH * twice:
             return rows
     return None
 

@@ -88,6 +88,13 @@ def test_a_disturbance_is_not_taken_for_the_knee(make_device):
     assert knee(timed_further({}, 4, device.rehearse)) is None
 
 
+def test_what_is_over_at_once_says_nothing(make_device):
+    """As on a simulated device, which sleeps."""
+    device = make_device(lambda rows: 1e-5 * rows)
+
+    assert knee(timed_further({}, 32, device.rehearse)) is None
+
+
 def test_memory_that_ends_before_the_knee_ends_the_search(make_device):
     device = make_device(lambda rows: 0.1, room=4)
 
