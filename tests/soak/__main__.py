@@ -51,6 +51,7 @@ def main() -> None:
         "minutes": minutes,
         "requests": load.drawn,
         "failed": len(load.failed),
+        "connections_broken": len(load.broken),
         "models_erased": len(load.models) - 1,
         "processes": [
             asdict(one) | {"slope_percent_per_hour": one.slope_percent_per_hour} for one in growths
@@ -59,8 +60,8 @@ def main() -> None:
     (OUT / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
     console.print(_table(growths))
     console.print(
-        f"{load.drawn} requests answered in {minutes:g} minutes, {len(load.failed)} failed; "
-        f"{len(load.models) - 1} models erased"
+        f"{load.drawn} requests answered in {minutes:g} minutes, {len(load.failed)} failed, "
+        f"{len(load.broken)} connections broke; {len(load.models) - 1} models erased"
     )
     for failure in load.failed[:5]:
         console.print(failure)

@@ -7,6 +7,7 @@ and the oldest one retired.
 import itertools
 import threading
 import time
+from typing import Any
 
 import httpx
 
@@ -38,6 +39,8 @@ class Load:
         self.models = [BASE]
         self.drawn = 0
         self.failed: list[str] = []
+        self.broken: list[str] = []
+        """Connections that broke; what was asked for over them was asked for again."""
 
     def erase(self, *, steering: bool) -> None:
         """One more model to draw with, promoted; waits until it is there."""
@@ -71,13 +74,22 @@ class Load:
                     "num_inference_steps": 2 + number % 6,
                     "n": 1 + number % 2,
                 }
-                answer = http.post("/v1/generations", json=body, headers={"Prefer": "wait=60"})
-                if answer.status_code in {429, 503}:
-                    time.sleep(1)
-                elif answer.status_code == httpx.codes.OK and answer.json()["state"] == (
-                    "succeeded"
-                ):
-                    http.get(answer.json()["images"][0]["url"]).raise_for_status()
+                wait = {"Prefer": "wait=60"}
+                answer = self._answer(http, "POST", "/v1/generations", json=body, headers=wait)
+                if answer.status_code == httpx.codes.OK and answer.json()["state"] == "succeeded":
+                    answer = self._answer(http, "GET", answer.json()["images"][0]["url"])
+                if answer.headers.get("content-type") == "image/png":
                     self.drawn += 1
-                else:
+                elif not self._stopped.is_set():
                     self.failed.append(f"{answer.status_code} {answer.text[:200]}")
+
+    def _answer(self, http: httpx.Client, method: str, url: str, **sent: Any) -> httpx.Response:
+        """The first one that is not "try again later", or the last one before the end."""
+        while True:
+            try:
+                answer = http.request(method, url, **sent)
+                if answer.status_code not in {429, 503} or self._stopped.is_set():
+                    return answer
+            except httpx.TransportError as error:
+                self.broken.append(f"{type(error).__name__}: {error}")
+            time.sleep(1)
