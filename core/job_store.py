@@ -205,15 +205,18 @@ class JobStore:
     def cancel(self, job_id: str) -> Job:
         """End a queued job now; ask the worker of a running one to stop at its next step.
 
+        Of one that is cancelled already it is a repetition: the first answer may have been lost.
+
         Raises:
-            JobNotFound, JobEnded.
+            JobNotFound.
+            JobEnded: in another way.
         """
         terms = self._terms[self.get(job_id).spec.kind]
         state = self._call("cancel", job_id, _ms(terms.keep_s))
         if state is None:
             raise JobNotFound(f"no job {job_id}; it ended long ago")
-        if JobState(state).ended:
-            raise JobEnded(f"job {job_id} has already {_past(state)}")
+        if JobState(state).ended and state != JobState.CANCELLED:
+            raise JobEnded(f"job {job_id} has already {state}")
         return self.get(job_id)
 
     def retry(self, job_id: str) -> Job:
@@ -554,7 +557,3 @@ def _entry(stream_id: str) -> tuple[int, int]:
     """An id of a stream's entry, so that ids can be compared."""
     time_ms, _, number = stream_id.partition("-")
     return int(time_ms), int(number or 0)
-
-
-def _past(state: str) -> str:
-    return {"cancelled": "been cancelled"}.get(state, state)

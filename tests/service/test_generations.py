@@ -248,6 +248,15 @@ class TestCancelling:
             lease.job_id: "cancelled"
         }
 
+    def test_a_request_can_be_repeated(self, client, generation):
+        url = f"{URL}/{generation['id']}"
+
+        first, again = client.delete(url), client.delete(url)
+
+        assert again.status_code == 200
+        assert again.json() == first.json()
+        assert again.json()["state"] == "cancelled"
+
     def test_one_that_has_ended_stays_as_it_is(self, client, worker, generation):
         worker.draw()
 
