@@ -81,8 +81,11 @@ def shoot(
     context = browser.new_context(**({"base_url": stack.url, "viewport": DESK} | options))
     page = context.new_page()
     page.goto(path)
-    if full:  # what is loaded when it comes into view
-        page.mouse.wheel(0, 10_000)
+    if full:
+        # Chromium loads and paints what is in view only, and of a frame that is its own process
+        # nothing more when the picture is taken. So all of the page comes into view.
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": DESK["width"], "height": height})
         page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)
     keep(page, name, full=full)
