@@ -7,7 +7,7 @@ from core.specs import Concept, ErasureSpec
 from diffusion.model_concepts import ModelConcepts
 from trainer.articles import with_article
 from trainer.concepts import fill, templates
-from trainer.preservation import caption_groups
+from trainer.preservation import CaptionGroup, caption_groups
 from trainer.trce.following import captions_to_follow
 
 
@@ -40,9 +40,14 @@ def subjects(
 def _neighbour(
     concepts: Sequence[Concept], spec: ErasureSpec, known: ModelConcepts | None
 ) -> str | None:
-    """A prompt for the first that is protected; else a caption that keeps its meaning."""
+    """The first that is protected; else a thing the base knows, or a caption, that stays."""
     if spec.textual.protect:
         return with_article(spec.textual.protect[0].name)
-    groups = caption_groups(known=known, protect=(), seed=spec.seed, own=spec.textual.captions)
+    if known is not None:
+        # By their names: among its other phrases are odd ones.
+        names = tuple(one.noun for one in known.concepts)
+        groups: tuple[CaptionGroup, ...] = (CaptionGroup("known", names, 1.0),)
+    else:
+        groups = caption_groups(known=None, protect=(), seed=spec.seed, own=spec.textual.captions)
     erased = [word for concept in concepts for word in concept.words]
     return next(iter(captions_to_follow(groups, 1, erased=erased, seed=spec.seed)), None)

@@ -11,6 +11,7 @@ from core.manifests import Manifest
 from core.specs import Concept, ErasureSpec
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
+from diffusion.model_concepts import ModelConcepts
 from trainer import room
 from trainer.erase import erase
 from trainer.sampling import LONGEST_S, Sampler, Showing, open_sampler
@@ -187,3 +188,12 @@ def test_where_memory_is_short_there_are_none(tiny_folder, encoder, monkeypatch)
 
     assert opened(needed) is None
     assert opened(2 * needed) is not None
+
+
+def test_of_a_base_that_says_what_it_draws_a_name_is_drawn_that_is_not_erased():
+    shared = {"group": "thing", "article": "a", "synonyms": ["odd"]}
+    things = [{"name": one, **shared} for one in ("axe", "dog")]
+    known = ModelConcepts.model_validate({"concepts": things})
+    bare = ErasureSpec(base_model="tiny", concepts=(AXE,))
+
+    assert subjects((AXE,), bare, known, 2)[-1].prompt == "a dog"
