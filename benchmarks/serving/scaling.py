@@ -83,7 +83,12 @@ def submit(url: str) -> None:
 
 
 @contextlib.contextmanager
-def simulated_workers(stack: Stack, count: int, *, first: int) -> Iterator[None]:
+def simulated_workers(stack: Stack, count: int, *, first: int, **env: str) -> Iterator[None]:
+    """
+    Args:
+        first: the first one's number.
+        env: further settings, as TRCE_BATCH_ROWS="4".
+    """
     assert stack.settings.redis_url is not None
     where = {
         "REDIS_URL": stack.settings.redis_url,
@@ -96,7 +101,7 @@ def simulated_workers(stack: Stack, count: int, *, first: int) -> Iterator[None]
     log_file = stack.settings.data_dir / "simulated.log"
     with log_file.open("ab") as log:
         process = start_child(
-            command, env=clean_environment() | where, stdout=log, stderr=subprocess.STDOUT
+            command, env=clean_environment() | where | env, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         yield
