@@ -15,6 +15,8 @@ from tests.live_stack import Stack
 
 BASE = "tiny"
 CLIENTS = 6
+POLL_S = 0.5
+ENDED = {"succeeded", "failed", "cancelled"}
 PROMPTS = ("an axe", "a pistol", "a flower", "a dog on the photo")
 CONCEPTS = [{"name": "axe", "replacement": "flower"}]
 STEERING = {
@@ -76,7 +78,10 @@ class Load:
                 }
                 wait = {"Prefer": "wait=60"}
                 answer = self._answer(http, "POST", "/v1/generations", json=body, headers=wait)
-                if answer.status_code == httpx.codes.OK and answer.json()["state"] == "succeeded":
+                while answer.is_success and answer.json()["state"] not in ENDED:
+                    answer = self._answer(http, "GET", f"/v1/generations/{answer.json()['id']}")
+                    time.sleep(POLL_S)
+                if answer.is_success and answer.json()["state"] == "succeeded":
                     answer = self._answer(http, "GET", answer.json()["images"][0]["url"])
                 if answer.headers.get("content-type") == "image/png":
                     self.drawn += 1
