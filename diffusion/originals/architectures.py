@@ -68,8 +68,9 @@ def write_settings(
     if prediction is None:
         raise ModelUnsupported(
             "this is an SD 2.x, some of which predict noise and some velocity, and the file does "
-            "not say which: add --prediction epsilon (models that draw 512 pixels, as 2-base) or "
-            "--prediction v_prediction (768, as 2.1)"
+            "not say which: `trce models import` takes --prediction epsilon (models that draw 512 "
+            "pixels, as 2-base) or --prediction v_prediction (768, as 2.1); elsewhere name a "
+            "model like it with --like"
         )
     scheduler = known["scheduler"] | {"prediction_type": prediction}
     if ZERO_SNR in names:
