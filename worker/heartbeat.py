@@ -6,6 +6,7 @@ has been finished for too long. Then it kills the worker, whose supervisor start
 
     worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
     child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled" | "late", ...}
+                                             the first after its first beat
 
 When the worker dies its end of the pipe closes. The child gives back what it held, so that
 another worker has it at once instead of when the lease lapses, and ends.
@@ -36,6 +37,7 @@ from worker.bell import Bell
 from worker.marks import beat_file
 
 MAX_PERIOD_S = 1.0
+BEGIN_WITHIN_S = 60.0
 READ_BYTES = 1 << 16
 
 
@@ -46,6 +48,7 @@ class Heartbeat:
         self._verdicts: dict[str, Verdict] = {}
         self._leases: list[tuple[str, str]] = []
         self._closing = False
+        self._beating = threading.Event()
         self._process = start_child(
             [sys.executable, "-m", "worker.heartbeat", owner, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -53,6 +56,13 @@ class Heartbeat:
         )
         self._listener = threading.Thread(target=self._listen, name="heartbeat", daemon=True)
         self._listener.start()
+
+    def begin(self) -> None:
+        """Wait for the first beat: what is claimed before it may lapse before it.
+
+        A broker that is away for long keeps no worker from starting; there is nothing to claim.
+        """
+        self._beating.wait(BEGIN_WITHIN_S)
 
     def hold(self, leases: Iterable[Lease]) -> None:
         """From now on, keep these leases alive and no others."""
@@ -87,6 +97,7 @@ class Heartbeat:
         with self._process.stdout as said:
             for line in said:
                 self._verdicts = json.loads(line)
+                self._beating.set()
         if not self._closing:
             # Without a heartbeat this worker would claim jobs and lose them. Celery starts it
             # anew, and it takes back what it held.
@@ -116,7 +127,7 @@ class Pulse:
         self._beat_file.parent.mkdir(parents=True, exist_ok=True)
         self._leases: list[tuple[str, str]] = []
         self._last_step = time.monotonic()
-        self._told: dict[str, Verdict] = {}
+        self._told: dict[str, Verdict] | None = None
         self._unread = b""
 
     def run(self) -> None:

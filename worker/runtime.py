@@ -59,11 +59,12 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         torch.cuda.set_device(device)
         metrics.watch_gpu()
     if role == "trainer":
+        heartbeat = Heartbeat(owner)
         trainings = Trainings(
             jobs,
             registry,
             Signer.load(settings.keys_dir),
-            Heartbeat(owner),
+            heartbeat,
             owner=owner,
             lease_s=settings.lease_s,
             silence_s=settings.trainer_silence_s,
@@ -78,6 +79,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             judges=PolicyStore(connect(settings.redis_url)).judges,
             tracing=tracing,
         )
+        heartbeat.begin()
         return trainings.drain
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
@@ -98,12 +100,13 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         buckets=settings.buckets,
     )
     warm_up(shelf, settings.models_to_warm_up)
+    # With its first beat the worker is ready.
+    heartbeat = Heartbeat(owner)
     batcher = Batcher(
         jobs,
         shelf,
         _finisher(settings, registry, device),
-        # With its first beat the worker is ready.
-        Heartbeat(owner),
+        heartbeat,
         owner=owner,
         rows=settings.batch_rows,
         lease_s=settings.lease_s,
@@ -111,6 +114,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         drain_s=DRAIN_S,
         tracing=tracing,
     )
+    heartbeat.begin()
     return batcher.drain
 
 

@@ -29,10 +29,7 @@ def env(monkeypatch, redis_url, tmp_path):
 @pytest.fixture
 def heartbeat(env):
     beating = Heartbeat("inference-0@test")
-    deadline = time.monotonic() + 20
-    while not beat_file(env / "run", "inference-0@test").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    beating.begin()
     yield beating
     beating.close()
 
@@ -50,6 +47,15 @@ def wait_for(verdict: str, heartbeat: Heartbeat, lease: Lease) -> None:
     while heartbeat.verdict(lease) != verdict:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_first_beat_is_waited_for(env):
+    beating = Heartbeat("inference-0@test")
+    assert not beat_file(env / "run", "inference-0@test").exists()
+
+    beating.begin()
+    assert beat_file(env / "run", "inference-0@test").exists()
+    beating.close()
 
 
 def test_a_held_lease_outlives_many_of_its_terms(heartbeat, lease, jobs):
