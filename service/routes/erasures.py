@@ -99,8 +99,8 @@ class Erasure(Resource):
     """How far the telling of its end is; null where no webhook was asked for."""
     request: ErasureSpec
     samples: list[ErasureSample] | None
-    """What the base draws, and then the same prompts as they are drawn by now. Null in lists and
-    events; empty where there are none."""
+    """What the base draws, and then the same prompts as they are drawn by now. Null in lists,
+    and in the answers to POST and DELETE; empty where there are none."""
     reason: str | None
     """Why it failed."""
 
@@ -190,9 +190,11 @@ async def follow_erasure(
     erasure_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
 ) -> Response:
     """Everything that happens to it, as server-sent events, until it has ended."""
-    return await events_of(
-        erasure_id, parts, caller, parts.erasures, Erasure.of, after=last_event_id
-    )
+
+    def shown(job: Job) -> Erasure:
+        return Erasure.of(job, samples=seen_samples(job, parts))
+
+    return await events_of(erasure_id, parts, caller, parts.erasures, shown, after=last_event_id)
 
 
 @router.delete("/{erasure_id}", responses=refusals(404, 410, 409, 503))
