@@ -255,6 +255,8 @@ class TestOneFile:
 
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UntrustedModel, match=name):
-            import_file(tmp_path / name, "tiny", registry, signer, like=str(source))
+            import_file(
+                tmp_path / name, "tiny", registry, signer, like=str(source), prediction=None
+            )
 
         assert not list(registry.path(".incoming").glob("*"))
