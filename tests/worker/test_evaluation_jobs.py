@@ -44,6 +44,7 @@ def trainings(settings, jobs, registry, heartbeat) -> Trainings:
         lease_s=60,
         silence_s=600,
         device="cpu",
+        processes=1,
         threads=2,
         cache=settings.data_dir / "cache",
         checkpoints=settings.data_dir / "checkpoints",
