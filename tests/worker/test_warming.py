@@ -47,12 +47,19 @@ def test_a_worker_beats_after_it_has_warmed_up(settings, jobs, monkeypatch):
         def __init__(self, owner):
             done.append(f"{owner} beats")
 
+        def begin(self):
+            done.append("its first beat was waited for")
+
     monkeypatch.setattr(worker.runtime, "warm_up", lambda shelf, models: done.append([*models]))
     monkeypatch.setattr(worker.runtime, "Heartbeat", Beating)
     told = settings.model_copy(update={"warm_up": "default tiny", "device": "cpu"})
     worker.runtime.assemble("inference", "inference-0@test", told, jobs)
 
-    assert done == [["emoji", "tiny"], "inference-0@test beats"]
+    assert done == [
+        ["emoji", "tiny"],
+        "inference-0@test beats",
+        "its first beat was waited for",
+    ]
 
 
 def test_a_compiled_model_draws_the_same_pictures_in_company(
