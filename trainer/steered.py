@@ -65,7 +65,9 @@ def steer(
     ranks: Ranks = ALONE,
     sampler: Sampler | None = None,
 ) -> Steered:
-    """Train `unet`, the base's, in place. The text encoders are released: all prompts are read.
+    """Train `unet`, the base's, in place.
+
+    The text encoders are released where nothing is sampled: all prompts are read.
 
     Args:
         sampler: shows on the way what `unet` draws.
@@ -90,7 +92,8 @@ def steer(
         for draft in drafts or ():
             draft.discard()
 
-    begun.encoder.release()
+    if sampler is None:  # which reads its prompts anew
+        begun.encoder.release()
     count = counter(report, "steering", options.steps)
     done = 0
 
