@@ -191,7 +191,7 @@ def _stage_two(*, as_published: bool) -> dict[str, float]:
             size_px=64,
             advance=lambda _: None,
         )
-        encoder.release()  # As `trainer.steered` does.
+        encoder.release()  # As `trainer.erase` does.
         finetune(unet, lesson, STEERING, advance=lambda *_: None)
     return {
         "seconds": time.process_time() - started,

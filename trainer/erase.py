@@ -137,6 +137,8 @@ def erase(
                 work=work,
                 ranks=ranks,
                 sampler=sampler,
+                # A sampler reads its prompts anew in every round.
+                prompts_read=None if sampler else encoder.release,
             )
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
         latency = _latency(unet, texts, base, erasure)

@@ -40,6 +40,7 @@ def main(folder: Path, number: int) -> None:
             report=lambda _: None,
             work=task.work,
             ranks=ranks,
+            prompts_read=begun.encoder.release,
         )
 
 

@@ -1,7 +1,7 @@
 """Stage 2, start to end: a UNet, stage 1 and a spec in, changed tensors out."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,13 @@ def steer(
     work: Path | None,
     ranks: Ranks = ALONE,
     sampler: Sampler | None = None,
+    prompts_read: Callable[[], None] | None = None,
 ) -> Steered:
     """Train `unet`, the base's, in place.
 
-    The text encoders are released where nothing is sampled: all prompts are read.
-
     Args:
+        prompts_read: called when no prompt will be read any more: whoever owns the text encoders
+            may give their memory back then.
         sampler: shows on the way what `unet` draws.
         work: a folder of this run alone. What a killed run left there is taken up again; None:
             nothing is kept.
@@ -92,8 +93,8 @@ def steer(
         for draft in drafts or ():
             draft.discard()
 
-    if sampler is None:  # which reads its prompts anew
-        begun.encoder.release()
+    if prompts_read is not None:
+        prompts_read()
     count = counter(report, "steering", options.steps)
     done = 0
 
