@@ -15,46 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, SizeNotDrawable
+from diffusion.denoise_request import DenoiseRequest
 from diffusion.limits import BatchLimits
 from diffusion.pictures import to_pictures
 from diffusion.previews import predicted, to_previews
 from diffusion.rehearsing import CallableUNet
 from diffusion.schedulers import Scheduler, SchedulerFactory
 from diffusion.text_memory import remember
-
-
-@dataclass(frozen=True)
-class DenoiseRequest:
-    """One picture to draw."""
-
-    key: Hashable
-    prompt: Tensor
-    """(77, d), already mapped by the erasure that is to act."""
-    negative: Tensor | None
-    """(77, d), mapped too. May be None when `guidance_scale` is at most 1."""
-    seed: int
-    num_inference_steps: int
-    guidance_scale: float
-    """At most 1 means unguided, which costs one UNet row instead of two."""
-    width_px: int
-    height_px: int
-    pooled: Tensor | None = None
-    """(p,), the prompt in one vector, mapped too; SDXL alone reads it."""
-    negative_pooled: Tensor | None = None
-    scheduler: str | None = None
-    """One of `core.schedulers.SCHEDULERS`; None is the model's own."""
-    watched: bool = False
-    """`Denoiser.previews` is to show it on its way."""
-
-    @property
-    def size_condition(self) -> Tensor:
-        """What SDXL is told of the size: (height, width) before and after a crop of nothing."""
-        size = [self.height_px, self.width_px]
-        return torch.tensor([*size, 0, 0, *size], dtype=torch.float32)
-
-    @property
-    def guided(self) -> bool:
-        return self.guidance_scale > 1
 
 
 @dataclass(frozen=True)

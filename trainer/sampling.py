@@ -20,7 +20,8 @@ from core.errors import DeviceOutOfMemory, PictureNotFinite
 from core.manifests import Manifest
 from core.samples import BASE, STAGE_ONE, Sample, Samples
 from core.specs import Concept, ErasureSpec
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.footprint import measure
 from diffusion.limits import BatchLimits
@@ -150,12 +151,8 @@ class Sampler:
         wanted, empty = (
             erasure.map_prompt(self._encoder.encode(text)) for text in (subject.prompt, "")
         )
-        return DenoiseRequest(
-            key=place,
-            prompt=wanted.embedding,
-            negative=empty.embedding,
-            pooled=wanted.pooled,
-            negative_pooled=empty.pooled,
+        return DenoiseRequest.of(
+            *(place, wanted, empty),
             seed=subject.seed,
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE_SCALE,

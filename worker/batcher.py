@@ -26,7 +26,8 @@ from core.job_store import JobStore
 from core.jobs import ImageRecord, Lease
 from core.specs import GenerationSpec
 from core.tracing import Tracing, Value
-from diffusion.denoiser import Denoiser, DenoiseRequest, Finished
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser, Finished
 from worker import metrics
 from worker.drawing import Drawing, RowKey, finished_by_now, result_of, texts_beside
 from worker.finishing import Finisher, withheld
@@ -185,12 +186,8 @@ class Batcher:
         guided = spec.guidance_scale > 1
         negative = embed(spec.negative_prompt) if guided else None
         requests = [
-            DenoiseRequest(
-                key=key,
-                prompt=prompt.embedding,
-                negative=negative.embedding if negative else None,
-                pooled=prompt.pooled,
-                negative_pooled=negative.pooled if negative else None,
+            DenoiseRequest.of(
+                *(key, prompt, negative),
                 seed=spec.seed + key.number,
                 num_inference_steps=spec.num_inference_steps,
                 guidance_scale=spec.guidance_scale,

@@ -10,7 +10,8 @@ import torch
 from core.manifests import Manifest
 from core.schedulers import SCHEDULERS, label_of
 from diffusion.compiling import CompiledUNet
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
@@ -87,12 +88,8 @@ class Base:
                 log.warning("not compiled", model=self.manifest.id, reason=str(error)[:1000])
         empty, batch = self.encoder.encode(""), self.batch_of(NOTHING)
         batch.join(
-            DenoiseRequest(
-                key="warm-up",
-                prompt=empty.embedding,
-                negative=empty.embedding,
-                pooled=empty.pooled,
-                negative_pooled=empty.pooled,
+            DenoiseRequest.of(
+                *("warm-up", empty, empty),
                 seed=0,
                 num_inference_steps=1,
                 guidance_scale=2.0,

@@ -10,7 +10,8 @@ from tiny_model import make_model
 
 from diffusion import compiling
 from diffusion.compiling import CompiledUNet
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
 from diffusion.rehearsing import rehearsal
 from diffusion.swapping import NOTHING, SwappableUNet

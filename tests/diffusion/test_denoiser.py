@@ -16,7 +16,8 @@ from core.errors import (
     SizeNotDrawable,
 )
 from core.schedulers import SCHEDULERS
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 
 SOME = ["ddim", "pndm", "euler_a", "dpmpp_2m_sde_karras"]

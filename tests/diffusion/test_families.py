@@ -13,7 +13,8 @@ from tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 from core.errors import ModelUnsupported, UntrustedModel
 from core.importing import read_family
 from core.schedulers import SCHEDULERS
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure, write_unet
 from diffusion.loading import load_base, load_prompt_encoder
 

@@ -31,7 +31,8 @@ def test_it_is_what_diffusers_foresees(tiny, name, prediction_type):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
     """At the last step no noise is left to foresee."""
-    from diffusion.denoiser import Denoiser, DenoiseRequest
+    from diffusion.denoise_request import DenoiseRequest
+    from diffusion.denoiser import Denoiser
 
     parts = load_base(make_model(tmp_path / family, family=family), None)
     encoded = parts.prompt_encoder().encode("a dog")

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import ModelUnsupported, WeightsDiffer
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.swapping import NOTHING, SwappableUNet, checksum
 
 NAMES = ["conv_in.bias", "conv_out.bias", "time_embedding.linear_1.bias", "conv_out.weight"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from diffusion.attention import text_projections
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.swapping import SwappableUNet
 from diffusion.text_memory import RememberingLinear, remember_projections
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from diffusion.denoiser import Denoiser, DenoiseRequest
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits
 from diffusion.loading import Components
@@ -105,12 +106,8 @@ class Studio:
     def _request(self, place: int, order: Order, erasure: Erasure) -> DenoiseRequest:
         wanted = erasure.map_prompt(self.encoder.encode(order.prompt))
         empty = erasure.map_prompt(self.encoder.encode(""))
-        return DenoiseRequest(
-            key=place,
-            prompt=wanted.embedding,
-            negative=empty.embedding,
-            pooled=wanted.pooled,
-            negative_pooled=empty.pooled,
+        return DenoiseRequest.of(
+            *(place, wanted, empty),
             seed=order.seed,
             num_inference_steps=self.options.num_inference_steps,
             guidance_scale=order.guidance_scale,
