@@ -8,32 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from both_stages import both_stages
 from safetensors import safe_open
 
 from core.manifests import Manifest
-from core.specs import ErasureSpec
 from trainer.erase import erase
 
-SPEC = ErasureSpec.model_validate(
-    {
-        "base_model": "tiny",
-        "concepts": [
-            {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"},
-            {"name": "pistol", "replacement": "dog"},
-        ],
-        "textual": {"preserve": 0.002, "ridge": 1e-4, "eot_tokens": "first"},
-        "steering": {
-            "steps": 6,
-            "batch": 2,
-            "anchors": 2,
-            "learning_rate": 1e-3,
-            "trajectories": 6,
-            "anchor_trajectories": 4,
-            "kept_trajectories": 2,
-            "trajectory_steps": 3,
-        },
-    }
-)
+SPEC = both_stages(batch=2, anchors=2, trajectories=6, anchor_trajectories=4, trajectory_steps=3)
 # Everything is kept whenever it can be, and trajectories are drawn two at a time. The process
 # kills itself when a stage reports so many units, or when the n-th file is written and not yet in
 # its place.

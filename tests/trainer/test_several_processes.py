@@ -8,35 +8,16 @@ import sys
 import psutil
 import pytest
 import torch
+from both_stages import both_stages
 
 from core.errors import Invalid
 from core.manifests import Manifest
-from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
 from trainer.company import check_processes
 from trainer.erase import erase
 
 # More trajectories than are drawn together, and batches that two cannot share evenly.
-SPEC = ErasureSpec.model_validate(
-    {
-        "base_model": "tiny",
-        "concepts": [
-            {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"},
-            {"name": "pistol", "replacement": "dog"},
-        ],
-        "textual": {"preserve": 0.002, "ridge": 1e-4, "eot_tokens": "first"},
-        "steering": {
-            "steps": 6,
-            "batch": 3,
-            "anchors": 6,
-            "learning_rate": 1e-3,
-            "trajectories": 18,
-            "anchor_trajectories": 34,
-            "kept_trajectories": 2,
-            "trajectory_steps": 3,
-        },
-    }
-)
+SPEC = both_stages(batch=3, anchors=6, trajectories=18, anchor_trajectories=34, trajectory_steps=3)
 KEEPING = (
     "import trainer.trce.finetune as f, trainer.trce.draft as d, sys, trainer.__main__ as m\n"
     "f.CHECKPOINT_EVERY_S = 0.0\n"

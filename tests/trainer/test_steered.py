@@ -6,37 +6,18 @@ import sys
 
 import pytest
 import torch
+from both_stages import both_stages
 from diffusers import UNet2DConditionModel
 
 from core.errors import SteeringDiverged
 from core.manifests import Manifest
-from core.specs import ErasureSpec
 from diffusion.attention import text_projections
 from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_prompt_encoder
 from trainer.erase import erase
 from trainer.trce.finetune import finetune
 
-SPEC = ErasureSpec.model_validate(
-    {
-        "base_model": "tiny",
-        "concepts": [
-            {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"},
-            {"name": "pistol", "replacement": "dog"},
-        ],
-        "textual": {"preserve": 0.002, "ridge": 1e-4, "eot_tokens": "first"},
-        "steering": {
-            "steps": 6,
-            "batch": 2,
-            "anchors": 2,
-            "learning_rate": 1e-3,
-            "trajectories": 4,
-            "anchor_trajectories": 2,
-            "kept_trajectories": 2,
-            "trajectory_steps": 4,
-        },
-    }
-)
+SPEC = both_stages(batch=2, anchors=2, trajectories=4, anchor_trajectories=2, trajectory_steps=4)
 
 
 @pytest.fixture(scope="module")

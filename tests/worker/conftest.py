@@ -151,6 +151,14 @@ def add_variant(registry, settings):
 
 
 @pytest.fixture
+def make_shelf(registry):
+    def make(**options) -> Shelf:
+        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
+
+    return make
+
+
+@pytest.fixture
 def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
     """A batcher on one thread; `draining` may be steered through its list."""
 

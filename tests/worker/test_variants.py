@@ -10,17 +10,8 @@ from PIL import Image
 from core.jobs import JobState
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
-from worker.shelf import Shelf
 
 CHANGED = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
-
-
-@pytest.fixture
-def make_shelf(registry):
-    def make(**options) -> Shelf:
-        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
-
-    return make
 
 
 @pytest.fixture

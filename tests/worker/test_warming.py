@@ -12,16 +12,7 @@ import worker.runtime
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
-from worker.shelf import Shelf
 from worker.warming import warm_up
-
-
-@pytest.fixture
-def make_shelf(registry):
-    def make(**options) -> Shelf:
-        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
-
-    return make
 
 
 @pytest.fixture
