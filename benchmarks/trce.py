@@ -190,8 +190,8 @@ def _stage_two(*, as_published: bool) -> dict[str, float]:
             seed=0,
             size_px=64,
             advance=lambda _: None,
+            prompts_read=encoder.release,
         )
-        encoder.release()  # As `trainer.erase` does.
         finetune(unet, lesson, STEERING, advance=lambda *_: None)
     return {
         "seconds": time.process_time() - started,

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,9 +22,8 @@ from core.manifests import Manifest, file_names
 
 MAX_WHOLE_BYTES = 64 << 20
 """Of a file that is read as a whole: configs, words, lists of shards."""
-
-
-WORTH_A_THREAD_BYTES = 1 << 20
+AHEAD_BYTES = 256 << 20
+"""How much may have been read and not digested yet."""
 
 
 class CheckedStream(io.RawIOBase):
@@ -33,7 +33,7 @@ class CheckedStream(io.RawIOBase):
         self._file = file
         self._digest = hashlib.sha256()
         self._digesting = ThreadPoolExecutor(1, thread_name_prefix="digest")
-        self._pending: Future[None] | None = None
+        self._behind: deque[tuple[Future[None], int]] = deque()
         self.size = os.fstat(file.fileno()).st_size
         """In bytes, when it was opened."""
 
@@ -41,7 +41,7 @@ class CheckedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._settle()
+        self._catch_up(0)
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
         self._digest.update(memoryview(buffer)[:count])
         return int(count)
@@ -49,18 +49,16 @@ class CheckedStream(io.RawIOBase):
     def fill(self, buffer: Any) -> None:
         """Like `readinto`; the buffer is not to change: it may be digested while more is read."""
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        # At most one waits, so that whoever drops what he has read does not fill the memory.
-        self._settle()
         read = memoryview(buffer)[:count]
-        if count < WORTH_A_THREAD_BYTES:
-            self._digest.update(read)
-        else:
-            self._pending = self._digesting.submit(self._digest.update, read)
+        self._behind.append((self._digesting.submit(self._digest.update, read), count))
+        # So that whoever drops what he has read does not fill the memory.
+        self._catch_up(AHEAD_BYTES)
 
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def _catch_up(self, ahead_bytes: int) -> None:
+        """Wait until no more than so much is left to digest."""
+        while sum(size for _, size in self._behind) > ahead_bytes:
+            digested, _ = self._behind.popleft()
+            digested.result()
 
     def close(self) -> None:
         self._digesting.shutdown()
@@ -68,7 +66,7 @@ class CheckedStream(io.RawIOBase):
 
     def hexdigest(self) -> str:
         """Of the whole file, the part that nobody has read included."""
-        self._settle()
+        self._catch_up(0)
         while self.read(CHUNK_BYTES):
             pass
         return self._digest.hexdigest()

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Of inference; `auto` is float16 on CUDA and float32 on a CPU."""
     channels_last: bool = True
-    """Lay the UNet's weights out as convolutions like them best."""
+    """Lay the weights of UNet and VAE out as convolutions like them best."""
     warm_up: str = ""
     """Models, parted by spaces, that an inference worker loads and draws with once before it
     declares itself ready; `default` is the default one."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from diffusion.freed_memory import return_to_system
+
 CACHED_PROMPTS = 1024
 WHERE_IT_WAS_READ = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
 """Fields of a config that say nothing of what the encoder computes."""
@@ -176,6 +178,7 @@ class PromptEncoder:
         for encoder in self.encoders:
             encoder.to("meta")
         self._cache.clear()
+        return_to_system()
 
     def batches(self, prompts: Sequence[str], *, size: int) -> Iterator[EncodedPrompts]:
         for start in range(0, len(prompts), size):

@@ -49,8 +49,8 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, read once and checked; nothing refers to the file.
 
-    Numbers with a point become `dtype`. At no time are more than two tensors in memory twice: one
-    is read while the one before it is digested.
+    Numbers with a point become `dtype`. Where that is another than the file's, no more than
+    `AHEAD_BYTES` and one tensor are in memory twice: those that wait to be digested.
 
     Raises:
         UntrustedModel: the file is not as the manifest says, or not safetensors.

@@ -138,7 +138,7 @@ def erase(
                 ranks=ranks,
                 sampler=sampler,
                 # A sampler reads its prompts anew in every round.
-                prompts_read=None if sampler else encoder.release,
+                prompts_read=(lambda: None) if sampler else encoder.release,
             )
         erasure, curve = replace(erasure, tensors=steered.tensors), steered.curve
         latency = _latency(unet, texts, base, erasure)

@@ -64,7 +64,7 @@ def steer(
     work: Path | None,
     ranks: Ranks = ALONE,
     sampler: Sampler | None = None,
-    prompts_read: Callable[[], None] | None = None,
+    prompts_read: Callable[[], None] = lambda: None,
 ) -> Steered:
     """Train `unet`, the base's, in place.
 
@@ -87,14 +87,16 @@ def steer(
         raise RuntimeError(f"process {ranks.own} finds a lesson where another one finds none")
     if lesson is None:
         drafts = _drafts(work, key, ranks) if work else None
-        lesson = _prepare(unet, scheduler_config, begun, spec, report, drafts, ranks)
+        lesson = _prepare(
+            *(unet, scheduler_config, begun, spec, report, drafts, ranks), prompts_read
+        )
         if work is not None and ranks.own == 0:
             save_lesson(work / LESSON, lesson, key)
         for draft in drafts or ():
             draft.discard()
-
-    if prompts_read is not None:
+    else:
         prompts_read()
+
     count = counter(report, "steering", options.steps)
     done = 0
 
@@ -125,6 +127,7 @@ def _prepare(
     report: Reporter,
     drafts: tuple[Draft, Draft] | None,
     ranks: Ranks,
+    prompts_read: Callable[[], None],
 ) -> Lesson:
     options, textual = spec.steering, spec.textual
     assert options is not None
@@ -145,6 +148,7 @@ def _prepare(
         seed=spec.seed,
         size_px=begun.native_px,
         advance=counter(report, "drawing trajectories", trajectories),
+        prompts_read=prompts_read,
         drafts=drafts,
         ranks=ranks,
     )

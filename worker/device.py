@@ -15,7 +15,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     layout: torch.memory_format
-    """Of the UNet's weights."""
+    """Of the weights of UNet and VAE."""
 
 
 def placement(settings: Settings, owner: str, *, gpus: int) -> Placement:

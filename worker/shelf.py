@@ -51,7 +51,7 @@ class Shelf:
     ) -> None:
         """
         Args:
-            layout: of the UNets' weights.
+            layout: of the weights of UNets and VAEs.
             refusals: where it is told which models were refused, and which were loaded.
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
@@ -186,7 +186,8 @@ class Shelf:
                 device=self._device,
                 dtype=self._dtype,
             )
-            components.unet.to(memory_format=self._layout)
+            for part in (components.unet, components.vae):
+                part.to(memory_format=self._layout)
             self._bases[digest] = Base(
                 manifest, components, self._device, self._room, self._buckets
             )

@@ -1,6 +1,6 @@
-"""On what terms jobs live, over a live stack: in turns, cancelled, late, forgotten.
+"""On what terms jobs live, over a live stack: long, in turns, cancelled, late, forgotten.
 
-The device is simulated, so a step takes 0.25 s on every machine, and one job is drawn at a time.
+The device is simulated, so a step takes 0.5 s on every machine, and one job is drawn at a time.
 Times are reported (`pytest -s`); what is asserted is what a client sees.
 """
 
@@ -22,9 +22,10 @@ from core.redis_connection import connect
 
 pytestmark = pytest.mark.stack
 
-LEASE_S = 5.0
-LONG_STEPS = 85
-TOGETHER = 3
+LEASE_S = 2.0
+LEASES = 20
+LONG_STEPS = 100
+TOGETHER = 8
 """Pictures of each job, and of a batch."""
 ENV = {"TRCE_LEASE_S": str(LEASE_S), "TRCE_BATCH_ROWS": str(TOGETHER)}
 WITHIN_S = 300.0
@@ -151,6 +152,18 @@ def test_what_belongs_to_no_job_any_more_is_deleted(stack, acme, long_job):
     tell(f"an erasure that ran was cancelled in {done['finished_at'] - asked_at:.2f} s")
     assert done["state"] == "cancelled"
     until(lambda: not half_made.exists() and not checkpoint.exists())
+
+
+def test_a_job_longer_than_twenty_leases_runs_once(acme, long_job):
+    done = ended(acme, long_job)
+    seconds = done["finished_at"] - done["started_at"]
+    tell(f"ran {seconds:.1f} s, {seconds / LEASE_S:.0f} leases of {LEASE_S:g} s")
+
+    history = acme.get(f"{long_job}/events").text
+    told = [line for line in history.splitlines() if '"state": ' in line]
+    assert (done["state"], done["attempt"]) == ("succeeded", 1), told
+    assert seconds > LEASES * LEASE_S
+    assert history.count('"state": "running"') == 1, told
 
 
 def test_a_tenant_with_much_to_do_does_not_keep_another_waiting(acme, client_of):

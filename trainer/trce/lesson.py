@@ -75,6 +75,7 @@ def prepare_lesson(
     seed: int,
     size_px: int,
     advance: Callable[[int], None],
+    prompts_read: Callable[[], None] = lambda: None,
     drafts: tuple[Draft, Draft] | None = None,
     ranks: Ranks = ALONE,
 ) -> Lesson:
@@ -89,6 +90,7 @@ def prepare_lesson(
         erasure: stage 1.
         size_px: the side of the pictures that the model draws.
         advance: told the number of trajectories finished since the last call.
+        prompts_read: called when `encoder` has read all that it will be asked.
         drafts: where points and anchors are kept while they are drawn.
         ranks: all of them call this, and have the same lesson.
     """
@@ -97,6 +99,7 @@ def prepare_lesson(
     unsafe = Texts.read(encoder, [pair.unsafe for pair in followed], size_px=size_px)
     safe = Texts.read(encoder, [pair.safe for pair in followed], size_px=size_px)
     texts = Texts.read(encoder, ["", *anchored], size_px=size_px)
+    prompts_read()
     side = unet.config.sample_size
     course = Course(
         scheduler_config=scheduler_config,
