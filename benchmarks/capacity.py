@@ -59,12 +59,14 @@ def _live(jobs: JobStore, count: int) -> None:
     for _ in range(count):
         job_id = uuid.uuid4().hex
         jobs.submit(job_id, SPEC, queue_class=SPEC.model, request_id=uuid.uuid4().hex)
-        (lease,) = jobs.claim("generation", "inference-0@bench", slots=8, lease_s=15, idle=True)
+        (lease,) = jobs.leasing.claim(
+            "generation", "inference-0@bench", slots=8, lease_s=15, idle=True
+        )
         for done in range(REPORTS):
-            jobs.report(lease, Progress(stage="denoising", done=done, total=REPORTS))
+            jobs.leasing.report(lease, Progress(stage="denoising", done=done, total=REPORTS))
         key = f"generations/{job_id}/{lease.token}/0.png"
         image = {"key": key, "seed": 7, "finish_reason": "stop", "finding": None, "reason": None}
-        jobs.succeed(lease, {"model": SPEC.model, "images": [image]})
+        jobs.leasing.succeed(lease, {"model": SPEC.model, "images": [image]})
         jobs.get(job_id)
 
 

@@ -181,18 +181,20 @@ def furnish_jobs(settings: Settings, model: str) -> tuple[list[str], str]:
             jobs.submit(job_id, spec, queue_class=model)
         drawn = []
         for _ in range(GENERATIONS // 2):
-            (lease,) = jobs.claim("generation", "w-0@bench", slots=1, lease_s=3600, idle=True)
+            (lease,) = jobs.leasing.claim(
+                "generation", "w-0@bench", slots=1, lease_s=3600, idle=True
+            )
             image = {"key": "x/0.png", "seed": 7}
-            jobs.succeed(lease, {"model": model, "images": [image]})
+            jobs.leasing.succeed(lease, {"model": model, "images": [image]})
             drawn.append(lease.job_id)
         erasure = uuid.uuid4().hex
         asked = ErasureSpec(base_model="emoji", preset="weapons")
         jobs.submit(erasure, asked, queue_class="emoji")
-        (lease,) = jobs.claim("erasure", "w-1@bench", slots=1, lease_s=3600, idle=True)
+        (lease,) = jobs.leasing.claim("erasure", "w-1@bench", slots=1, lease_s=3600, idle=True)
         for step in range(HISTORY):
             figures = {"prompted": 1 / (step + 1), "unprompted": 1.0, "anchored": 0.5}
             told = Progress(stage="steering", done=step, total=HISTORY, figures=figures)
-            jobs.report(lease, told)
+            jobs.leasing.report(lease, told)
     return drawn, erasure
 
 

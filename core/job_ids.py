@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from core.job_store import Kind
+from core.job_specs import Kind
 from core.redis_connection import answering
 
 KEY = "job_ids:key"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 
 class Progress(BaseModel):
@@ -17,7 +17,7 @@ class Progress(BaseModel):
     figures: dict[str, float] = {}
     """What the work measures of itself as it goes on, such as its losses."""
     previewed: int = 0
-    """`JobStore.previews` shows the pictures as this many steps had left them; 0: none to see."""
+    """`JobNews.previews` shows the pictures as this many steps had left them; 0: none to see."""
 
 
 class Preview(BaseModel):
@@ -36,5 +36,8 @@ class Preview(BaseModel):
     jpeg: str
     """The file in base64, at most 128 pixels on its longer side."""
 
+
+PREVIEWS: TypeAdapter[list[Preview]] = TypeAdapter(list[Preview])
+"""Those of a job, as they are kept."""
 
 Reporter = Callable[[Progress], None]

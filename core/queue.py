@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
 from core.errors import StoreUnavailable
-from core.job_store import Kind
+from core.job_specs import Kind
 
 TASK_OF_KIND: dict[Kind, str] = {
     "generation": "worker.drain_generations",

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 MAX_SAMPLES = 8
 MAX_JPEG_CHARS = 64 * 1024
@@ -37,3 +37,7 @@ class Samples(BaseModel):
         if self.after == BASE:
             return "by the base"
         return f"after {self.after.replace('-', ' ')}"
+
+
+ROUNDS: TypeAdapter[list[Samples]] = TypeAdapter(list[Samples])
+"""Those of a job, as they are kept."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from core.job_store import JobStore, Kind
+from core.job_specs import Kind
+from core.job_store import JobStore
 from core.queue import Wakes
 
 TIDY_EVERY_S = 600.0
@@ -59,9 +60,9 @@ class Sweeper:
         Raises:
             StoreUnavailable.
         """
-        self._jobs.reap()
+        self._jobs.leasing.reap()
         for kind in self._kinds:
-            if self._jobs.queued(kind) and not self._wakes.is_waiting(kind):
+            if self._jobs.counts.queued(kind) and not self._wakes.is_waiting(kind):
                 self._wakes.send(kind)
         if self._tidy is not None and time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + self._tidy_every_s

@@ -1,6 +1,7 @@
 """The terms on which an installation accepts jobs, from its settings."""
 
-from core.job_store import Kind, Terms
+from core.job_specs import Kind
+from core.job_store import Terms
 from core.settings import Settings
 
 

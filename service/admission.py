@@ -8,8 +8,8 @@ from core.consistency import check_filled_in
 from core.errors import Invalid, ModelNotAllowed, SizeNotDrawable
 from core.evaluation import EvaluationSpec
 from core.job_ids import JobIds
-from core.job_specs import JobSpec
-from core.job_store import JobStore, Kind
+from core.job_specs import JobSpec, Kind
+from core.job_store import JobStore
 from core.jobs import Job
 from core.manifests import Drawing, Manifest
 from core.merging import completed, concepts_to_erase

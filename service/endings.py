@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import redis
 
-from core.job_store import ENDED
+from core.job_news import ENDED
 
 LOOKS_EVERY_S = 0.2
 """Whether it is to stop."""

@@ -62,7 +62,9 @@ async def events_of(
     """
     job = await run_in_threadpool(records.get, job_id, caller)
     after = after or FIRST
-    if job.state.ended and not await run_in_threadpool(parts.jobs.events, job.id, after=after):
+    if job.state.ended and not await run_in_threadpool(
+        parts.jobs.news.events, job.id, after=after
+    ):
         # Tells an EventSource that there is nothing to connect to again for.
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventSourceResponse(

@@ -49,7 +49,7 @@ class Feed:
         self._shown = shown
         self._after = after
         self._began = False
-        self._previews = Previews(jobs, job_id)
+        self._previews = Previews(jobs.news, job_id)
         self._look_at = 0.0
         self._ahead: int | None = None
 
@@ -57,12 +57,12 @@ class Feed:
         """What is new. Nothing while Redis is away: it comes back, and the history with it."""
         events: list[ServerSentEvent] = []
         try:
-            if not self._began and self._jobs.has_forgotten_events(
+            if not self._began and self._jobs.news.has_forgotten_events(
                 self._job_id, after=self._after
             ):
                 events.append(_event("missed", {}))
             self._began = True
-            entries = self._jobs.events(self._job_id, after=self._after)
+            entries = self._jobs.news.events(self._job_id, after=self._after)
             for entry, fields in entries:
                 events += self._entry(entry, fields, newest=entry == entries[-1][0])
                 self._after = entry

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
-from core.job_store import Kind
+from core.job_specs import Kind
 from core.jobs import Job
 from core.settings import Settings
 from core.startup import read_settings, start

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from core.errors import AppError, PromptRefused, StoreUnavailable
-from core.job_store import JobStore
+from core.job_counts import JobCounts
 from core.queue import TASK_OF_KIND
 from core.registry import ModelRegistry
 from core.workers import WorkerRoll
@@ -34,7 +34,7 @@ REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 70)
 class Metrics:
     def __init__(
         self,
-        jobs: JobStore,
+        counts: JobCounts,
         roll: WorkerRoll,
         registry: ModelRegistry,
         refused: RefusedModels,
@@ -65,7 +65,7 @@ class Metrics:
             ["stage", "category"],
             registry=self._registry,
         )
-        self._registry.register(_Shared(jobs, roll, registry, refused, within_s=within_s))
+        self._registry.register(_Shared(counts, roll, registry, refused, within_s=within_s))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self._registry.register(GC_COLLECTOR)
@@ -98,14 +98,14 @@ class _Shared(Collector):
 
     def __init__(
         self,
-        jobs: JobStore,
+        counts: JobCounts,
         roll: WorkerRoll,
         registry: ModelRegistry,
         refused: RefusedModels,
         *,
         within_s: float,
     ) -> None:
-        self._jobs = jobs
+        self._counts = counts
         self._roll = roll
         self._models = registry
         self._refused = refused
@@ -141,9 +141,9 @@ class _Shared(Collector):
             "t2i_worker_up", "Workers that beat lately.", labels=["role", "worker"]
         )
         for kind in TASK_OF_KIND:
-            for priority, count in self._jobs.depths(kind).items():
+            for priority, count in self._counts.depths(kind).items():
                 depth.add_metric([kind, str(priority)], count)
-            for outcome, count in self._jobs.outcomes(kind).items():
+            for outcome, count in self._counts.outcomes(kind).items():
                 outcomes.add_metric([kind, outcome], count)
         for role in ("inference", "trainer"):
             for name in self._roll.present(role, self._within_s):

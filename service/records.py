@@ -5,7 +5,8 @@ import re
 from core.callers import Caller
 from core.errors import JobExpired, JobNotFound
 from core.job_ids import JobIds
-from core.job_store import JobStore, Kind
+from core.job_specs import Kind
+from core.job_store import JobStore
 from core.jobs import Job, JobState
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
@@ -41,7 +42,9 @@ class Records:
 
     def ahead(self, job: Job) -> int | None:
         """How many jobs wait before a queued one; None when it is not queued."""
-        return self._jobs.ahead(self._kind, job.id) if job.state is JobState.QUEUED else None
+        if job.state is not JobState.QUEUED:
+            return None
+        return self._jobs.counts.ahead(self._kind, job.id)
 
     def cancel(self, job_id: str, caller: Caller) -> Job:
         """Raises JobNotFound, JobEnded."""
@@ -68,14 +71,15 @@ class Records:
         """
         if after is not None:
             self._check(after)
-        jobs = self._jobs.latest(self._kind, limit=limit + 1, before=after, tenant=caller.sees)
+        lists, tenant = self._jobs.lists, caller.sees
+        jobs = lists.latest(self._kind, limit=limit + 1, before=after, tenant=tenant)
         return jobs[:limit], len(jobs) > limit
 
     def unfinished(self, caller: Caller, *, limit: int) -> list[Job]:
         """What runs and what waits: of all tenants for an admin, else the caller's newest."""
         if caller.sees is None:
-            return self._jobs.unfinished(self._kind, limit=limit)
-        newest = self._jobs.latest(self._kind, limit=limit, tenant=caller.sees)
+            return self._jobs.lists.unfinished(self._kind, limit=limit)
+        newest = self._jobs.lists.latest(self._kind, limit=limit, tenant=caller.sees)
         return [job for job in newest if not job.state.ended]
 
     def _check(self, job_id: str) -> None:

@@ -22,7 +22,7 @@ def seen_samples(job: Job, parts: Parts) -> list[Samples]:
         StoreUnavailable.
     """
     # The policy may have come after the samples.
-    return [] if parts.policies.judges(job.tenant) else parts.jobs.samples(job.id)
+    return [] if parts.policies.judges(job.tenant) else parts.jobs.news.samples(job.id)
 
 
 def compared(rounds: list[Samples]) -> list[Compared]:

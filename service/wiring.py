@@ -125,7 +125,7 @@ def wire(settings: Settings) -> Parts:
         refused=refused,
         signer=signer,
         verification=Verification(registry, Verifier.load(settings.picture_keys_dir)),
-        metrics=Metrics(jobs, roll, registry, refused, within_s=settings.lease_s),
+        metrics=Metrics(jobs.counts, roll, registry, refused, within_s=settings.lease_s),
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),

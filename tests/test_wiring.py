@@ -9,8 +9,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from core import errors
-from core.job_specs import JobSpec
-from core.job_store import SCRIPTS, Kind
+from core.job_scripts import SCRIPTS
+from core.job_specs import JobSpec, Kind
 from core.queue import TASK_OF_KIND
 from core.settings import Settings
 from core.terms import terms

@@ -91,10 +91,10 @@ def _begin() -> None:
     role = cast(Role, ROLE)
     # First: importing torch takes seconds, in which another worker can have these jobs.
     jobs = _store(retry_s=BROKER_RESTART_S)
-    if again := jobs.take_back(OWNER):
+    if again := jobs.leasing.take_back(OWNER):
         log.warning("took back", owner=OWNER, jobs=again)
     for kind in KINDS_OF_ROLE[role]:
-        if jobs.queued(kind):
+        if jobs.counts.queued(kind):
             wakes.send(kind)
 
     from worker.runtime import assemble  # noqa: PLC0415

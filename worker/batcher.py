@@ -22,8 +22,8 @@ from core.errors import (
     RetryableError,
     StoreUnavailable,
 )
-from core.job_store import JobStore
 from core.jobs import ImageRecord, Lease
+from core.leasing import Leasing
 from core.specs import GenerationSpec
 from core.tracing import Tracing, Value
 from diffusion.denoise_request import DenoiseRequest
@@ -45,7 +45,7 @@ LATE = "its deadline passed while it was drawn"
 class Batcher:
     def __init__(
         self,
-        jobs: JobStore,
+        leasing: Leasing,
         shelf: Shelf,
         finisher: Finisher,
         heartbeat: Heartbeat,
@@ -57,7 +57,7 @@ class Batcher:
         drain_s: float,
         tracing: Tracing | None = None,
     ) -> None:
-        self._jobs = jobs
+        self._leasing = leasing
         self._shelf = shelf
         self._finisher = finisher
         self._heartbeat = heartbeat
@@ -72,7 +72,7 @@ class Batcher:
         self._alone = False
         self._turns = Turns()
         self._patience = Patience()
-        self._reports = Reports(jobs, finisher.judges)
+        self._reports = Reports(leasing, finisher.judges)
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
 
     def drain(self) -> None:
@@ -88,7 +88,9 @@ class Batcher:
         except Exception as error:
             # An error without a name is a defect of ours; it must not hold jobs for ever.
             for drawing in self._drawings.values():
-                self._jobs.try_again(drawing.lease, f"its worker failed: {type(error).__name__}")
+                self._leasing.try_again(
+                    drawing.lease, f"its worker failed: {type(error).__name__}"
+                )
             raise
         finally:
             self._drop_everything()
@@ -114,7 +116,7 @@ class Batcher:
         free = self._rows - sum(drawing.spec.n for drawing in self._drawings.values())
         if free <= 0 or self._alone or self._patience.waits:
             return
-        leases = self._jobs.claim(
+        leases = self._leasing.claim(
             "generation",
             self._owner,
             slots=free,
@@ -144,14 +146,14 @@ class Batcher:
         try:
             yield
         except RetryableError as error:
-            self._jobs.try_again(lease, str(error))
+            self._leasing.try_again(lease, str(error))
         except AppError as error:
             log.warning("refused", job=lease.job_id, error=type(error).__name__)
-            self._jobs.fail(lease, str(error))
+            self._leasing.fail(lease, str(error))
         except Exception as error:
             # Loaders raise what they like; neighbours are not to suffer for it.
             log.exception("not admitted", job=lease.job_id)
-            self._jobs.try_again(lease, f"{type(error).__name__}: {error}")
+            self._leasing.try_again(lease, f"{type(error).__name__}: {error}")
 
     def _open(self, lease: Lease) -> Drawing:
         assert isinstance(lease.spec, GenerationSpec)
@@ -274,11 +276,11 @@ class Batcher:
             except (OSError, PicturesUnavailable) as error:
                 # Not the job's fault: a full disk may not use up its attempts.
                 log.exception("not stored", job=drawing.lease.job_id)
-                self._jobs.hand_back(drawing.lease, f"a picture could not be stored: {error}")
+                self._leasing.hand_back(drawing.lease, f"a picture could not be stored: {error}")
                 self._patience.failed()
             except RetryableError as error:
                 log.exception("not judged", job=drawing.lease.job_id)
-                self._jobs.try_again(drawing.lease, f"a picture could not be judged: {error}")
+                self._leasing.try_again(drawing.lease, f"a picture could not be judged: {error}")
             else:
                 self._patience.succeeded()
                 self._commit(drawing, images)
@@ -289,9 +291,9 @@ class Batcher:
         """Some pictures may have been withheld; when something went wrong with all, it failed."""
         result = result_of(drawing, images)
         if all(image.finish_reason == "error" for image in images):
-            kept = self._jobs.fail(drawing.lease, images[0].reason or "", result)
+            kept = self._leasing.fail(drawing.lease, images[0].reason or "", result)
         else:
-            kept = self._jobs.succeed(drawing.lease, result)
+            kept = self._leasing.succeed(drawing.lease, result)
         if kept:
             for image in images:
                 metrics.IMAGES.labels(image.finish_reason).inc()
@@ -326,11 +328,11 @@ class Batcher:
                     continue
                 case "cancelled":
                     result = result_of(drawing, finished_by_now(drawing))
-                    self._jobs.acknowledge_cancel(drawing.lease, result)
+                    self._leasing.acknowledge_cancel(drawing.lease, result)
                     log.info("cancelled", job=drawing.lease.job_id)
                 case "late":
                     result = result_of(drawing, finished_by_now(drawing, late=LATE))
-                    self._jobs.fail(drawing.lease, LATE, result)
+                    self._leasing.fail(drawing.lease, LATE, result)
                     log.info("late", job=drawing.lease.job_id)
                 case "lost":
                     log.warning(LeaseLost.__name__, job=drawing.lease.job_id)
@@ -342,9 +344,9 @@ class Batcher:
             if drawing.variant.denoiser is denoiser and not drawing.drawn:
                 if isinstance(error, RetryableError) or len(self._drawings) > 1:
                     # Alone, next time: then only the one at fault fails.
-                    self._jobs.try_again(drawing.lease, str(error))
+                    self._leasing.try_again(drawing.lease, str(error))
                 else:
-                    self._jobs.fail(drawing.lease, str(error))
+                    self._leasing.fail(drawing.lease, str(error))
                 self._forget(drawing)
 
     def _drop_everything(self) -> None:
@@ -354,7 +356,7 @@ class Batcher:
 
     def _hand_everything_back(self) -> None:
         for drawing in list(self._drawings.values()):
-            self._jobs.hand_back(drawing.lease, "its worker is shutting down")
+            self._leasing.hand_back(drawing.lease, "its worker is shutting down")
             self._forget(drawing)
 
     def _forget(self, drawing: Drawing) -> None:

@@ -12,7 +12,7 @@ import time
 
 import redis
 
-from core.job_store import cancelled_channel
+from core.leasing import cancelled_channel
 
 LISTENS_S = 60.0
 """At a time; then it sees whether the connection lives."""

@@ -27,8 +27,9 @@ import redis
 
 from core.children import start_child
 from core.errors import StoreUnavailable
-from core.job_store import JobStore, Verdict
+from core.job_store import JobStore
 from core.jobs import Lease
+from core.leasing import Leasing, Verdict
 from core.redis_connection import connect
 from core.settings import Settings
 from core.terms import terms
@@ -109,14 +110,14 @@ class Pulse:
 
     def __init__(
         self,
-        jobs: JobStore,
+        leasing: Leasing,
         roll: WorkerRoll,
         bell: Bell,
         owner: str,
         worker_pid: int,
         settings: Settings,
     ) -> None:
-        self._jobs = jobs
+        self._leasing = leasing
         self._bell = bell
         self._roll = roll
         self._owner = owner
@@ -160,15 +161,17 @@ class Pulse:
 
     def _give_back(self) -> None:
         with contextlib.suppress(StoreUnavailable, redis.RedisError):  # then the leases lapse
-            self._jobs.give_back(self._leases, "its worker died")
+            self._leasing.give_back(self._leases, "its worker died")
 
     def _beat(self) -> None:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
             os.kill(self._worker_pid, signal.SIGKILL)
             return
         # Leases first: a full disk or a full memory, where the others fail, may not cost them.
+        verdicts: dict[str, Verdict] = {}
         try:
-            verdicts = self._jobs.beat(self._leases, lease_s=self._lease_s) if self._leases else {}
+            if self._leases:
+                verdicts = self._leasing.beat(self._leases, lease_s=self._lease_s)
         except (StoreUnavailable, redis.RedisError):
             return  # they may lapse; then the fencing token decides
         with contextlib.suppress(OSError):
@@ -190,10 +193,10 @@ def main() -> None:
     settings = Settings()
     assert settings.redis_url is not None
     client = connect(settings.redis_url, retry_s=settings.lease_s / 6)
-    jobs = JobStore(client, terms(settings))
+    leasing = JobStore(client, terms(settings)).leasing
     bell = Bell(connect(settings.redis_url), owner)
     bell.start()
-    Pulse(jobs, WorkerRoll(client), bell, owner, worker_pid, settings).run()
+    Pulse(leasing, WorkerRoll(client), bell, owner, worker_pid, settings).run()
 
 
 if __name__ == "__main__":

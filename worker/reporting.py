@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from core.errors import DeviceOutOfMemory, PictureNotFinite
-from core.job_store import JobStore
+from core.leasing import Leasing
 from core.progress import Preview, Progress
 from diffusion.previews import to_jpeg
 from worker.drawing import Drawing
@@ -13,13 +13,13 @@ PROGRESS_EVERY_S = 0.5
 
 
 class Reports:
-    def __init__(self, jobs: JobStore, judges: Callable[[str], bool]) -> None:
+    def __init__(self, leasing: Leasing, judges: Callable[[str], bool]) -> None:
         """
         Args:
             judges: whether a tenant's pictures may be seen only after they were judged; there
                 are no previews then.
         """
-        self._jobs = jobs
+        self._leasing = leasing
         self._judges = judges
 
     def tell(self, drawing: Drawing) -> None:
@@ -38,7 +38,7 @@ class Reports:
         drawing.reported_at = now
         previewed = done if previews else 0
         progress = Progress(stage="denoising", done=done, total=total, previewed=previewed)
-        self._jobs.report(drawing.lease, progress, previews)
+        self._leasing.report(drawing.lease, progress, previews)
 
     def _previews(self, drawing: Drawing, done: int) -> list[Preview]:
         if self._judges(drawing.lease.tenant):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from core.job_store import Kind
+from core.job_specs import Kind
 
 Role = Literal["inference", "trainer"]
 KINDS_OF_ROLE: dict[Role, tuple[Kind, ...]] = {

@@ -103,7 +103,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     # With its first beat the worker is ready.
     heartbeat = Heartbeat(owner)
     batcher = Batcher(
-        jobs,
+        jobs.leasing,
         shelf,
         _finisher(settings, registry, device),
         heartbeat,

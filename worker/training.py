@@ -30,7 +30,8 @@ from core.errors import (
     UntrustedModel,
 )
 from core.evaluation import EvaluationSpec
-from core.job_store import JobStore, Kind
+from core.job_specs import Kind
+from core.job_store import JobStore
 from core.jobs import Lease
 from core.manifests import Manifest
 from core.progress import Progress
@@ -105,6 +106,7 @@ class Trainings:
                 are no samples then.
         """
         self._jobs = jobs
+        self._leasing = jobs.leasing
         self._registry = registry
         self._signer = signer
         self._heartbeat = heartbeat
@@ -134,7 +136,7 @@ class Trainings:
         """Whether there was a job of that kind."""
         if self._draining():
             return False
-        leases = self._jobs.claim(kind, self._owner, slots=1, lease_s=self._lease_s, idle=True)
+        leases = self._leasing.claim(kind, self._owner, slots=1, lease_s=self._lease_s, idle=True)
         if not leases:
             return False
         self._heartbeat.hold(leases)
@@ -162,22 +164,22 @@ class Trainings:
         except LeaseLost:
             log.warning("fenced off", job=lease.job_id)
         except JobCancelled:
-            self._jobs.acknowledge_cancel(lease)
+            self._leasing.acknowledge_cancel(lease)
         except ShuttingDown as error:
-            self._jobs.hand_back(lease, str(error))
+            self._leasing.hand_back(lease, str(error))
         except TrainerCrashed as error:
-            self._jobs.try_again(lease, str(error))
+            self._leasing.try_again(lease, str(error))
         except StoreUnavailable:
             raise  # the lease lapses, and another attempt resumes
         except AppError as error:
-            self._jobs.fail(lease, str(error))
+            self._leasing.fail(lease, str(error))
         except Exception as error:
             # Not the job's fault, as far as one can tell: a full disk, a defect of ours.
-            self._jobs.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
+            self._leasing.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
             raise
         else:
             result = {**done, "seconds": round(time.monotonic() - started, 3)}
-            kept = self._jobs.succeed(lease, result)
+            kept = self._leasing.succeed(lease, result)
             log.info("done" if kept else "fenced off", job=lease.job_id, **done)
         finally:
             self._registry.making.clear(scratch)
@@ -323,10 +325,10 @@ class Trainings:
         if line.startswith('{"stage"'):
             progress = Progress.model_validate_json(line)
             metrics.erasing(progress.stage, progress.done / max(1, progress.total))
-            self._jobs.report(lease, progress)
+            self._leasing.report(lease, progress)
         elif line.startswith('{"after"'):
             shown[1:] = [Samples.model_validate_json(line)]
-            self._jobs.show(lease, shown)
+            self._leasing.show(lease, shown)
 
 
 def model_id(spec: ErasureSpec, job_id: str) -> str:

@@ -112,13 +112,15 @@ def simulated_workers(stack: Stack, count: int, *, first: int, **env: str) -> It
 def pictures_per_s(jobs: JobStore, window_s: float, *, workers: int) -> float:
     """Of a window that begins some time after every worker has had its hands full."""
     deadline = time.monotonic() + LONGEST_S
-    while open_jobs(jobs) - jobs.queued("generation") < NEARLY * workers * FULL:
+    while open_jobs(jobs) - jobs.counts.queued("generation") < NEARLY * workers * FULL:
         assert time.monotonic() < deadline, "the workers do not draw"
         time.sleep(0.2)
     time.sleep(WARM_UP_S)
     began, done = time.monotonic(), drawn(jobs)
     time.sleep(window_s)
-    assert jobs.queued("generation"), "the jobs ran out before the window ended; submit more"
+    assert jobs.counts.queued("generation"), (
+        "the jobs ran out before the window ended; submit more"
+    )
     return (drawn(jobs) - done) / (time.monotonic() - began)
 
 
@@ -127,7 +129,7 @@ def open_jobs(jobs: JobStore) -> int:
 
 
 def drawn(jobs: JobStore) -> int:
-    return sum(jobs.outcomes("generation").values())
+    return sum(jobs.counts.outcomes("generation").values())
 
 
 def wait_until_done(jobs: JobStore) -> None:
@@ -135,4 +137,4 @@ def wait_until_done(jobs: JobStore) -> None:
     while drawn(jobs) < JOBS:
         assert time.monotonic() < deadline, f"{JOBS - drawn(jobs)} jobs are left"
         time.sleep(0.2)
-    assert jobs.outcomes("generation")["succeeded"] == JOBS
+    assert jobs.counts.outcomes("generation")["succeeded"] == JOBS

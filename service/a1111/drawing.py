@@ -145,6 +145,6 @@ def _answer(parts: Parts, job: Job, body: TextToImage) -> TextToImageAnswer:
 
 def _unfinished(parts: Parts, caller: Caller) -> list[Job]:
     """The caller's own, running ones first, newest first."""
-    jobs = parts.jobs.latest("generation", limit=LOOKED_AT, tenant=caller.tenant)
+    jobs = parts.jobs.lists.latest("generation", limit=LOOKED_AT, tenant=caller.tenant)
     open_jobs = [job for job in jobs if not job.state.ended]
     return sorted(open_jobs, key=lambda job: job.state is not JobState.RUNNING)

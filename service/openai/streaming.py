@@ -30,7 +30,7 @@ class Partials:
     def __init__(self, parts: Parts, job: Job) -> None:
         assert isinstance(job.spec, GenerationSpec)
         self.wanted = job.spec.previews > 0
-        self._previews = Previews(parts.jobs, job.id)
+        self._previews = Previews(parts.jobs.news, job.id)
         self._first_seed = job.spec.seed or 0
         self._shown = shown(job).model_copy(update={"output_format": "jpeg"})
         self._told: Counter[int] = Counter()

@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from core.job_store import Kind
+from core.job_specs import Kind
 from core.jobs import Job
 from service.callers import InCaller, known
 from service.lists import Resource
@@ -42,5 +42,5 @@ class DeadLetters(BaseModel):
 @router.get("", responses=refusals())
 def list_dead_letters(parts: InParts, caller: InCaller) -> DeadLetters:
     """Those of the caller's tenant, for an admin of all; the latest first, at most 1000."""
-    jobs = [job for job in parts.jobs.dead() if caller.sees in {None, job.tenant}]
+    jobs = [job for job in parts.jobs.lists.dead() if caller.sees in {None, job.tenant}]
     return DeadLetters(data=[DeadLetter.of(job) for job in jobs])

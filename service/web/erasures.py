@@ -77,7 +77,7 @@ def cancel(request: Request, erasure_id: str, parts: InParts, caller: InCaller) 
 def _shown(erasure_id: str, parts: Parts, caller: Caller) -> dict[str, Any]:
     job = parts.erasures.get(erasure_id, caller)
     erasure = erasures.Erasure.of(job, ahead=parts.erasures.ahead(job))
-    seen = watched(parts.jobs, erasure.id)
+    seen = watched(parts.jobs.news, erasure.id)
     made = trained(parts.registry, erasure.erased_model) if erasure.erased_model else []
     rounds = seen_samples(job, parts)
     return {

@@ -123,7 +123,7 @@ def cancel_picture(
 
 
 def _shown(generation: Generation, parts: Parts) -> Shown:
-    previews = parts.jobs.previews(generation.id) if generation.state == "running" else []
+    previews = parts.jobs.news.previews(generation.id) if generation.state == "running" else []
     try:
         erased = parts.registry.get(generation.model).kind == "erased"
     except AppError:

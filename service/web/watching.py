@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import AppError
-from core.job_store import JobStore
+from core.job_news import JobNews
 from core.jobs import JobState
 from core.progress import Progress
 from core.registry import ModelRegistry
@@ -18,11 +18,11 @@ class Watched:
     curves: list[Curve]
 
 
-def watched(jobs: JobStore, job_id: str) -> Watched:
+def watched(news: JobNews, job_id: str) -> Watched:
     """Of the present attempt; of a long one, the history keeps the latest part only."""
     stages: dict[str, Progress] = {}
     losses: dict[str, list[float]] = {}
-    for _, told in jobs.events(job_id):
+    for _, told in news.events(job_id):
         if told.get("state") == JobState.RUNNING:
             stages, losses = {}, {}
         if "progress" not in told:

@@ -105,10 +105,10 @@ def read_store(jobs: JobStore) -> tuple[dict[str, Job], dict[str, list[Entry]]]:
     """Every job, and every stream."""
     records: dict[str, Job] = {}
     last: str | None = None
-    while page := jobs.latest("generation", limit=500, before=last):
+    while page := jobs.lists.latest("generation", limit=500, before=last):
         records |= {job.id: job for job in page}
         last = page[-1].id
-    return records, {job_id: jobs.events(job_id) for job_id in records}
+    return records, {job_id: jobs.news.events(job_id) for job_id in records}
 
 
 def missing(journal: Journal, jobs: JobStore) -> int:

@@ -17,17 +17,17 @@ def assert_late(jobs, job_id: str, reason: str) -> None:
     assert job.late
     assert reason in job.reason
     assert job.deadline == pytest.approx(job.created_at + DEADLINE_S, abs=0.01)
-    assert [fields["state"] for _, fields in jobs.events(job_id)][-1] == "failed"
-    assert jobs.queued("generation") == 0
+    assert [fields["state"] for _, fields in jobs.news.events(job_id)][-1] == "failed"
+    assert jobs.counts.queued("generation") == 0
 
 
 def test_one_that_waits_past_it_is_ended_by_whoever_sweeps(jobs):
     late, other = submit(jobs, deadline_s=DEADLINE_S), submit(jobs, deadline_s=60)
-    jobs.reap()
+    jobs.leasing.reap()
     assert jobs.get(late).state is JobState.QUEUED
 
     time.sleep(PAST_IT_S)
-    jobs.reap()
+    jobs.leasing.reap()
 
     assert only(claim(jobs)).job_id == other
     assert_late(jobs, late, "before it was begun")
@@ -47,11 +47,11 @@ def test_a_worker_is_told_by_its_next_beat(jobs):
     submit(jobs, deadline_s=DEADLINE_S)
     lease = only(claim(jobs))
     held = [(lease.job_id, lease.token)]
-    assert jobs.beat(held, lease_s=9) == {}
+    assert jobs.leasing.beat(held, lease_s=9) == {}
 
     time.sleep(PAST_IT_S)
 
-    assert jobs.beat(held, lease_s=9) == {lease.job_id: "late"}
+    assert jobs.leasing.beat(held, lease_s=9) == {lease.job_id: "late"}
 
 
 @pytest.mark.parametrize("end", ["lapsed lease", "second try", "restarted worker"])
@@ -62,31 +62,31 @@ def test_one_that_comes_back_too_late_does_not_wait_again(jobs, end):
 
     match end:
         case "lapsed lease":
-            assert jobs.reap() == 0
+            assert jobs.leasing.reap() == 0
         case "second try":
-            jobs.try_again(lease, "out of memory")
+            jobs.leasing.try_again(lease, "out of memory")
         case "restarted worker":
-            assert jobs.take_back("w") == 0
+            assert jobs.leasing.take_back("w") == 0
 
     assert_late(jobs, job_id, "while it waited to be tried again")
 
 
 def test_one_that_comes_back_in_time_keeps_its_deadline(jobs):
     job_id = submit(jobs, deadline_s=DEADLINE_S)
-    jobs.hand_back(only(claim(jobs)), "its worker is shutting down")
+    jobs.leasing.hand_back(only(claim(jobs)), "its worker is shutting down")
     assert jobs.get(job_id).state is JobState.QUEUED
 
     time.sleep(PAST_IT_S)
-    jobs.reap()
+    jobs.leasing.reap()
 
     assert_late(jobs, job_id, "before it was begun")
 
 
 def test_one_that_ends_in_time_is_not_late(jobs):
     job_id = submit(jobs, deadline_s=DEADLINE_S)
-    jobs.fail(only(claim(jobs)), "the model draws no cats")
+    jobs.leasing.fail(only(claim(jobs)), "the model draws no cats")
     time.sleep(PAST_IT_S)
-    jobs.reap()
+    jobs.leasing.reap()
 
     assert not jobs.get(job_id).late
     assert jobs.get(job_id).reason == "the model draws no cats"
@@ -95,6 +95,6 @@ def test_one_that_ends_in_time_is_not_late(jobs):
 def test_the_share_of_a_tenant_is_free_again(jobs):
     submit(jobs, deadline_s=DEADLINE_S, max_open=1)
     time.sleep(PAST_IT_S)
-    jobs.reap()
+    jobs.leasing.reap()
 
     submit(jobs, max_open=1)

@@ -18,7 +18,7 @@ def submit(jobs) -> str:
 
 
 def claim(jobs):
-    return jobs.claim("generation", "w", slots=1, lease_s=30, idle=True)
+    return jobs.leasing.claim("generation", "w", slots=1, lease_s=30, idle=True)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_new_work_is_refused_and_leaves_no_trace(jobs, client, used):
 
     with pytest.raises(StoreUnavailable, match="nearly full"):
         submit(jobs)
-    assert [job.id for job in jobs.latest("generation")] == [waiting]
-    assert jobs.queued("generation") == 1
+    assert [job.id for job in jobs.lists.latest("generation")] == [waiting]
+    assert jobs.counts.queued("generation") == 1
 
 
 def test_it_is_taken_again_when_there_is_room(jobs, client):
@@ -58,17 +58,17 @@ def test_what_was_accepted_is_drawn_to_its_end(jobs, client):
     leave(client, 1.5)
 
     (lease,) = claim(jobs)
-    assert jobs.report(lease, Progress(stage="denoising", done=1, total=2))
-    assert jobs.beat([(lease.job_id, lease.token)], lease_s=30) == {}
-    assert jobs.hand_back(lease, "its worker is shutting down")
+    assert jobs.leasing.report(lease, Progress(stage="denoising", done=1, total=2))
+    assert jobs.leasing.beat([(lease.job_id, lease.token)], lease_s=30) == {}
+    assert jobs.leasing.hand_back(lease, "its worker is shutting down")
     (again,) = claim(jobs)
-    assert jobs.take_back("w") == 1
+    assert jobs.leasing.take_back("w") == 1
     (last,) = claim(jobs)
-    assert jobs.succeed(last, {"n": 1})
+    assert jobs.leasing.succeed(last, {"n": 1})
 
     assert again.job_id == job_id
     assert jobs.get(job_id).state is JobState.SUCCEEDED
-    assert len(jobs.events(job_id)) == 8
+    assert len(jobs.news.events(job_id)) == 8
 
 
 def test_what_waits_can_be_cancelled(jobs, client):

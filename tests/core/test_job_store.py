@@ -17,13 +17,12 @@ from core.errors import (
     StoreUnavailable,
     TenantQueueFull,
 )
-from core.job_store import AFFINITY, PATIENCE_MS, JobStore
+from core.job_store import JobStore
 from core.jobs import JobState, Lease
 from core.progress import Progress
 from core.redis_connection import SILENCE_S, connect
-from core.specs import ErasureSpec, GenerationSpec
+from core.specs import GenerationSpec
 from core.terms import terms
-from core.workers import WorkerRoll
 
 CAT = GenerationSpec(prompt="a cat", seed=1)
 
@@ -34,15 +33,9 @@ def submit(jobs: JobStore, spec=CAT, **options) -> str:
 
 
 def claim(jobs: JobStore, *, slots: int = 8, owner: str = "w", lease_s: float = 30.0, **options):
-    return jobs.claim(
+    return jobs.leasing.claim(
         "generation", owner, slots=slots, lease_s=lease_s, **({"idle": True} | options)
     )
-
-
-@pytest.fixture
-def roll(settings):
-    with connect(settings.redis_url) as client:
-        yield WorkerRoll(client)
 
 
 def only(leases: list[Lease]) -> Lease:
@@ -62,7 +55,7 @@ class TestSubmitting:
         job_id = submit(jobs)
         jobs.submit(job_id, CAT, queue_class="emoji")
 
-        assert jobs.queued("generation") == 1
+        assert jobs.counts.queued("generation") == 1
 
     def test_an_idempotency_key_makes_one_job(self, jobs):
         first = submit(jobs, idempotency_key="k", payload_digest="d")
@@ -72,7 +65,7 @@ class TestSubmitting:
 
         assert again.replayed
         assert again.job_id == first
-        assert jobs.queued("generation") == 1
+        assert jobs.counts.queued("generation") == 1
 
     def test_an_idempotency_key_belongs_to_its_tenant(self, jobs):
         first = submit(jobs, idempotency_key="k", tenant="a")
@@ -84,7 +77,7 @@ class TestSubmitting:
 
         with pytest.raises(KeyReused):
             submit(jobs, idempotency_key="k", payload_digest="other")
-        assert jobs.queued("generation") == 1
+        assert jobs.counts.queued("generation") == 1
 
     def test_a_full_queue_refuses_and_keeps_what_it_has(self, settings, jobs):
         small = {"generation": replace(terms(settings)["generation"], max_queued=2)}
@@ -94,7 +87,7 @@ class TestSubmitting:
 
         with pytest.raises(QueueFull):
             submit(bounded)
-        assert bounded.queued("generation") == 2
+        assert bounded.counts.queued("generation") == 2
 
     def test_a_tenant_over_its_share_is_refused_and_others_are_not(self, settings):
         small = {"generation": replace(terms(settings)["generation"], max_open_per_tenant=1)}
@@ -109,234 +102,9 @@ class TestSubmitting:
         small = {"generation": replace(terms(settings)["generation"], max_open_per_tenant=1)}
         bounded = JobStore(connect(settings.redis_url), small)
         submit(bounded)
-        bounded.succeed(only(claim(bounded)), {})
+        bounded.leasing.succeed(only(claim(bounded)), {})
 
         submit(bounded)
-
-
-class TestClaiming:
-    def test_a_job_is_claimed_once(self, jobs):
-        submit(jobs)
-
-        assert len(claim(jobs)) == 1
-        assert claim(jobs) == []
-
-    def test_many_workers_at_once_share_the_jobs_out(self, settings, jobs):
-        ids = {submit(jobs) for _ in range(60)}
-        taken: list[str] = []
-
-        def work(owner: str) -> None:
-            store = JobStore(connect(settings.redis_url), terms(settings))
-            while leases := claim(store, owner=owner, slots=3):
-                taken.extend(lease.job_id for lease in leases)
-
-        threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert sorted(taken) == sorted(ids)
-
-    def test_claims_go_up_to_the_free_slots(self, jobs):
-        for _ in range(5):
-            submit(jobs, cost=2)
-
-        assert len(claim(jobs, slots=7)) == 3
-
-    def test_a_job_larger_than_every_slot_runs_on_an_idle_worker(self, jobs):
-        submit(jobs, cost=8)
-
-        assert claim(jobs, slots=4, idle=False) == []
-        assert len(claim(jobs, slots=4, idle=True)) == 1
-
-    def test_a_job_that_must_be_alone_waits_for_an_idle_worker(self, jobs):
-        submit(jobs, alone=True)
-        submit(jobs)
-
-        assert claim(jobs, idle=False) == []
-        assert only(claim(jobs, idle=True)).alone
-
-    def test_urgent_jobs_go_first(self, jobs):
-        submit(jobs, priority=1)
-        urgent = submit(jobs, priority=0)
-
-        assert claim(jobs, slots=1)[0].job_id == urgent
-
-    def test_a_tenant_with_a_long_queue_does_not_hold_up_another(self, jobs):
-        for _ in range(20):
-            submit(jobs, tenant="many")
-        few = {submit(jobs, tenant="few") for _ in range(3)}
-
-        first_six = [claim(jobs, slots=1)[0].job_id for _ in range(6)]
-
-        assert few <= set(first_six)
-
-    def test_a_worker_prefers_a_little_what_it_holds(self, jobs):
-        submit(jobs, queue_class="a", tenant="x")
-        held = submit(jobs, queue_class="b", tenant="x")
-
-        assert claim(jobs, slots=1, held="b")[0].job_id == held
-
-    def test_what_it_holds_does_not_keep_another_model_waiting_for_ever(self, jobs):
-        waiting = submit(jobs, queue_class="a")
-        for _ in range(3 * int(AFFINITY)):
-            submit(jobs, queue_class="b")
-
-        drawn = [claim(jobs, slots=1, held="b")[0].job_id for _ in range(2 * int(AFFINITY))]
-
-        assert waiting in drawn
-
-    def test_live_workers_share_out_what_has_just_come(self, jobs, roll):
-        roll.beat("inference-0@here")
-        roll.beat("inference-1@here")
-        roll.beat("trainer-0@here")
-        for _ in range(7):
-            submit(jobs)
-
-        shares = [len(claim(jobs, owner=f"inference-{number}@here")) for number in (0, 1)]
-
-        assert shares == [4, 3]
-
-    def test_what_nobody_else_takes_is_taken_by_whoever_has_room(self, jobs, roll):
-        roll.beat("inference-0@here")
-        roll.beat("inference-1@there")
-        for _ in range(7):
-            submit(jobs)
-        time.sleep(2 * PATIENCE_MS / 1000)
-
-        assert len(claim(jobs, owner="inference-0@here")) == 7
-
-    def test_a_worker_that_died_long_ago_is_left_no_share(self, jobs, settings):
-        with connect(settings.redis_url) as client:
-            WorkerRoll(client, now=lambda: time.time() - 3600).beat("inference-1@there")
-            WorkerRoll(client).beat("inference-0@here")
-        for _ in range(7):
-            submit(jobs)
-
-        assert len(claim(jobs, owner="inference-0@here")) == 7
-
-    def test_kinds_do_not_mix(self, jobs):
-        submit(jobs, ErasureSpec(base_model="emoji", preset="weapons"))
-
-        assert claim(jobs) == []
-        assert len(jobs.claim("erasure", "t", slots=1, lease_s=30, idle=True)) == 1
-
-
-class TestLeases:
-    def test_a_lapsed_lease_goes_back_to_the_queue(self, jobs):
-        job_id = submit(jobs)
-        claim(jobs, lease_s=0.01)
-        time.sleep(0.05)
-
-        assert jobs.reap() == 1
-        again = only(claim(jobs))
-        assert again.job_id == job_id
-        assert again.attempt == 2
-
-    def test_a_beaten_lease_does_not_lapse(self, jobs):
-        submit(jobs)
-        lease = only(claim(jobs, lease_s=0.05))
-        jobs.beat([(lease.job_id, lease.token)], lease_s=30)
-        time.sleep(0.1)
-
-        assert jobs.reap() == 0
-
-    def test_an_outage_of_the_store_uses_up_no_attempt(self, jobs, settings):
-        """Nobody could beat while it was frozen, or gone."""
-        submit(jobs)
-        lease = only(claim(jobs, lease_s=1.0))
-        with connect(settings.redis_url) as client:
-            client.set("reaped_at", int(time.time() * 1000) - 5000)
-        time.sleep(1.1)
-
-        assert jobs.reap() == 0
-        assert jobs.succeed(lease, {})
-
-    def test_after_an_outage_leases_lapse_as_ever(self, jobs, settings):
-        submit(jobs)
-        claim(jobs, lease_s=0.2)
-        with connect(settings.redis_url) as client:
-            client.set("reaped_at", int(time.time() * 1000) - 3100)
-        assert jobs.reap() == 0
-        with connect(settings.redis_url) as client:
-            ((_, lapses_ms),) = client.zrange("leases", 0, -1, withscores=True)
-            assert lapses_ms < (time.time() + 3.5) * 1000
-            client.zadd("leases", {client.zrange("leases", 0, 0)[0]: 1})
-
-        assert jobs.reap() == 1
-
-    def test_a_long_idle_time_is_no_outage(self, jobs, settings):
-        with connect(settings.redis_url) as client:
-            client.set("reaped_at", int(time.time() * 1000) - 60_000)
-        submit(jobs)
-        claim(jobs, lease_s=0.05)
-        time.sleep(0.1)
-
-        assert jobs.reap() == 1
-
-    def test_a_worker_without_its_lease_changes_nothing(self, jobs):
-        submit(jobs)
-        old = only(claim(jobs, lease_s=0.01))
-        time.sleep(0.05)
-        jobs.reap()
-        new = only(claim(jobs, owner="other"))
-
-        assert jobs.beat([(old.job_id, old.token)], lease_s=30) == {old.job_id: "lost"}
-        assert not jobs.report(old, Progress(stage="denoising", done=1, total=2))
-        assert not jobs.succeed(old, {"from": "old"})
-        assert not jobs.fail(old, "old")
-        assert not jobs.hand_back(old, "old")
-        assert jobs.succeed(new, {"from": "new"})
-        assert jobs.get(new.job_id).result == {"from": "new"}
-
-    def test_a_commit_whose_reply_was_lost_may_be_repeated(self, jobs):
-        submit(jobs)
-        lease = only(claim(jobs))
-
-        assert jobs.succeed(lease, {"n": 1})
-        assert jobs.succeed(lease, {"n": 1})
-
-    def test_a_restarted_worker_takes_back_what_it_held(self, jobs):
-        submit(jobs)
-        claim(jobs, owner="w0")
-        submit(jobs)
-        claim(jobs, owner="w1")
-
-        assert jobs.take_back("w0") == 1
-        assert len(claim(jobs)) == 1
-
-    def test_a_poison_job_gives_up_with_a_reason(self, jobs):
-        job_id = submit(jobs)
-        for _ in range(5):
-            claim(jobs, owner="w0")
-            jobs.take_back("w0")
-
-        job = jobs.get(job_id)
-        assert job.state is JobState.FAILED
-        assert "gave up after 5 attempts" in job.reason
-        assert claim(jobs) == []
-
-    def test_a_job_that_took_a_worker_down_runs_alone(self, jobs):
-        submit(jobs)
-        claim(jobs, owner="w0")
-        jobs.take_back("w0")
-        submit(jobs)
-
-        assert only(claim(jobs)).alone
-
-    def test_handing_back_counts_no_attempt(self, jobs):
-        job_id = submit(jobs)
-        jobs.hand_back(only(claim(jobs)), "shutting down")
-
-        assert jobs.get(job_id).attempt == 0
-        assert only(claim(jobs)).attempt == 1
-
-    def test_trying_again_counts_one(self, jobs):
-        submit(jobs)
-        jobs.try_again(only(claim(jobs)), "out of memory")
-
-        assert only(claim(jobs)).attempt == 2
 
 
 class TestCancelling:
@@ -345,28 +113,30 @@ class TestCancelling:
 
         assert jobs.cancel(job_id).state is JobState.CANCELLED
         assert claim(jobs) == []
-        assert jobs.queued("generation") == 0
+        assert jobs.counts.queued("generation") == 0
 
     def test_a_running_one_is_told_by_its_next_beat(self, jobs):
         submit(jobs)
         lease = only(claim(jobs))
 
         assert jobs.cancel(lease.job_id).cancelling
-        assert jobs.beat([(lease.job_id, lease.token)], lease_s=30) == {lease.job_id: "cancelled"}
-        assert jobs.acknowledge_cancel(lease)
+        assert jobs.leasing.beat([(lease.job_id, lease.token)], lease_s=30) == {
+            lease.job_id: "cancelled"
+        }
+        assert jobs.leasing.acknowledge_cancel(lease)
         assert jobs.get(lease.job_id).state is JobState.CANCELLED
 
     def test_a_cancelled_job_whose_worker_died_is_not_run_again(self, jobs):
         job_id = submit(jobs)
         claim(jobs, owner="w0")
         jobs.cancel(job_id)
-        jobs.take_back("w0")
+        jobs.leasing.take_back("w0")
 
         assert jobs.get(job_id).state is JobState.CANCELLED
 
     def test_an_ended_job_moves_no_further(self, jobs):
         job_id = submit(jobs)
-        jobs.succeed(only(claim(jobs)), {})
+        jobs.leasing.succeed(only(claim(jobs)), {})
 
         with pytest.raises(JobEnded, match="already succeeded"):
             jobs.cancel(job_id)
@@ -380,17 +150,17 @@ class TestReading:
     def test_the_history_of_a_job_is_complete_and_in_order(self, jobs):
         job_id = submit(jobs)
         lease = only(claim(jobs))
-        jobs.report(lease, Progress(stage="denoising", done=1, total=2))
-        jobs.succeed(lease, {})
+        jobs.leasing.report(lease, Progress(stage="denoising", done=1, total=2))
+        jobs.leasing.succeed(lease, {})
 
-        entries = jobs.events(job_id)
+        entries = jobs.news.events(job_id)
         assert [fields.get("state", "progress") for _, fields in entries] == [
             "queued",
             "running",
             "progress",
             "succeeded",
         ]
-        assert jobs.events(job_id, after=entries[1][0]) == entries[2:]
+        assert jobs.news.events(job_id, after=entries[1][0]) == entries[2:]
 
     def test_lists_are_newest_first_and_continue_after_an_id(self, jobs):
         ids = []
@@ -398,8 +168,8 @@ class TestReading:
             ids.append(submit(jobs))
             time.sleep(0.002)
 
-        page = jobs.latest("generation", limit=2)
-        rest = jobs.latest("generation", limit=9, before=page[-1].id)
+        page = jobs.lists.latest("generation", limit=2)
+        rest = jobs.lists.latest("generation", limit=9, before=page[-1].id)
 
         assert [job.id for job in [*page, *rest]] == ids[::-1]
 
@@ -407,12 +177,12 @@ class TestReading:
         brief = {"generation": replace(terms(settings)["generation"], keep_s=0.05)}
         store = JobStore(connect(settings.redis_url), brief)
         job_id = submit(store)
-        store.succeed(only(claim(store)), {})
+        store.leasing.succeed(only(claim(store)), {})
         time.sleep(0.1)
 
         with pytest.raises(JobNotFound):
             store.get(job_id)
-        assert store.latest("generation") == []
+        assert store.lists.latest("generation") == []
 
 
 def test_jobs_outlive_the_broker(broker, jobs):
@@ -423,7 +193,7 @@ def test_jobs_outlive_the_broker(broker, jobs):
     broker.start()
 
     assert jobs.get(waiting).state is JobState.QUEUED
-    assert jobs.succeed(lease, {})
+    assert jobs.leasing.succeed(lease, {})
     assert jobs.get(job_id).state is JobState.SUCCEEDED
 
 
@@ -494,7 +264,7 @@ def test_a_key_whose_job_was_forgotten_makes_a_new_one(settings):
     brief = {"generation": replace(terms(settings)["generation"], keep_s=0.05)}
     store = JobStore(connect(settings.redis_url), brief)
     first = submit(store, idempotency_key="k")
-    store.succeed(only(claim(store)), {})
+    store.leasing.succeed(only(claim(store)), {})
     time.sleep(0.1)
 
     assert store.made_by("generation", "k", "") is None
@@ -506,7 +276,7 @@ def test_the_list_of_jobs_does_not_grow_for_ever(settings):
     store = JobStore(connect(settings.redis_url), brief)
     for _ in range(30):
         submit(store)
-        store.succeed(only(claim(store)), {})
+        store.leasing.succeed(only(claim(store)), {})
         time.sleep(0.02)
 
     with connect(settings.redis_url) as client:

@@ -20,13 +20,13 @@ def submit(jobs, **options) -> str:
 
 
 def claim(jobs, *, slots=8, owner="w"):
-    return jobs.claim("generation", owner, slots=slots, lease_s=30, idle=True)
+    return jobs.leasing.claim("generation", owner, slots=slots, lease_s=30, idle=True)
 
 
 def exhaust(jobs) -> None:
     """Every attempt of everything that waits."""
     while claim(jobs):
-        jobs.take_back("w")
+        jobs.leasing.take_back("w")
 
 
 @pytest.fixture
@@ -40,23 +40,23 @@ def test_what_used_up_its_attempts_is_listed_latest_first(jobs, dead):
     later = submit(jobs, tenant="acme")
     exhaust(jobs)
 
-    assert [job.id for job in jobs.dead()] == [later, dead]
-    assert "gave up after 5 attempts" in jobs.dead()[1].reason
+    assert [job.id for job in jobs.lists.dead()] == [later, dead]
+    assert "gave up after 5 attempts" in jobs.lists.dead()[1].reason
 
 
 def test_what_failed_for_a_reason_of_its_own_is_no_dead_letter(jobs):
     submit(jobs)
     (lease,) = claim(jobs)
-    jobs.fail(lease, "no such size")
+    jobs.leasing.fail(lease, "no such size")
 
-    assert jobs.dead() == []
+    assert jobs.lists.dead() == []
 
 
 def test_a_retry_gives_as_many_attempts_as_before_and_leaves_the_list(jobs, dead):
     job = jobs.retry(dead)
 
     assert (job.state, job.reason, job.finished_at) == (JobState.QUEUED, None, None)
-    assert jobs.dead() == []
+    assert jobs.lists.dead() == []
     exhaust(jobs)
     assert "gave up after 10 attempts" in jobs.get(dead).reason
 
@@ -69,7 +69,7 @@ def test_a_job_tried_again_may_succeed_and_is_kept_until_then(settings, dead):
         assert client.ttl(f"job:{dead}") == client.ttl(f"events:{dead}") == -1
         (lease,) = claim(jobs)
         assert lease.alone
-        assert jobs.succeed(lease, {"n": 1})
+        assert jobs.leasing.succeed(lease, {"n": 1})
 
     job = jobs.get(dead)
     assert (job.state, job.result) == (JobState.SUCCEEDED, {"n": 1})
@@ -79,13 +79,13 @@ def test_its_tenants_count_of_open_jobs_is_right_afterwards(settings, jobs, dead
     jobs.retry(dead)
     with connect(settings.redis_url) as client:
         assert client.hget("open:generation", "local") == "1"
-        jobs.succeed(claim(jobs)[0], {})
+        jobs.leasing.succeed(claim(jobs)[0], {})
         assert client.hget("open:generation", "local") is None
 
 
 def test_its_history_goes_on(jobs, dead):
     jobs.retry(dead)
-    states = [fields["state"] for _, fields in jobs.events(dead)]
+    states = [fields["state"] for _, fields in jobs.news.events(dead)]
 
     assert states[-2:] == ["failed", "queued"]
 
@@ -96,7 +96,7 @@ def test_only_a_failed_job_is_tried_again(jobs, end):
     if end in {"running", "succeeded"}:
         (lease,) = claim(jobs)
         if end == "succeeded":
-            jobs.succeed(lease, {})
+            jobs.leasing.succeed(lease, {})
     if end == "cancelled":
         jobs.cancel(job_id)
 
@@ -116,7 +116,7 @@ def test_a_full_queue_takes_no_retry_either(settings, jobs, dead):
 
     with pytest.raises(QueueFull):
         bounded.retry(dead)
-    assert [job.id for job in bounded.dead()] == [dead]
+    assert [job.id for job in bounded.lists.dead()] == [dead]
 
 
 def test_an_expired_job_leaves_the_list(settings):
@@ -127,8 +127,8 @@ def test_an_expired_job_leaves_the_list(settings):
         while claim(jobs):
             for job_id in client.smembers("owner:w"):
                 token = client.hget(f"job:{job_id}", "token")
-                jobs.give_back([(job_id, token)], "its worker died")
-        assert jobs.dead() == []
+                jobs.leasing.give_back([(job_id, token)], "its worker died")
+        assert jobs.lists.dead() == []
         assert client.llen("dead") == 0
 
 
@@ -138,13 +138,13 @@ def test_a_poison_job_burns_at_most_one_attempt_of_its_neighbours(jobs):
     innocent = [submit(jobs) for _ in range(15)]
     while leases := claim(jobs):
         if any(lease.job_id == poison for lease in leases):
-            jobs.take_back("w")
+            jobs.leasing.take_back("w")
             innocent += [submit(jobs) for _ in range(2)]
         else:
             for lease in leases:
-                assert jobs.succeed(lease, {})
+                assert jobs.leasing.succeed(lease, {})
 
-    assert [job.id for job in jobs.dead()] == [poison]
+    assert [job.id for job in jobs.lists.dead()] == [poison]
     done = [jobs.get(job_id) for job_id in innocent]
     assert {job.state for job in done} == {JobState.SUCCEEDED}
     assert max(job.attempt for job in done) == 2

@@ -20,30 +20,30 @@ def a_round(after: str) -> Samples:
 @pytest.fixture
 def lease(jobs):
     jobs.submit(uuid.uuid4().hex, SPEC, queue_class="emoji")
-    (claimed,) = jobs.claim("erasure", "w", slots=1, lease_s=30.0, idle=True)
+    (claimed,) = jobs.leasing.claim("erasure", "w", slots=1, lease_s=30.0, idle=True)
     return claimed
 
 
 def test_what_is_shown_takes_the_place_of_what_was(jobs, lease):
-    assert jobs.samples(lease.job_id) == []
+    assert jobs.news.samples(lease.job_id) == []
     for shown in ([a_round("base")], [a_round("base"), a_round("step-20")]):
-        assert jobs.show(lease, shown)
-        assert jobs.samples(lease.job_id) == shown
+        assert jobs.leasing.show(lease, shown)
+        assert jobs.news.samples(lease.job_id) == shown
 
 
 def test_a_worker_that_lost_its_lease_shows_nothing(jobs, lease):
-    jobs.take_back("w")
+    jobs.leasing.take_back("w")
 
-    assert not jobs.show(lease, [a_round("base")])
-    assert jobs.samples(lease.job_id) == []
+    assert not jobs.leasing.show(lease, [a_round("base")])
+    assert jobs.news.samples(lease.job_id) == []
 
 
 def test_they_go_with_the_record(jobs, lease, settings):
-    jobs.show(lease, [a_round("base")])
+    jobs.leasing.show(lease, [a_round("base")])
     with connect(settings.redis_url) as redis:
         key = f"samples:{lease.job_id}"
         assert redis.pttl(key) == -1
-        jobs.fail(lease, "too little memory")
+        jobs.leasing.fail(lease, "too little memory")
         assert 0 < redis.pttl(key) <= redis.pttl(f"job:{lease.job_id}") + 1000
         jobs.retry(lease.job_id)
         assert redis.pttl(key) == -1

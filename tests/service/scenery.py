@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.job_store import Kind
+from core.job_specs import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
@@ -90,7 +90,9 @@ class Worker:
         self.jobs = parts.jobs
 
     def claim(self, kind: Kind = "generation", *, slots: int = 1) -> Lease:
-        (lease,) = self.jobs.claim(kind, "inference-0@here", slots=slots, lease_s=60, idle=True)
+        (lease,) = self.jobs.leasing.claim(
+            kind, "inference-0@here", slots=slots, lease_s=60, idle=True
+        )
         return lease
 
     def draw(self, *, slots: int = 1) -> Lease:
@@ -101,7 +103,9 @@ class Worker:
 
     def draw_any(self) -> bool:
         """Finish whatever waits next; whether there was anything."""
-        leases = self.jobs.claim("generation", "inference-0@here", slots=8, lease_s=60, idle=True)
+        leases = self.jobs.leasing.claim(
+            "generation", "inference-0@here", slots=8, lease_s=60, idle=True
+        )
         for lease in leases:
             self._finish(lease)
         return bool(leases)
@@ -116,7 +120,7 @@ class Worker:
             self._parts.storage.put(key, PNG + str(index).encode())
             images.append(ImageRecord(key=key, seed=spec.seed + index))
         result = GenerationResult(model=spec.model, images=tuple(images))
-        assert self.jobs.succeed(lease, result.model_dump(mode="json"))
+        assert self.jobs.leasing.succeed(lease, result.model_dump(mode="json"))
 
 
 def eventually(happens: Callable[[], Any], *, within_s: float = 10) -> Any:

@@ -7,8 +7,8 @@ URL = "/v1/dead-letters"
 @pytest.fixture
 def dead(parts, generation):
     """A generation that took its worker down as often as it could."""
-    while parts.jobs.claim("generation", "w", slots=8, lease_s=30, idle=True):
-        parts.jobs.take_back("w")
+    while parts.jobs.leasing.claim("generation", "w", slots=8, lease_s=30, idle=True):
+        parts.jobs.leasing.take_back("w")
     return generation["id"]
 
 
@@ -64,8 +64,8 @@ def test_a_job_that_is_not_there_is_a_404(client, noun):
 def test_tenants_see_and_retry_their_own(client, bearer, parts, worker):
     mine, theirs, admin = bearer(tenant="acme"), bearer(tenant="other"), bearer("admin")
     job = client.post("/v1/generations", json=APPLE, headers=mine).json()["id"]
-    while parts.jobs.claim("generation", "w", slots=8, lease_s=30, idle=True):
-        parts.jobs.take_back("w")
+    while parts.jobs.leasing.claim("generation", "w", slots=8, lease_s=30, idle=True):
+        parts.jobs.leasing.take_back("w")
 
     assert client.get(URL, headers=theirs).json()["data"] == []
     assert client.post(f"/v1/generations/{job}/retry", headers=theirs).status_code == 404

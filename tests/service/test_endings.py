@@ -8,7 +8,7 @@ import uuid
 import pytest
 from scenery import eventually
 
-from core.job_store import ENDED
+from core.job_news import ENDED
 from core.redis_connection import connect
 from core.specs import GenerationSpec
 from service.endings import Endings
@@ -38,8 +38,8 @@ def submit(jobs) -> str:
 
 
 def draw_all(jobs) -> None:
-    for lease in jobs.claim("generation", "w", slots=8, lease_s=60, idle=True):
-        jobs.succeed(lease, {"model": "emoji", "images": []})
+    for lease in jobs.leasing.claim("generation", "w", slots=8, lease_s=60, idle=True):
+        jobs.leasing.succeed(lease, {"model": "emoji", "images": []})
 
 
 async def is_told(endings, job_id: str, action) -> bool:

@@ -35,7 +35,7 @@ def lease(client, worker):
 def running(lease, worker):
     """Its path, after base and 40 steps of stage 2 were shown."""
     prompts = "a pistol", "a red apple"
-    worker.jobs.show(lease, [a_round("base", *prompts), a_round("step-40", *prompts)])
+    worker.jobs.leasing.show(lease, [a_round("base", *prompts), a_round("step-40", *prompts)])
     return f"/v1/erasures/{lease.job_id}"
 
 
@@ -71,7 +71,7 @@ def test_lists_leave_them_out_and_one_that_drew_none_has_none(client, running):
 
 
 def test_they_are_there_when_it_has_ended(client, running, lease, worker):
-    assert worker.jobs.succeed(lease, {"erased_model": "waiting", "seconds": 1.5})
+    assert worker.jobs.leasing.succeed(lease, {"erased_model": "waiting", "seconds": 1.5})
 
     assert len(client.get(running).json()["samples"]) == 4
 
@@ -106,7 +106,7 @@ def test_the_page_shows_before_and_now(client, running):
 
 
 def test_before_anything_was_erased_there_is_a_place_for_what_is_to_come(client, lease, worker):
-    worker.jobs.show(lease, [a_round("base", "a pistol")])
+    worker.jobs.leasing.show(lease, [a_round("base", "a pistol")])
     text = client.get(f"/erasures/{lease.job_id}").text
 
     assert re.findall(r'alt="([^"]+)"', text) == ["a pistol, drawn by the base"]

@@ -22,7 +22,7 @@ def test_one_is_accepted_and_can_be_claimed_as_it_was_shown(client, worker):
 def test_its_progress_is_shown(client, worker):
     url = client.post(URL, json=WEAPONS).headers["Location"]
     told = Progress(stage="textual", done=2, total=5, message="solving")
-    worker.jobs.report(worker.claim("erasure"), told)
+    worker.jobs.leasing.report(worker.claim("erasure"), told)
 
     read = client.get(url).json()
 
@@ -34,7 +34,7 @@ def test_its_progress_is_shown(client, worker):
 def test_its_result_is_named(client, worker):
     url = client.post(URL, json=WEAPONS).headers["Location"]
     result = ErasureResult(erased_model="raw-without-pistol", seconds=3)
-    worker.jobs.succeed(worker.claim("erasure"), result.model_dump())
+    worker.jobs.leasing.succeed(worker.claim("erasure"), result.model_dump())
 
     read = client.get(url).json()
 
@@ -44,7 +44,7 @@ def test_its_result_is_named(client, worker):
 
 def test_a_failed_one_says_why(client, worker):
     url = client.post(URL, json=WEAPONS).headers["Location"]
-    worker.jobs.fail(worker.claim("erasure"), "the closed form has no stable solution")
+    worker.jobs.leasing.fail(worker.claim("erasure"), "the closed form has no stable solution")
 
     assert client.get(url).json()["reason"] == "the closed form has no stable solution"
 
@@ -126,5 +126,5 @@ def test_a_refused_one_leaves_no_trace(client, queue, change, status, says):
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert says in response.json()["detail"]
-    assert queue.queued("erasure") == 0
-    assert queue.latest("erasure") == []
+    assert queue.counts.queued("erasure") == 0
+    assert queue.lists.latest("erasure") == []

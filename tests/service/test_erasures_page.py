@@ -72,17 +72,17 @@ def test_a_refusal_is_worded_and_leaves_no_job(client, queue, change, says):
 
     assert response.status_code == 422
     assert says in response.text
-    assert queue.queued("erasure") == 0
+    assert queue.counts.queued("erasure") == 0
 
 
 def test_stages_and_losses_are_drawn_as_far_as_they_are(client, worker):
     job = made(client, PRESET)
     lease = worker.claim("erasure")
-    worker.jobs.report(lease, Progress(stage="solving", done=1, total=1))
+    worker.jobs.leasing.report(lease, Progress(stage="solving", done=1, total=1))
     for step, loss in enumerate((8.0, 4.0, 2.0)):
         figures = {"prompted": loss}
         told = Progress(stage="training", done=step + 1, total=60, figures=figures)
-        worker.jobs.report(lease, told)
+        worker.jobs.leasing.report(lease, told)
     text = client.get(f"/erasures/{job}/state", headers=PART).text
 
     assert text.index("Solving") < text.index("Training")
@@ -94,8 +94,8 @@ def test_stages_and_losses_are_drawn_as_far_as_they_are(client, worker):
 
 def test_another_attempt_begins_its_stages_anew(client, worker):
     job = made(client, PRESET)
-    worker.jobs.report(worker.claim("erasure"), Progress(stage="solving", done=1, total=1))
-    worker.jobs.take_back("inference-0@here")
+    worker.jobs.leasing.report(worker.claim("erasure"), Progress(stage="solving", done=1, total=1))
+    worker.jobs.leasing.take_back("inference-0@here")
     worker.claim("erasure")
 
     assert "Solving" not in client.get(f"/erasures/{job}/state").text
@@ -104,7 +104,7 @@ def test_another_attempt_begins_its_stages_anew(client, worker):
 def test_what_came_out_is_a_link_to_its_model(client, worker):
     job = made(client, PRESET)
     result = {"erased_model": "waiting", "seconds": 1.5}
-    worker.jobs.succeed(worker.claim("erasure"), result)
+    worker.jobs.leasing.succeed(worker.claim("erasure"), result)
 
     text = client.get(f"/erasures/{job}").text
     assert 'href="/models/waiting"' in text
@@ -114,7 +114,7 @@ def test_what_came_out_is_a_link_to_its_model(client, worker):
 
 def test_why_it_failed_is_there(client, worker):
     job = made(client, PRESET)
-    worker.jobs.fail(worker.claim("erasure"), "too little memory")
+    worker.jobs.leasing.fail(worker.claim("erasure"), "too little memory")
 
     assert "too little memory" in client.get(f"/erasures/{job}").text
 

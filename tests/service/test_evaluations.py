@@ -23,10 +23,10 @@ def test_one_is_accepted_claimed_watched_and_names_its_report(client, worker):
     lease = worker.claim("evaluation")
     assert lease.spec.model_dump(mode="json") == response.json()["request"]
 
-    worker.jobs.report(lease, Progress(stage="drawing explicit", done=2, total=5))
+    worker.jobs.leasing.report(lease, Progress(stage="drawing explicit", done=2, total=5))
     assert client.get(url).json()["progress"]["stage"] == "drawing explicit"
     result = EvaluationResult(model="waiting", report=lease.job_id, seconds=1)
-    worker.jobs.succeed(lease, result.model_dump())
+    worker.jobs.leasing.succeed(lease, result.model_dump())
 
     done = client.get(url).json()
     assert done["state"] == "succeeded"
@@ -67,7 +67,7 @@ def test_what_cannot_be_measured_is_refused_at_the_door(client, queue, changes, 
     response = client.post(URL, json=I2P | changes)
     assert response.status_code == status
     assert said in response.json()["detail"]
-    assert queue.queued("evaluation") == 0
+    assert queue.counts.queued("evaluation") == 0
 
 
 def test_thresholds_that_the_base_cannot_be_measured_by_are_refused(client):

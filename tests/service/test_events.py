@@ -56,12 +56,12 @@ def history(events: list[Event]) -> list[Event]:
 def drawn(worker: Worker, generation) -> str:
     """The path of a generation that was drawn, with every kind of event in its history."""
     first = worker.claim()
-    worker.jobs.report(first, PROGRESS[0])
-    worker.jobs.try_again(first, "out of memory")
+    worker.jobs.leasing.report(first, PROGRESS[0])
+    worker.jobs.leasing.try_again(first, "out of memory")
     second = worker.claim()
     for progress in PROGRESS:
-        worker.jobs.report(second, progress)
-    worker.jobs.succeed(second, {"model": "safe", "images": []})
+        worker.jobs.leasing.report(second, progress)
+    worker.jobs.leasing.succeed(second, {"model": "safe", "images": []})
     return f"{URL}/{generation['id']}"
 
 
@@ -102,8 +102,8 @@ class TestHistory:
     ):
         lease = worker.claim()
         for step in range(800):
-            worker.jobs.report(lease, Progress(stage="training", done=step, total=800))
-        worker.jobs.succeed(lease, {"model": "safe", "images": []})
+            worker.jobs.leasing.report(lease, Progress(stage="training", done=step, total=800))
+        worker.jobs.leasing.succeed(lease, {"model": "safe", "images": []})
 
         events = read(client, f"{URL}/{generation['id']}")
 
@@ -116,8 +116,8 @@ class TestHistory:
         lease = worker.claim()
         shown = Preview(index=0, step=2, jpeg="QQ==")
         progress = PROGRESS[1].model_copy(update={"previewed": 2})
-        worker.jobs.report(lease, progress, [shown])
-        ending = threading.Timer(0.5, lambda: worker.jobs.fail(lease, "no"))
+        worker.jobs.leasing.report(lease, progress, [shown])
+        ending = threading.Timer(0.5, lambda: worker.jobs.leasing.fail(lease, "no"))
         ending.start()
 
         events = read(client, f"{URL}/{generation['id']}")
@@ -131,7 +131,7 @@ class TestHistory:
 
     def test_a_failed_or_cancelled_one_is_done_too(self, client, worker):
         for end, state in [
-            (lambda path: worker.jobs.fail(worker.claim(), "no"), "failed"),
+            (lambda path: worker.jobs.leasing.fail(worker.claim(), "no"), "failed"),
             (client.delete, "cancelled"),
         ]:
             path = client.post(URL, json=APPLE).headers["Location"]
@@ -152,10 +152,10 @@ class TestHistory:
         accepted = client.post(address, json=body)
         assert accepted.status_code == 202, accepted.text
         path = accepted.headers["Location"]
-        worker.jobs.report(
+        worker.jobs.leasing.report(
             lease := worker.claim(kind), Progress(stage="embedding", done=1, total=2)
         )
-        worker.jobs.fail(lease, "no")
+        worker.jobs.leasing.fail(lease, "no")
 
         events = read(client, path)
 
@@ -217,7 +217,7 @@ class TestLive:
         path = httpx.post(f"{addresses[0]}{URL}", json=APPLE).headers["Location"]
         with connect(settings.redis_url) as client:
             jobs = JobStore(client, terms(settings))
-            (lease,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+            (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
             seen, after = [], ""
             steps = iter(PROGRESS)
             while not seen or seen[-1].name != "done":
@@ -230,9 +230,9 @@ class TestLive:
                 if len(seen) < 2:
                     continue
                 if step := next(steps, None):
-                    jobs.report(lease, step)
+                    jobs.leasing.report(lease, step)
                 else:
-                    jobs.succeed(lease, {"model": "safe", "images": []})
+                    jobs.leasing.succeed(lease, {"model": "safe", "images": []})
         with self.listening(addresses[0], path, "") as events:
             whole = history(list(events))
 
@@ -254,19 +254,19 @@ class TestLive:
             first = threading.Thread(target=listen, args=(address, ahead))
             first.start()
             eventually(lambda: Event(None, "position", {"ahead": 1}) in seen)
-            (lease,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+            (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
             eventually(lambda: Event(None, "position", {"ahead": 0}) in seen)
             process.terminate()
             first.join(10)
             assert not first.is_alive()  # the stream ends with its process, and in good order
-            jobs.succeed(lease, {"model": "safe", "images": []})
-            (lease,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+            jobs.leasing.succeed(lease, {"model": "safe", "images": []})
+            (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
             second = threading.Thread(target=listen, args=(start()[0], ahead))
             second.start()
             eventually(lambda: any(event.data.get("state") == "running" for event in seen))
             assert lease.job_id in ahead
             jobs.cancel(lease.job_id)
-            jobs.acknowledge_cancel(lease)
+            jobs.leasing.acknowledge_cancel(lease)
             second.join(10)
 
         states = [event.data["state"] for event in history(seen)]

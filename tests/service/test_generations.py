@@ -57,7 +57,7 @@ class TestIdempotency:
 
         assert again.status_code == 202
         assert again.json() == first.json()
-        assert queue.queued("generation") == 1
+        assert queue.counts.queued("generation") == 1
 
     def test_the_same_request_spelt_otherwise_is_the_same(self, client):
         first = client.post(URL, json=APPLE, headers=KEY)
@@ -72,7 +72,7 @@ class TestIdempotency:
 
         assert response.status_code == 422
         assert response.json()["type"] == "urn:problem:key-reused"
-        assert queue.queued("generation") == 1
+        assert queue.counts.queued("generation") == 1
 
     def test_a_retry_finds_its_job_though_the_model_has_been_retired(self, client):
         first = client.post(URL, json=APPLE, headers=KEY)
@@ -101,13 +101,13 @@ class TestIdempotency:
             thread.join()
 
         assert len(set(ids)) == 1
-        assert queue.queued("generation") == 1
+        assert queue.counts.queued("generation") == 1
 
 
 class TestWaiting:
     def test_a_finished_one_is_answered_at_once_with_200(self, client, worker):
         def draw():
-            eventually(lambda: worker.jobs.queued("generation"))
+            eventually(lambda: worker.jobs.counts.queued("generation"))
             worker.draw()
 
         drawing = threading.Thread(target=draw)
@@ -140,7 +140,7 @@ class TestWaiting:
 class TestReading:
     def test_a_running_one_shows_how_far_it_is(self, client, worker, generation):
         lease = worker.claim()
-        worker.jobs.report(lease, Progress(stage="denoise", done=3, total=20))
+        worker.jobs.leasing.report(lease, Progress(stage="denoise", done=3, total=20))
 
         read = client.get(f"{URL}/{generation['id']}").json()
 
@@ -158,7 +158,7 @@ class TestReading:
         assert [client.get(f"{URL}/{one}").json()["ahead"] for one in ids] == [None, 0, 1]
 
     def test_a_failed_one_says_why(self, client, worker, generation):
-        worker.jobs.fail(worker.claim(), "the model draws no apples")
+        worker.jobs.leasing.fail(worker.claim(), "the model draws no apples")
 
         read = client.get(f"{URL}/{generation['id']}").json()
 
@@ -235,7 +235,7 @@ class TestCancelling:
 
         assert response.status_code == 200
         assert response.json()["state"] == "cancelled"
-        assert queue.queued("generation") == 0
+        assert queue.counts.queued("generation") == 0
 
     def test_a_running_one_is_told(self, client, worker, generation):
         lease = worker.claim()
@@ -244,7 +244,7 @@ class TestCancelling:
 
         assert response.json()["state"] == "running"
         assert response.json()["cancelling"]
-        assert worker.jobs.beat([(lease.job_id, lease.token)], lease_s=9) == {
+        assert worker.jobs.leasing.beat([(lease.job_id, lease.token)], lease_s=9) == {
             lease.job_id: "cancelled"
         }
 
@@ -319,7 +319,7 @@ class TestPictures:
         assert response.headers["Retry-After"] == "1"
 
     def test_a_failed_one_has_no_pictures(self, client, worker, generation):
-        worker.jobs.fail(worker.claim(), "no")
+        worker.jobs.leasing.fail(worker.claim(), "no")
 
         assert client.get(f"{URL}/{generation['id']}/images/0").status_code == 404
 

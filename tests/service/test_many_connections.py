@@ -16,4 +16,4 @@ def test_many_clients_at_once_are_each_answered_and_nothing_is_lost(start, jobs)
 
     assert outcome.sound, outcome
     assert outcome.answers == {"202": ROOM, "429": CLIENTS - ROOM}
-    assert jobs.queued("generation") == ROOM
+    assert jobs.counts.queued("generation") == ROOM

@@ -114,7 +114,9 @@ def test_an_evaluation_is_followed_until_its_report_is_there(client, worker):
     assert client.post("/v1/evaluations", json=spec).status_code == 202
     assert 'hx-get="/models/safe/measuring"' in client.get("/models/safe").text
     assert "Being measured" in client.get("/models/safe/measuring").text
-    worker.jobs.succeed(worker.claim("evaluation"), {"model": "safe", "report": "r", "seconds": 1})
+    worker.jobs.leasing.succeed(
+        worker.claim("evaluation"), {"model": "safe", "report": "r", "seconds": 1}
+    )
     assert client.get("/models/safe/measuring").headers["HX-Refresh"] == "true"
 
 

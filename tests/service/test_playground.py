@@ -49,9 +49,9 @@ def test_a_picture_asks_for_itself_until_it_is_there(client, worker):
     (job,) = jobs_of(client.post("/comparisons", data=FORM, headers=PART))
     waiting = client.get(f"/comparisons/{job}", headers=PART).text
     lease = worker.claim()
-    worker.jobs.report(lease, Progress(stage="denoising", done=5, total=20))
+    worker.jobs.leasing.report(lease, Progress(stage="denoising", done=5, total=20))
     running = client.get(f"/comparisons/{job}", headers=PART).text
-    worker.jobs.hand_back(lease, "test")
+    worker.jobs.leasing.hand_back(lease, "test")
     worker.draw()
     drawn = client.get(f"/comparisons/{job}", headers=PART).text
 
@@ -101,7 +101,7 @@ def test_a_refusal_is_words_for_a_person_and_leaves_nothing_to_draw(client, queu
     assert 400 <= response.status_code < 500
     assert says in response.text
     assert "<html" not in response.text
-    assert queue.queued("generation") == 0
+    assert queue.counts.queued("generation") == 0
 
 
 def test_a_refusal_of_a_whole_page_is_a_page(client):
@@ -153,6 +153,6 @@ def test_a_picture_is_seen_before_it_is_finished(client, worker):
     (job,) = jobs_of(client.post("/comparisons", data=FORM, headers=PART))
     lease = worker.claim()
     preview = Preview(index=0, step=5, jpeg="/9j/4AAQ")
-    worker.jobs.report(lease, Progress(stage="denoising", done=5, total=20), [preview])
+    worker.jobs.leasing.report(lease, Progress(stage="denoising", done=5, total=20), [preview])
 
     assert 'src="data:image/jpeg;base64,/9j/4AAQ"' in client.get(f"/comparisons/{job}").text

@@ -12,7 +12,7 @@ def test_what_runs_stands_before_what_waits_and_what_ended_is_gone(client, worke
     for prompt in ("first", "second", "third"):
         client.post("/v1/generations", json={"prompt": f"the {prompt} apple"})
     worker.draw()
-    worker.jobs.report(worker.claim(), Progress(stage="denoising", done=3, total=20))
+    worker.jobs.leasing.report(worker.claim(), Progress(stage="denoising", done=3, total=20))
     text = client.get("/queue", headers=PART).text
 
     assert "first" not in text

@@ -77,8 +77,8 @@ def assert_refused(response, status):
 
 
 def assert_untouched(queue):
-    assert queue.queued("generation") == 0
-    assert queue.latest("generation") == []
+    assert queue.counts.queued("generation") == 0
+    assert queue.lists.latest("generation") == []
 
 
 @pytest.mark.parametrize(("body", "status"), BODIES)

@@ -127,7 +127,7 @@ class TestOtherSites:
         for path in ("/v1/generations", "/comparisons", "/logout"):
             assert client.post(path, headers=headers).status_code == 401
         assert client.post("/login", headers=headers, data={"key": ""}).status_code == 403
-        assert queue.queued("generation") == 0
+        assert queue.counts.queued("generation") == 0
         assert client.get("/v1/generations").status_code == 200, "the session is still open"
 
     @pytest.mark.parametrize("path", ["/comparisons", "/logout"])

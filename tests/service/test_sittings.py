@@ -28,7 +28,9 @@ def withholding(worker):
     def start(*, seen: int) -> None:
         def work() -> None:
             while not (
-                leases := worker.jobs.claim("generation", "w", slots=8, lease_s=60, idle=True)
+                leases := worker.jobs.leasing.claim(
+                    "generation", "w", slots=8, lease_s=60, idle=True
+                )
             ):
                 pass
             (lease,) = leases
@@ -43,7 +45,7 @@ def withholding(worker):
                         ImageRecord(seed=index, finish_reason="content_filtered", finding=FINDING)
                     )
             result = GenerationResult(model="safe", images=tuple(records))
-            worker.jobs.succeed(lease, result.model_dump(mode="json"))
+            worker.jobs.leasing.succeed(lease, result.model_dump(mode="json"))
 
         threading.Thread(target=work, daemon=True).start()
 
@@ -108,7 +110,7 @@ def test_bad_bodies_are_refused(client, queue, address, body, raw, status):
     response = client.post(address, content=raw, headers={"Content-Type": "application/json"})
 
     assert response.status_code == (400 if (address, status) == (OPENAI, 422) else status)
-    assert queue.queued("generation") == 0
+    assert queue.counts.queued("generation") == 0
 
 
 @pytest.mark.parametrize(("address", "body"), ADDRESSES)
@@ -138,7 +140,7 @@ def test_a_tenant_opens_only_so_many_streams(serve, withholding):
         refused = client.post(OPENAI, json=streamed)
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "too_many_streams"
-        assert client.app.state.parts.jobs.queued("generation") == 0
+        assert client.app.state.parts.jobs.counts.queued("generation") == 0
 
     for _ in range(2):  # each gives its place back
         withholding(seen=1)

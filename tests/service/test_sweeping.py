@@ -43,7 +43,9 @@ class TestWakes:
 
 class TestLeases:
     def test_a_job_whose_worker_stopped_beating_waits_again(self, client, parts, generation):
-        parts.jobs.claim("generation", "inference-0@gone", slots=1, lease_s=0.01, idle=True)
+        parts.jobs.leasing.claim(
+            "generation", "inference-0@gone", slots=1, lease_s=0.01, idle=True
+        )
 
         url = f"/v1/generations/{generation['id']}"
 

@@ -120,7 +120,7 @@ class TestDelivery:
     )
     def test_every_end_is_told_of_every_kind(self, client, worker, receiver, kind, address, body):
         failed = client.post(address, json=body | {"webhook": receiver.url})
-        worker.jobs.fail(worker.claim(kind), "no")
+        worker.jobs.leasing.fail(worker.claim(kind), "no")
         cancelled = client.post(address, json=body | {"webhook": receiver.url})
         client.delete(cancelled.headers["Location"])
         late = client.post(address, json=body | {"webhook": receiver.url, "deadline_s": 1})
@@ -165,7 +165,7 @@ class TestDelivery:
 
     def test_the_end_of_a_second_life_is_another_message(self, client, worker, receiver):
         made = client.post(URL, json=APPLE | {"webhook": receiver.url}).json()
-        worker.jobs.fail(worker.claim(), "no")
+        worker.jobs.leasing.fail(worker.claim(), "no")
         eventually(lambda: client.get(f"{URL}/{made['id']}").json()["told"]["delivered"])
         assert client.post(f"{URL}/{made['id']}/retry").status_code == 202
         worker.draw()

@@ -10,8 +10,9 @@ import torch
 
 from core.importing import import_base
 from core.installation import open_registry
-from core.job_store import JobStore, Verdict
+from core.job_store import JobStore
 from core.jobs import Lease
+from core.leasing import Verdict
 from core.making import describe
 from core.manifests import Edit, ModelStatus
 from core.policies import PolicyStore
@@ -176,7 +177,7 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
         signer = Signer.load_or_create(settings.picture_keys_dir)
         panel = Panel(PolicyStore(redis_client), values["load"])
         return Batcher(
-            jobs,
+            jobs.leasing,
             values["shelf"],
             Finisher(values["storage"], signer, panel, values["credentials"]),
             values["heartbeat"],

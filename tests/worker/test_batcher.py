@@ -168,9 +168,9 @@ def test_a_job_lost_to_another_worker_is_dropped(jobs, submit, make_batcher, hea
 
     def lose(steps: int) -> None:
         if steps == 2:
-            jobs.take_back("inference-0@test")
+            jobs.leasing.take_back("inference-0@test")
             heartbeat.verdicts[job_id] = "lost"
-            jobs.claim("generation", "other", slots=1, lease_s=30, idle=True)
+            jobs.leasing.claim("generation", "other", slots=1, lease_s=30, idle=True)
 
     heartbeat.on_step = lose
     make_batcher().drain()
@@ -183,7 +183,7 @@ def test_progress_is_told_while_it_lasts(jobs, submit, make_batcher):
     job_id = submit()
     make_batcher().drain()
 
-    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    told = [fields["progress"] for _, fields in jobs.news.events(job_id) if "progress" in fields]
     assert told
     assert '"total":4' in told[0]
 
@@ -271,7 +271,7 @@ def test_a_full_disk_uses_up_no_attempts_and_is_waited_out(
 
     job = jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
-    assert "could not be stored" in jobs.events(job_id)[-1][1]["why"]
+    assert "could not be stored" in jobs.news.events(job_id)[-1][1]["why"]
     batcher.drain()
     assert jobs.get(job_id).started_at == job.started_at  # it claims nothing yet
 

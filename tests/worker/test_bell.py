@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from core.job_store import cancelled_channel
 from core.jobs import JobState
+from core.leasing import cancelled_channel
 from core.redis_connection import connect
 from core.specs import GenerationSpec
 from worker.bell import Bell
@@ -29,7 +29,7 @@ def client(redis_url):
 @pytest.fixture
 def lease(jobs):
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
-    (lease,) = jobs.claim("generation", OWNER, slots=1, lease_s=60, idle=True)
+    (lease,) = jobs.leasing.claim("generation", OWNER, slots=1, lease_s=60, idle=True)
     return lease
 
 

@@ -90,7 +90,7 @@ def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
     # What the killed attempt drew was there already.
     assert report.costs.pictures_from_cache > 0
     assert [suite.name for suite in report.suites] == ["explicit", "neighbours"]
-    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    told = [fields["progress"] for _, fields in jobs.news.events(job_id) if "progress" in fields]
     assert any('"drawing explicit"' in progress for progress in told)
 
 

@@ -37,7 +37,7 @@ def heartbeat(env):
 @pytest.fixture
 def lease(heartbeat, jobs) -> Lease:
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
-    (lease,) = jobs.claim("generation", "w", slots=1, lease_s=LEASE_S, idle=True)
+    (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=LEASE_S, idle=True)
     heartbeat.hold([lease])
     return lease
 
@@ -61,14 +61,14 @@ def test_the_first_beat_is_waited_for(env):
 def test_a_held_lease_outlives_many_of_its_terms(heartbeat, lease, jobs):
     for _ in range(10):
         time.sleep(LEASE_S / 2)
-        assert jobs.reap() == 0
+        assert jobs.leasing.reap() == 0
 
 
 def test_a_lease_that_is_let_go_lapses(heartbeat, lease, jobs):
     heartbeat.hold([])
     time.sleep(3 * LEASE_S)
 
-    assert jobs.reap() == 1
+    assert jobs.leasing.reap() == 1
 
 
 def test_a_cancel_reaches_the_worker(heartbeat, lease, jobs):
@@ -78,15 +78,15 @@ def test_a_cancel_reaches_the_worker(heartbeat, lease, jobs):
 
 
 def test_so_does_the_loss_of_the_lease(heartbeat, lease, jobs):
-    jobs.take_back("w")
+    jobs.leasing.take_back("w")
 
     wait_for("lost", heartbeat, lease)
 
 
 def test_a_verdict_on_one_attempt_says_nothing_of_the_next(heartbeat, lease, jobs):
-    jobs.take_back("w")
+    jobs.leasing.take_back("w")
     wait_for("lost", heartbeat, lease)
-    (again,) = jobs.claim("generation", "w", slots=1, lease_s=30, idle=True)
+    (again,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=30, idle=True)
 
     assert heartbeat.verdict(again) is None
 
@@ -105,7 +105,7 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
 ):
     monkeypatch.setenv("TRCE_LEASE_S", "60")
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
-    (lease,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
     process, _ = worker(step_timeout_s=60, lease=lease)
     while not beat_file(env / "run", "inference-0@test").exists():
         time.sleep(0.05)
@@ -121,11 +121,11 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
 
 def test_what_was_given_to_another_since_is_not_taken_from_it(jobs):
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
-    (old,) = jobs.claim("generation", "w", slots=1, lease_s=60, idle=True)
-    jobs.take_back("w")
-    jobs.claim("generation", "other", slots=1, lease_s=60, idle=True)
+    (old,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    jobs.leasing.take_back("w")
+    jobs.leasing.claim("generation", "other", slots=1, lease_s=60, idle=True)
 
-    assert jobs.give_back([(old.job_id, old.token)], "its worker died") == 0
+    assert jobs.leasing.give_back([(old.job_id, old.token)], "its worker died") == 0
     assert jobs.get(old.job_id).state == "running"
 
 

@@ -17,14 +17,14 @@ def seen(jobs, heartbeat):
 
     def watch(job_id: str) -> list:
         looks = []
-        heartbeat.on_step = lambda _: looks.append(jobs.previews(job_id))
+        heartbeat.on_step = lambda _: looks.append(jobs.news.previews(job_id))
         return looks
 
     return watch
 
 
 def reports(jobs, job_id: str) -> list[dict]:
-    told = (fields.get("progress") for _, fields in jobs.events(job_id))
+    told = (fields.get("progress") for _, fields in jobs.news.events(job_id))
     return [json.loads(one) for one in told if one]
 
 
@@ -59,7 +59,7 @@ def test_who_does_not_ask_is_shown_nothing_and_nothing_is_kept_afterwards(
 
     assert not any(looks)
     assert jobs.get(shown).state is JobState.SUCCEEDED
-    assert jobs.previews(shown) == []
+    assert jobs.news.previews(shown) == []
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_job_becomes_a_signed_candidate_and_reports_its_stages(
     assert manifest.status is ModelStatus.CANDIDATE
     assert manifest.edit.base_digest == registry.get("emoji").content_digest
     manifest.check_files(registry.path(manifest.id))
-    told = [fields["progress"] for _, fields in jobs.events(job_id) if "progress" in fields]
+    told = [fields["progress"] for _, fields in jobs.news.events(job_id) if "progress" in fields]
     assert any('"reading concepts"' in progress for progress in told)
 
 
@@ -93,7 +93,7 @@ def test_what_is_drawn_on_the_way_is_kept_with_the_job(jobs, submit_erasure, mak
     make_trainings(samples=2).drain()
 
     assert jobs.get(job_id).state is JobState.SUCCEEDED, jobs.get(job_id).reason
-    base, now = jobs.samples(job_id)
+    base, now = jobs.news.samples(job_id)
     assert (base.after, now.after) == ("base", "stage-1")
     assert [one.prompt for one in base.pictures] == [one.prompt for one in now.pictures]
     assert base.pictures[0].prompt == "an axe"
@@ -108,7 +108,7 @@ def test_where_pictures_are_judged_first_nothing_is_drawn(jobs, submit_erasure, 
     make_trainings(samples=2, judges=lambda tenant: asked.append(tenant) or True).drain()
 
     assert jobs.get(job_id).state is JobState.SUCCEEDED
-    assert jobs.samples(job_id) == []
+    assert jobs.news.samples(job_id) == []
     assert asked == [jobs.get(job_id).tenant]
 
 
@@ -134,10 +134,10 @@ def test_a_second_attempt_makes_the_same_model_and_finds_it_there(
     """As when a worker dies between registering a model and committing its job."""
     job_id = submit_erasure()
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "succeed", lambda lease, result: False)
+        patch.setattr(jobs.leasing, "succeed", lambda lease, result: False)
         make_trainings().drain()
     (made,) = [manifest for manifest in registry.all() if manifest.kind == "erased"]
-    jobs.take_back("trainer-0@test")
+    jobs.leasing.take_back("trainer-0@test")
     make_trainings().drain()
 
     job = jobs.get(job_id)
@@ -322,7 +322,7 @@ def test_a_second_attempt_resumes_what_the_killed_one_prepared(
     job_id = submit_erasure(BOTH_STAGES)
 
     def told(stage: str) -> list[Progress]:
-        events = (fields.get("progress") for _, fields in jobs.events(job_id))
+        events = (fields.get("progress") for _, fields in jobs.news.events(job_id))
         every = [Progress.model_validate_json(event) for event in events if event]
         return [progress for progress in every if progress.stage == stage]
 

@@ -1,0 +1,79 @@
+"""Jobs in their orders: the latest, those that have not ended, those that were given up.
+
+A record expires, its place in a list does not: whoever reads a list takes out what is gone.
+"""
+
+from typing import Any
+
+import redis
+
+from core.errors import JobNotFound
+from core.job_records import read_jobs
+from core.job_specs import Kind
+from core.jobs import Job
+from core.redis_connection import answering
+
+
+class JobLists:
+    """All verbs raise StoreUnavailable while Redis does not answer."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def latest(
+        self,
+        kind: Kind,
+        *,
+        limit: int = 20,
+        before: str | None = None,
+        tenant: str | None = None,
+    ) -> list[Job]:
+        """Jobs of a kind, newest first.
+
+        Args:
+            before: the id of the last one seen.
+            tenant: whose jobs; None for those of all.
+        """
+        index = f"jobs:{kind}" if tenant is None else f"jobs:{kind}:{tenant}"
+        found: list[Job] = []
+        with answering():
+            rank: Any = self._redis.zrevrank(index, before) if before else None
+            if before and rank is None:
+                raise JobNotFound(f"no {kind} job {before} to continue after")
+            start = 0 if rank is None else rank + 1
+            while len(found) < limit:
+                ids: Any = self._redis.zrevrange(index, start, start + limit - 1)
+                if not ids:
+                    break
+                jobs = read_jobs(self._redis, ids)
+                expired = [i for i, job in zip(ids, jobs, strict=True) if job is None]
+                if expired:
+                    self._redis.zrem(index, *expired)
+                found += [job for job in jobs if job is not None]
+                start += len(ids) - len(expired)
+        return found[:limit]
+
+    def unfinished(self, kind: Kind, *, limit: int) -> list[Job]:
+        """Those that run, then those that wait, in the order of their places; up to `limit`."""
+        with answering():
+            classes: Any = self._redis.smembers(f"classes:{kind}")
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrange("leases", 0, -1)
+            for queue_class in classes:
+                pipe.zrange(f"queue:{kind}:{queue_class}", 0, limit - 1, withscores=True)
+            leased, *queues = pipe.execute()
+            waiting = sorted((place, job_id) for queue in queues for job_id, place in queue)
+            ids = [*leased, *(job_id for _, job_id in waiting[:limit])]
+            jobs = [job for job in read_jobs(self._redis, ids) if job is not None]
+        open_ones = [job for job in jobs if job.spec.kind == kind and not job.state.ended]
+        return open_ones[:limit]
+
+    def dead(self) -> list[Job]:
+        """Those that used up their attempts, the latest first; of all kinds and tenants."""
+        with answering():
+            ids: Any = self._redis.lrange("dead", 0, -1)
+            jobs = read_jobs(self._redis, ids)
+            for job_id, job in zip(ids, jobs, strict=True):
+                if job is None:
+                    self._redis.lrem("dead", 0, job_id)
+        return [job for job in jobs if job is not None]

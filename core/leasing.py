@@ -1,0 +1,174 @@
+"""What workers do with jobs: they lease them, keep the leases alive, and say how it went.
+
+Who has lost a lease changes nothing more (see `Lease`).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from core.job_scripts import JobScripts, ms
+from core.job_specs import Kind, parse_spec
+from core.jobs import JobState, Lease
+from core.progress import PREVIEWS, Preview, Progress
+from core.samples import ROUNDS, Samples
+
+# How much sooner, in units of cost, a worker takes jobs of the model it already holds.
+AFFINITY = 16.0
+PATIENCE_MS = 250
+"""A job that came less than this ago is left to workers that hold less: time to wake one."""
+PREVIEW_LIFE_MS = 60 * 1000
+
+Verdict = Literal["lost", "cancelled", "late"]
+
+
+class Leasing:
+    """All verbs raise StoreUnavailable while Redis does not answer."""
+
+    def __init__(self, scripts: JobScripts, keep_s: Mapping[Kind, float]) -> None:
+        """
+        Args:
+            keep_s: how long the record of a job that has ended is kept.
+        """
+        self._scripts = scripts
+        self._keep_s = keep_s
+
+    def claim(
+        self, kind: Kind, owner: str, *, slots: int, lease_s: float, held: str = "", idle: bool
+    ) -> list[Lease]:
+        """Lease up to `slots` units of waiting work.
+
+        Args:
+            owner: the worker's name, stable over its restarts.
+            held: the class it has loaded, which it prefers a little.
+            idle: it holds nothing now, so it may take a job that must run alone.
+        """
+        keep_ms = ms(self._keep_s[kind])
+        values = self._scripts.run(
+            "claim",
+            kind,
+            owner,
+            slots,
+            ms(lease_s),
+            held,
+            AFFINITY,
+            int(idle),
+            keep_ms,
+            PATIENCE_MS,
+        )
+        leases = []
+        for (
+            job_id,
+            token,
+            attempt,
+            alone,
+            spec,
+            tenant,
+            request_id,
+            waited_ms,
+        ) in _chunks(values, 8):
+            try:
+                parsed = parse_spec(spec)
+            except ValidationError:
+                reason = "its spec is not one that this version understands"
+                failed = JobState.FAILED.value
+                self._scripts.run("commit", job_id, token, failed, "", reason, keep_ms)
+                continue
+            leases.append(
+                Lease(
+                    job_id=job_id,
+                    token=token,
+                    attempt=attempt,
+                    alone=bool(int(alone)),
+                    spec=parsed,
+                    tenant=tenant,
+                    request_id=request_id,
+                    waited_s=int(waited_ms) / 1000,
+                )
+            )
+        return leases
+
+    def beat(self, leases: Sequence[tuple[str, str]], *, lease_s: float) -> dict[str, Verdict]:
+        """Keep (job id, token) leases alive; returns those that are not to go on, and why."""
+        flat = [value for lease in leases for value in lease]
+        answer = self._scripts.run("beat", ms(lease_s), *flat)
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+
+    def report(self, lease: Lease, progress: Progress, previews: Sequence[Preview] = ()) -> bool:
+        """Whether the lease still holds. `previews` take the place of earlier ones, if any."""
+        shown = PREVIEWS.dump_json([*previews]).decode() if previews else ""
+        told = progress.model_dump_json()
+        return self._tell("progress", lease, told, shown, PREVIEW_LIFE_MS)
+
+    def show(self, lease: Lease, samples: Sequence[Samples]) -> bool:
+        """Whether the lease still holds. They take the place of what was shown before."""
+        shown = ROUNDS.dump_json([*samples]).decode()
+        return self._tell("samples", lease, shown)
+
+    def succeed(self, lease: Lease, result: dict[str, Any]) -> bool:
+        """Whether the result counts: a worker that lost its lease changes nothing."""
+        return self._commit(lease, JobState.SUCCEEDED, result=json.dumps(result))
+
+    def fail(self, lease: Lease, reason: str, result: dict[str, Any] | None = None) -> bool:
+        return self._commit(lease, JobState.FAILED, result=_json(result), reason=reason)
+
+    def acknowledge_cancel(self, lease: Lease, result: dict[str, Any] | None = None) -> bool:
+        """End a cancelled job, with what was finished before."""
+        return self._commit(lease, JobState.CANCELLED, result=_json(result))
+
+    def hand_back(self, lease: Lease, why: str) -> bool:
+        """Return a job untouched, as a worker does that shuts down; no attempt is counted."""
+        return self._release(lease, counted=False, why=why)
+
+    def try_again(self, lease: Lease, why: str) -> bool:
+        """Queue it for another attempt, or fail it when it has had its last."""
+        return self._release(lease, counted=True, why=why)
+
+    def give_back(self, leases: Sequence[tuple[str, str]], why: str) -> int:
+        """Requeue what a worker held that is gone, by (job id, token); returns how many of those
+        leases it still had. Their attempts count.
+        """
+        keep_ms = self._longest_keep_ms
+        run = self._scripts.run
+        return sum(int(run("release", *lease, 1, why, keep_ms)) for lease in leases)
+
+    def take_back(self, owner: str) -> int:
+        """Requeue what an earlier life of `owner` held; returns how many jobs wait again."""
+        return int(self._scripts.run("reap", owner, self._longest_keep_ms))
+
+    def reap(self) -> int:
+        """Requeue every job whose lease has lapsed; returns how many wait again."""
+        return int(self._scripts.run("reap", "", self._longest_keep_ms))
+
+    @property
+    def _longest_keep_ms(self) -> int:
+        return max(map(ms, self._keep_s.values()))
+
+    def _commit(
+        self, lease: Lease, state: JobState, *, result: str = "", reason: str = ""
+    ) -> bool:
+        keep_ms = ms(self._keep_s[lease.spec.kind])
+        return self._tell("commit", lease, state.value, result, reason, keep_ms)
+
+    def _release(self, lease: Lease, *, counted: bool, why: str) -> bool:
+        keep_ms = ms(self._keep_s[lease.spec.kind])
+        return self._tell("release", lease, int(counted), why, keep_ms)
+
+    def _tell(self, script: str, lease: Lease, *args: str | float) -> bool:
+        """Whether the lease still held."""
+        return bool(self._scripts.run(script, lease.job_id, lease.token, *args))
+
+
+def cancelled_channel(owner: str) -> str:
+    """Where the ids of jobs are published that a worker is to stop (lua/cancel.lua)."""
+    return f"cancelled:{owner}"
+
+
+def _json(result: dict[str, Any] | None) -> str:
+    return "" if result is None else json.dumps(result)
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,247 @@
+"""How workers share jobs out, keep them, lose them and give them back."""
+
+import threading
+import time
+
+import pytest
+from test_job_store import claim, only, submit
+
+from core.job_store import JobStore
+from core.jobs import JobState
+from core.leasing import AFFINITY, PATIENCE_MS
+from core.progress import Progress
+from core.redis_connection import connect
+from core.specs import ErasureSpec
+from core.terms import terms
+from core.workers import WorkerRoll
+
+
+@pytest.fixture
+def roll(settings):
+    with connect(settings.redis_url) as client:
+        yield WorkerRoll(client)
+
+
+class TestClaiming:
+    def test_a_job_is_claimed_once(self, jobs):
+        submit(jobs)
+
+        assert len(claim(jobs)) == 1
+        assert claim(jobs) == []
+
+    def test_many_workers_at_once_share_the_jobs_out(self, settings, jobs):
+        ids = {submit(jobs) for _ in range(60)}
+        taken: list[str] = []
+
+        def work(owner: str) -> None:
+            store = JobStore(connect(settings.redis_url), terms(settings))
+            while leases := claim(store, owner=owner, slots=3):
+                taken.extend(lease.job_id for lease in leases)
+
+        threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert sorted(taken) == sorted(ids)
+
+    def test_claims_go_up_to_the_free_slots(self, jobs):
+        for _ in range(5):
+            submit(jobs, cost=2)
+
+        assert len(claim(jobs, slots=7)) == 3
+
+    def test_a_job_larger_than_every_slot_runs_on_an_idle_worker(self, jobs):
+        submit(jobs, cost=8)
+
+        assert claim(jobs, slots=4, idle=False) == []
+        assert len(claim(jobs, slots=4, idle=True)) == 1
+
+    def test_a_job_that_must_be_alone_waits_for_an_idle_worker(self, jobs):
+        submit(jobs, alone=True)
+        submit(jobs)
+
+        assert claim(jobs, idle=False) == []
+        assert only(claim(jobs, idle=True)).alone
+
+    def test_urgent_jobs_go_first(self, jobs):
+        submit(jobs, priority=1)
+        urgent = submit(jobs, priority=0)
+
+        assert claim(jobs, slots=1)[0].job_id == urgent
+
+    def test_a_tenant_with_a_long_queue_does_not_hold_up_another(self, jobs):
+        for _ in range(20):
+            submit(jobs, tenant="many")
+        few = {submit(jobs, tenant="few") for _ in range(3)}
+
+        first_six = [claim(jobs, slots=1)[0].job_id for _ in range(6)]
+
+        assert few <= set(first_six)
+
+    def test_a_worker_prefers_a_little_what_it_holds(self, jobs):
+        submit(jobs, queue_class="a", tenant="x")
+        held = submit(jobs, queue_class="b", tenant="x")
+
+        assert claim(jobs, slots=1, held="b")[0].job_id == held
+
+    def test_what_it_holds_does_not_keep_another_model_waiting_for_ever(self, jobs):
+        waiting = submit(jobs, queue_class="a")
+        for _ in range(3 * int(AFFINITY)):
+            submit(jobs, queue_class="b")
+
+        drawn = [claim(jobs, slots=1, held="b")[0].job_id for _ in range(2 * int(AFFINITY))]
+
+        assert waiting in drawn
+
+    def test_live_workers_share_out_what_has_just_come(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@here")
+        roll.beat("trainer-0@here")
+        for _ in range(7):
+            submit(jobs)
+
+        shares = [len(claim(jobs, owner=f"inference-{number}@here")) for number in (0, 1)]
+
+        assert shares == [4, 3]
+
+    def test_what_nobody_else_takes_is_taken_by_whoever_has_room(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@there")
+        for _ in range(7):
+            submit(jobs)
+        time.sleep(2 * PATIENCE_MS / 1000)
+
+        assert len(claim(jobs, owner="inference-0@here")) == 7
+
+    def test_a_worker_that_died_long_ago_is_left_no_share(self, jobs, settings):
+        with connect(settings.redis_url) as client:
+            WorkerRoll(client, now=lambda: time.time() - 3600).beat("inference-1@there")
+            WorkerRoll(client).beat("inference-0@here")
+        for _ in range(7):
+            submit(jobs)
+
+        assert len(claim(jobs, owner="inference-0@here")) == 7
+
+    def test_kinds_do_not_mix(self, jobs):
+        submit(jobs, ErasureSpec(base_model="emoji", preset="weapons"))
+
+        assert claim(jobs) == []
+        assert len(jobs.leasing.claim("erasure", "t", slots=1, lease_s=30, idle=True)) == 1
+
+
+class TestLeases:
+    def test_a_lapsed_lease_goes_back_to_the_queue(self, jobs):
+        job_id = submit(jobs)
+        claim(jobs, lease_s=0.01)
+        time.sleep(0.05)
+
+        assert jobs.leasing.reap() == 1
+        again = only(claim(jobs))
+        assert again.job_id == job_id
+        assert again.attempt == 2
+
+    def test_a_beaten_lease_does_not_lapse(self, jobs):
+        submit(jobs)
+        lease = only(claim(jobs, lease_s=0.05))
+        jobs.leasing.beat([(lease.job_id, lease.token)], lease_s=30)
+        time.sleep(0.1)
+
+        assert jobs.leasing.reap() == 0
+
+    def test_an_outage_of_the_store_uses_up_no_attempt(self, jobs, settings):
+        """Nobody could beat while it was frozen, or gone."""
+        submit(jobs)
+        lease = only(claim(jobs, lease_s=1.0))
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 5000)
+        time.sleep(1.1)
+
+        assert jobs.leasing.reap() == 0
+        assert jobs.leasing.succeed(lease, {})
+
+    def test_after_an_outage_leases_lapse_as_ever(self, jobs, settings):
+        submit(jobs)
+        claim(jobs, lease_s=0.2)
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 3100)
+        assert jobs.leasing.reap() == 0
+        with connect(settings.redis_url) as client:
+            ((_, lapses_ms),) = client.zrange("leases", 0, -1, withscores=True)
+            assert lapses_ms < (time.time() + 3.5) * 1000
+            client.zadd("leases", {client.zrange("leases", 0, 0)[0]: 1})
+
+        assert jobs.leasing.reap() == 1
+
+    def test_a_long_idle_time_is_no_outage(self, jobs, settings):
+        with connect(settings.redis_url) as client:
+            client.set("reaped_at", int(time.time() * 1000) - 60_000)
+        submit(jobs)
+        claim(jobs, lease_s=0.05)
+        time.sleep(0.1)
+
+        assert jobs.leasing.reap() == 1
+
+    def test_a_worker_without_its_lease_changes_nothing(self, jobs):
+        submit(jobs)
+        old = only(claim(jobs, lease_s=0.01))
+        time.sleep(0.05)
+        jobs.leasing.reap()
+        new = only(claim(jobs, owner="other"))
+
+        assert jobs.leasing.beat([(old.job_id, old.token)], lease_s=30) == {old.job_id: "lost"}
+        assert not jobs.leasing.report(old, Progress(stage="denoising", done=1, total=2))
+        assert not jobs.leasing.succeed(old, {"from": "old"})
+        assert not jobs.leasing.fail(old, "old")
+        assert not jobs.leasing.hand_back(old, "old")
+        assert jobs.leasing.succeed(new, {"from": "new"})
+        assert jobs.get(new.job_id).result == {"from": "new"}
+
+    def test_a_commit_whose_reply_was_lost_may_be_repeated(self, jobs):
+        submit(jobs)
+        lease = only(claim(jobs))
+
+        assert jobs.leasing.succeed(lease, {"n": 1})
+        assert jobs.leasing.succeed(lease, {"n": 1})
+
+    def test_a_restarted_worker_takes_back_what_it_held(self, jobs):
+        submit(jobs)
+        claim(jobs, owner="w0")
+        submit(jobs)
+        claim(jobs, owner="w1")
+
+        assert jobs.leasing.take_back("w0") == 1
+        assert len(claim(jobs)) == 1
+
+    def test_a_poison_job_gives_up_with_a_reason(self, jobs):
+        job_id = submit(jobs)
+        for _ in range(5):
+            claim(jobs, owner="w0")
+            jobs.leasing.take_back("w0")
+
+        job = jobs.get(job_id)
+        assert job.state is JobState.FAILED
+        assert "gave up after 5 attempts" in job.reason
+        assert claim(jobs) == []
+
+    def test_a_job_that_took_a_worker_down_runs_alone(self, jobs):
+        submit(jobs)
+        claim(jobs, owner="w0")
+        jobs.leasing.take_back("w0")
+        submit(jobs)
+
+        assert only(claim(jobs)).alone
+
+    def test_handing_back_counts_no_attempt(self, jobs):
+        job_id = submit(jobs)
+        jobs.leasing.hand_back(only(claim(jobs)), "shutting down")
+
+        assert jobs.get(job_id).attempt == 0
+        assert only(claim(jobs)).attempt == 1
+
+    def test_trying_again_counts_one(self, jobs):
+        submit(jobs)
+        jobs.leasing.try_again(only(claim(jobs)), "out of memory")
+
+        assert only(claim(jobs)).attempt == 2
