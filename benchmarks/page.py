@@ -27,6 +27,7 @@ from core.making import describe
 from core.manifests import Edit, Manifest, ModelStatus
 from core.progress import Progress
 from core.redis_connection import connect
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
@@ -168,7 +169,7 @@ def add_erased(registry: ModelRegistry, base: Manifest, model_id: str, signer: S
         edit=edit,
         status=ModelStatus.SERVING,
     )
-    return registry.add(manifest, folder, signer)
+    return Registrar(registry).add(manifest, folder, signer)
 
 
 def furnish_jobs(settings: Settings, model: str) -> tuple[list[str], str]:

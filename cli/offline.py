@@ -7,6 +7,7 @@ from pathlib import Path
 from core.errors import Invalid
 from core.installation import open_registry
 from core.manifests import FILENAME, Manifest
+from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
 from core.specs import ErasureSpec
@@ -54,7 +55,7 @@ def erase_here(
                 merge=merge,
                 processes=processes,
             )
-        return registry.add(made, scratch / "model", signer)
+        return Registrar(registry).add(made, scratch / "model", signer)
     finally:
         registry.making.clear(scratch)
 

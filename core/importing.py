@@ -14,6 +14,7 @@ from core.errors import ModelExists, ModelUnsupported
 from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus
 from core.model_files import MAX_WHOLE_BYTES, ModelFiles
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ModelId
@@ -64,7 +65,7 @@ def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Si
                 code_version=CODE_VERSION,
                 status=ModelStatus.SERVING,
             )
-            return registry.add(manifest, folder, signer)
+            return Registrar(registry).add(manifest, folder, signer)
     finally:
         registry.making.clear(folder)
 

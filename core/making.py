@@ -18,7 +18,7 @@ class Making:
         self._folder = folder
 
     def begin(self, name: str) -> Path:
-        """A new, empty folder in which to make a model before `ModelRegistry.add`.
+        """A new, empty folder in which to make a model before `Registrar.add`.
 
         It is nobody else's, whatever the name: who lost the right to work on a job may still be
         writing into the folder it was given.

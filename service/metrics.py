@@ -153,7 +153,7 @@ class _Shared(Collector):
     def _served(self) -> Metric:
         served = GaugeMetricFamily("t2i_model_served", "Models that draw.", labels=["model"])
         for manifest in self._models.all():
-            if self._models.is_served(manifest):
+            if self._models.serving.allows(manifest):
                 served.add_metric([manifest.id], 1)
         return served
 

@@ -46,7 +46,7 @@ class Readiness:
                 missing.append(f"no inference worker has beaten within {self._within_s:g} s")
         except StoreUnavailable:
             missing.append("Redis does not answer")
-        if not any(map(self._registry.is_served, self._registry.all())):
+        if not any(map(self._registry.serving.allows, self._registry.all())):
             missing.append("no model is served; import or promote one")
         return missing
 

@@ -61,7 +61,7 @@ class RefusedModels:
             if (
                 found is not None
                 and found.at > self._now() - TELL_AGAIN_S
-                and self._registry.is_served(manifest)
+                and self._registry.serving.allows(manifest)
             ):
                 refused[manifest.id] = f"{found.reason} (seen by {found.worker})"
         return trusted, refused

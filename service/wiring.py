@@ -16,6 +16,7 @@ from core.keys import KeyStore
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -55,6 +56,7 @@ class Parts:
     erasures: Records
     evaluations: Records
     registry: ModelRegistry
+    registrar: Registrar
     audit: AuditTrail
     signer: Signer
     verification: Verification
@@ -121,6 +123,7 @@ def wire(settings: Settings) -> Parts:
         erasures=Records(jobs, ids, "erasure"),
         evaluations=Records(jobs, ids, "evaluation"),
         registry=registry,
+        registrar=Registrar(registry),
         audit=audit,
         refused=refused,
         signer=signer,

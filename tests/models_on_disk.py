@@ -4,6 +4,7 @@ from pathlib import Path
 
 from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registrar import Registrar
 from core.registry import ModelRegistry, SerialRecord
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
@@ -17,6 +18,7 @@ class ModelsOnDisk:
         self.keys = data / "keys"
         self.signer = Signer.load_or_create(self.keys)
         self.registry = self.open(serials)
+        self.registrar = Registrar(self.registry)
 
     def open(self, serials: SerialRecord | None = None) -> ModelRegistry:
         """As another process would."""
@@ -52,10 +54,10 @@ class ModelsOnDisk:
             edit=edit,
             status=ModelStatus.CANDIDATE,
         )
-        return self.registry.add(manifest, folder, self.signer)
+        return self.registrar.add(manifest, folder, self.signer)
 
     def promote(self, model_id: str) -> Manifest:
-        return self.registry.set_status(model_id, ModelStatus.SERVING, self.signer)
+        return self.registrar.set_status(model_id, ModelStatus.SERVING, self.signer)
 
     def retire(self, model_id: str) -> Manifest:
-        return self.registry.set_status(model_id, ModelStatus.RETIRED, self.signer)
+        return self.registrar.set_status(model_id, ModelStatus.RETIRED, self.signer)

@@ -35,6 +35,7 @@ from core.job_store import JobStore
 from core.jobs import Lease
 from core.manifests import Manifest
 from core.progress import Progress
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.samples import Samples
 from core.signing import Signer
@@ -108,6 +109,7 @@ class Trainings:
         self._jobs = jobs
         self._leasing = jobs.leasing
         self._registry = registry
+        self._registrar = Registrar(registry)
         self._signer = signer
         self._heartbeat = heartbeat
         self._owner = owner
@@ -242,7 +244,7 @@ class Trainings:
             raise UntrustedModel(f"{base.id} was replaced while the job read it")
         for one in read:
             one.check_files(self._registry.path(one.id))
-        return self._registry.add(made, out, self._signer)
+        return self._registrar.add(made, out, self._signer)
 
     def _samples_for(self, lease: Lease) -> int:
         try:
@@ -271,7 +273,7 @@ class Trainings:
             death_signal=signal.SIGKILL,
         )
         self._watch(evaluator, lease)
-        self._registry.add_report(model.id, lease.job_id, out, self._signer)
+        self._registrar.add_report(model.id, lease.job_id, out, self._signer)
         if model.edit is not None:
             # Those of the base are drawn once for all evaluations; these have been counted.
             drawn = self._cache / PICTURES / model.content_digest[:DIGITS]

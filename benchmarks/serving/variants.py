@@ -11,6 +11,7 @@ from benchmarks.stack import Stack, running_stack
 from core.installation import open_registry
 from core.making import describe
 from core.manifests import Edit, ModelStatus
+from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, TextualOptions
 from core.version import CODE_VERSION
@@ -67,5 +68,5 @@ def add_variant(stack: Stack, number: int) -> str:
             seconds=time.thread_time(),
         ),
     )
-    registry.add(manifest, folder, Signer.load(stack.settings.keys_dir))
+    Registrar(registry).add(manifest, folder, Signer.load(stack.settings.keys_dir))
     return model_id

@@ -16,6 +16,7 @@ from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
 from core.installation import open_registry
 from core.manifests import ModelStatus
+from core.registrar import Registrar
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 
@@ -99,7 +100,9 @@ def erase(
         made = erase_here(spec, settings, device=device, processes=processes)
         if promote:
             registry = open_registry(settings)
-            registry.set_status(made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir))
+            Registrar(registry).set_status(
+                made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir)
+            )
         answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
     with Client(url) as client:

@@ -21,6 +21,7 @@ from cli.specs import parse_spec, read_fields
 from core.errors import Invalid
 from core.importing import import_base
 from core.installation import open_registry
+from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
 
@@ -47,7 +48,7 @@ LOCAL = "http://127.0.0.1:8000"
 @app.command()
 def push(as_json: Json = False) -> None:
     """Put every model of this host into the bucket of TRCE_S3_MODELS, where it is not yet."""
-    pushed = list(open_registry(Settings()).push_all())
+    pushed = list(Registrar(open_registry(Settings())).push_all())
     answer([f"{model_id} is in the bucket" for model_id in pushed], pushed, as_json=as_json)
 
 

@@ -16,6 +16,7 @@ from core.audit import AuditTrail
 from core.callers import LOCAL
 from core.installation import open_registry
 from core.key_folder import KeyFolder
+from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer, Verifier
 
@@ -71,7 +72,7 @@ def rotate(
     if resign and not pictures:
         registry = open_registry(settings)
         for manifest in registry.all():
-            registry.sign_again(manifest.id, Signer.load(settings.keys_dir))
+            Registrar(registry).sign_again(manifest.id, Signer.load(settings.keys_dir))
             signed.append(manifest.id)
     words += [f"{model} is signed by {new}" for model in signed]
     answer(words, {"signs": new, "trusted": old, "models": signed}, as_json=as_json)
@@ -120,7 +121,7 @@ def resign(
     named = models or [manifest.id for manifest in registry.all()]
     for model_id in named:
         with _recorded(settings, "model.vouched" if vouch else "model.signed-again", model_id):
-            registry.sign_again(model_id, signer, vouched=vouch)
+            Registrar(registry).sign_again(model_id, signer, vouched=vouch)
     words = [f"{model_id} is signed by {signer.key_id}" for model_id in named]
     answer(words, {"signs": signer.key_id, "models": named}, as_json=as_json)
 

@@ -50,7 +50,7 @@ def check_models(settings: Settings) -> Check:
     """Reads and digests every file of the models that are served."""
     try:
         registry = open_registry(settings)
-        served = [one for one in registry.all() if registry.is_served(one)]
+        served = [one for one in registry.all() if registry.serving.allows(one)]
         for manifest in served:
             manifest.check_files(registry.path(manifest.id))
     except AppError as error:

@@ -45,7 +45,7 @@ def choose_options(body: OptionsBody, parts: InParts, caller: InCaller) -> dict[
 @router.get("/sd-models", responses=refusals())
 def list_sd_models(parts: InParts) -> list[ModelEntry]:
     """The models that are served."""
-    served = filter(parts.registry.is_served, parts.registry.all())
+    served = filter(parts.registry.serving.allows, parts.registry.all())
     return [ModelEntry.of(manifest) for manifest in served]
 
 

@@ -126,7 +126,7 @@ def promote_model(
     resolved = _existing(model_id, parts)
     override, detail = None, None
     if order is not None and order.override:
-        missing = tuple(parts.registry.missing(parts.registry.get(resolved)))
+        missing = tuple(parts.registry.serving.missing(parts.registry.get(resolved)))
         detail = {"override": "; ".join(missing)}
         override = Override(
             at=round(time.time(), 3), actor=caller.name, reason=order.reason, missing=missing
@@ -157,13 +157,13 @@ def _existing(model_id: str, parts: InParts) -> str:
 def _move(
     model_id: str, status: ModelStatus, parts: InParts, *, override: Override | None = None
 ) -> Model:
-    manifest = parts.registry.set_status(model_id, status, parts.signer, override=override)
+    manifest = parts.registrar.set_status(model_id, status, parts.signer, override=override)
     return Model.of(manifest, parts.registry)
 
 
 def _why_not_served(manifest: Manifest, registry: ModelRegistry) -> str | None:
     try:
-        registry.check_served(manifest)
+        registry.serving.check(manifest)
     except ModelNotServed as error:
         return error.detail
     return None

@@ -41,7 +41,7 @@ def list_reports(model_id: str, parts: InParts) -> ReportList:
     entries = sorted(manifest.reports.items(), key=lambda item: item[1].created_at)
     return ReportList(
         data=[ReportSummary(id=name, **entry.model_dump()) for name, entry in entries],
-        missing=parts.registry.missing(manifest),
+        missing=parts.registry.serving.missing(manifest),
     )
 
 
@@ -52,7 +52,7 @@ def list_reports(model_id: str, parts: InParts) -> ReportList:
 )
 def read_report(model_id: str, report_id: str, parts: InParts) -> Response:
     """The figures; docs/report.schema.json describes them."""
-    data = parts.registry.report_file(_manifest(model_id, parts), report_id, FILENAME)
+    data = parts.registry.reports.file(_manifest(model_id, parts), report_id, FILENAME)
     return Response(data, media_type="application/json")
 
 
@@ -63,7 +63,7 @@ def read_report(model_id: str, report_id: str, parts: InParts) -> Response:
 )
 def read_report_page(model_id: str, report_id: str, parts: InParts) -> Response:
     """The same for people: plots, and pictures before and after."""
-    data = parts.registry.report_file(_manifest(model_id, parts), report_id, PAGE)
+    data = parts.registry.reports.file(_manifest(model_id, parts), report_id, PAGE)
     headers = {"Content-Security-Policy": PAGE_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return Response(data, media_type="text/html; charset=utf-8", headers=headers)
 

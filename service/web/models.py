@@ -44,7 +44,7 @@ def show_model(request: Request, model_id: str, parts: InParts, caller: InCaller
         model=model,
         certificate=manifest.certificate,
         edit=manifest.edit,
-        missing=parts.registry.missing(manifest),
+        missing=parts.registry.serving.missing(manifest),
         report=_newest_report(manifest, parts),
         curves=trained(parts.registry, model.id),
         pictures=_gallery(model.id, parts, caller),
@@ -108,7 +108,7 @@ def _newest_report(manifest: Manifest, parts: Parts) -> tuple[str, Report] | Non
     if not manifest.reports:
         return None
     newest = max(manifest.reports, key=lambda name: manifest.reports[name].created_at)
-    return newest, Report.parse(parts.registry.report_file(manifest, newest, FILENAME))
+    return newest, Report.parse(parts.registry.reports.file(manifest, newest, FILENAME))
 
 
 def _gallery(model_id: str, parts: Parts, caller: Caller) -> list[Generation]:

@@ -11,6 +11,7 @@ from core import installation
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
 from core.making import describe
 from core.manifests import REPORTS, Drawing, Edit, Manifest, ModelStatus, Override
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.reports import FILENAME, PAGE, Report
 from core.settings import Settings
@@ -72,20 +73,22 @@ def add(registry, signer):
             edit=EDIT,
             promote_if=promote_if,
         )
-        return registry.add(manifest, folder, signer)
+        return Registrar(registry).add(manifest, folder, signer)
 
     return make
 
 
 @pytest.fixture
 def promote(registry, signer):
-    return lambda **options: registry.set_status("erased", ModelStatus.SERVING, signer, **options)
+    return lambda **options: Registrar(registry).set_status(
+        "erased", ModelStatus.SERVING, signer, **options
+    )
 
 
 @pytest.fixture
 def tell(registry, signer, tmp_path):
     def file(made: Report, name: str = "one") -> Manifest:
-        return registry.add_report("erased", name, write(made, tmp_path / name), signer)
+        return Registrar(registry).add_report("erased", name, write(made, tmp_path / name), signer)
 
     return file
 
@@ -166,7 +169,7 @@ def test_a_report_of_other_weights_is_refused_when_it_comes_and_when_it_lies_the
     forged = changed.model_copy(update={"files": other.files}).signed(signer)
     (registry.path("erased") / "weights.safetensors").write_bytes(b"other")
     forged.write(registry.path("erased"))
-    assert registry.missing(registry.get("erased")) == [
+    assert registry.serving.missing(registry.get("erased")) == [
         "its reports are about other weights; evaluate these"
     ]
 
@@ -202,9 +205,9 @@ def test_an_installation_may_demand_suites_of_every_model(add, open_registry, te
     manifest = add(promote_if=None)
     strict = open_registry(require_suites=("explicit", "surface"))
     with pytest.raises(PromotionBlocked, match="no report"):
-        strict.set_status("erased", ModelStatus.SERVING, signer)
+        Registrar(strict).set_status("erased", ModelStatus.SERVING, signer)
     tell(report(manifest, suite(hits=40)))
-    assert strict.missing(strict.get("erased")) == [
+    assert strict.serving.missing(strict.get("erased")) == [
         "this installation demands surface, which no report of these weights measures"
     ]
 
@@ -219,10 +222,10 @@ def test_reports_change_neither_the_weights_digest_nor_the_certificate(add, tell
 
 def test_a_report_is_read_as_it_was_signed(add, tell, registry):
     manifest = tell(report(add(), *GOOD))
-    assert registry.report_file(manifest, "one", PAGE) == b"<p>erased</p>"
+    assert registry.reports.file(manifest, "one", PAGE) == b"<p>erased</p>"
     for wanted in (("two", PAGE), ("one", "secrets.pem")):
         with pytest.raises(ReportNotFound):
-            registry.report_file(manifest, *wanted)
+            registry.reports.file(manifest, *wanted)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,8 @@ def test_the_setting_takes_names_parted_by_spaces_and_refuses_others(monkeypatch
     monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explicit p4d i2p.csv")
     settings = Settings(_env_file=None, data_dir=tmp_path)
     Signer.load_or_create(settings.keys_dir)
-    assert installation.open_registry(settings)._require_suites == ("explicit", "p4d", "i2p.csv")
+    serving = installation.open_registry(settings).serving
+    assert serving._require_suites == ("explicit", "p4d", "i2p.csv")
     monkeypatch.setenv("TRCE_REQUIRE_SUITES", "explizit")
     with pytest.raises(ValidationError, match="nothing measures 'explizit'"):
         Settings(_env_file=None)
@@ -273,13 +277,13 @@ class TestWhenItIsLoaded:
 
         with pytest.raises(ModelNotServed, match="it has no report"):
             strict.served("erased")
-        assert not strict.is_served(strict.get("erased"))
+        assert not strict.serving.allows(strict.get("erased"))
 
     def test_the_report_lets_it_in_while_everything_runs(self, add, promote, open_registry, tell):
         manifest = add(promote_if=None)
         promote()
         strict = open_registry(require_suites=("explicit",))
-        assert not strict.is_served(strict.get("erased"))
+        assert not strict.serving.allows(strict.get("erased"))
 
         tell(report(manifest, *GOOD))
 
@@ -302,7 +306,7 @@ class TestWhenItIsLoaded:
 
         with pytest.raises(UntrustedModel, match="reports/one"):
             strict.served("erased")
-        assert not strict.is_served(strict.get("erased"))
+        assert not strict.serving.allows(strict.get("erased"))
 
     def test_what_an_operator_answered_for_is_served(self, add, promote, open_registry, signer):
         add(promote_if=None)
@@ -312,7 +316,7 @@ class TestWhenItIsLoaded:
         promote()
         with pytest.raises(ModelNotServed):
             strict.served("erased")
-        strict.set_status("erased", ModelStatus.SERVING, signer, override=override)
+        Registrar(strict).set_status("erased", ModelStatus.SERVING, signer, override=override)
 
         assert strict.served("erased").overrides[-1].reason == "urgent"
 

@@ -205,7 +205,7 @@ class TestModels:
     def test_signed_again_they_outlive_the_key(self, models):
         keys, old = KeyFolder(models.keys), models.signer.key_id
         keys.rotate()
-        models.registry.sign_again("first", models.signer)
+        models.registrar.sign_again("first", models.signer)
         keys.revoke(old)
 
         assert models.registry.get("first").signed_by == models.signer.key_id != old
@@ -216,15 +216,15 @@ class TestModels:
 
         for vouched in (False, True):
             with pytest.raises(UntrustedModel, match="differs"):
-                models.registry.sign_again("first", models.signer, vouched=vouched)
+                models.registrar.sign_again("first", models.signer, vouched=vouched)
 
     def test_what_a_revoked_key_signed_is_signed_again_only_when_vouched_for(self, models):
         keys, old = KeyFolder(models.keys), models.signer.key_id
         keys.rotate()
         keys.revoke(old)
         with pytest.raises(UntrustedModel, match="was revoked"):
-            models.registry.sign_again("first", models.signer)
+            models.registrar.sign_again("first", models.signer)
 
-        models.registry.sign_again("first", models.signer, vouched=True)
+        models.registrar.sign_again("first", models.signer, vouched=True)
 
         assert models.registry.get("first").signed_by == models.signer.key_id

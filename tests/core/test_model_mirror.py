@@ -14,6 +14,7 @@ from core.making import describe
 from core.manifests import Drawing, ModelStatus
 from core.model_mirror import ModelMirror
 from core.object_storage import open_bucket, s3_client
+from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer, Verifier
 
@@ -77,7 +78,7 @@ def model(host, signer):
         code_version="test",
         status=ModelStatus.SERVING,
     )
-    return registry.add(manifest, folder, signer)
+    return Registrar(registry).add(manifest, folder, signer)
 
 
 class Watched:
@@ -126,7 +127,7 @@ def test_a_retirement_on_one_host_counts_on_the_others(host, model, signer):
     first, second = (open_serving_registry(host(name)) for name in ("first", "second"))
     assert second.served("emoji")
 
-    first.set_status("emoji", ModelStatus.RETIRED, signer)
+    Registrar(first).set_status("emoji", ModelStatus.RETIRED, signer)
 
     # Its look at the serials may be half a second old; a process that starts has none.
     again = open_serving_registry(host("second"))
@@ -213,7 +214,7 @@ def test_models_that_were_there_before_the_bucket_are_pushed_together(host, mode
     client = s3_client(settings)
     client.delete_object(Bucket=settings.s3_bucket, Key="models/emoji/manifest.json")
 
-    assert open_serving_registry(settings).push_all() == ["emoji"]
+    assert Registrar(open_serving_registry(settings)).push_all() == ["emoji"]
     assert open_serving_registry(host("second")).get("emoji") == model
 
 
@@ -221,12 +222,16 @@ def test_reports_come_along_and_later_ones_follow(host, signer, model, tmp_path)
     """Where suites are demanded, a host without the report would refuse the model."""
     registry = open_serving_registry(host("first"))
     other = open_serving_registry(host("second"))
-    registry.add_report("emoji", "one", write(report(model, suite()), tmp_path / "r1"), signer)
-    assert [one.model.id for one in other.reports(other.get("emoji"))] == ["emoji"]
+    Registrar(registry).add_report(
+        "emoji", "one", write(report(model, suite()), tmp_path / "r1"), signer
+    )
+    assert [one.model.id for one in other.reports.of(other.get("emoji"))] == ["emoji"]
 
-    registry.add_report("emoji", "two", write(report(model, suite()), tmp_path / "r2"), signer)
+    Registrar(registry).add_report(
+        "emoji", "two", write(report(model, suite()), tmp_path / "r2"), signer
+    )
 
     fresh = open_serving_registry(host("second"))
     manifest = fresh.get("emoji")
     assert sorted(manifest.reports) == ["one", "two"]
-    assert len(fresh.reports(manifest)) == 2
+    assert len(fresh.reports.of(manifest)) == 2

@@ -15,6 +15,7 @@ from core.errors import (
 )
 from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
@@ -54,7 +55,7 @@ def add(registry: ModelRegistry, signer: Signer, model_id: str = "erased", **cha
     manifest = describe(
         folder, model_id=model_id, family="sd1", drawing=DRAWING, code_version="1", **values
     )
-    return registry.add(manifest, folder, signer)
+    return Registrar(registry).add(manifest, folder, signer)
 
 
 def test_a_model_becomes_visible_whole(registry, signer):
@@ -91,30 +92,30 @@ class TestServing:
         with pytest.raises(ModelNotServed, match="promote it first"):
             registry.served("erased")
 
-        registry.set_status("erased", ModelStatus.SERVING, signer)
+        Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
 
         assert registry.served("erased").status is ModelStatus.SERVING
 
     def test_a_retired_model_is_not_served_and_may_come_back(self, registry, signer):
         add(registry, signer)
-        registry.set_status("erased", ModelStatus.SERVING, signer)
-        registry.set_status("erased", ModelStatus.RETIRED, signer)
+        Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
+        Registrar(registry).set_status("erased", ModelStatus.RETIRED, signer)
         with pytest.raises(ModelNotServed):
             registry.served("erased")
 
-        registry.set_status("erased", ModelStatus.SERVING, signer)
+        Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
         registry.served("erased")
 
     def test_a_candidate_cannot_be_retired(self, registry, signer):
         add(registry, signer)
 
         with pytest.raises(StatusUnreachable):
-            registry.set_status("erased", ModelStatus.RETIRED, signer)
+            Registrar(registry).set_status("erased", ModelStatus.RETIRED, signer)
 
     def test_a_model_without_its_last_concept_counts_as_its_base(self, registry, signer):
         """Otherwise taking concepts out would be a way round the setting."""
         bare = add(registry, signer, edit=EDIT.model_copy(update={"concepts": ()}))
-        registry.set_status(bare.id, ModelStatus.SERVING, signer)
+        Registrar(registry).set_status(bare.id, ModelStatus.SERVING, signer)
 
         with pytest.raises(ModelNotServed, match="nothing was erased"):
             registry.served(bare.id)
@@ -144,7 +145,8 @@ def test_what_an_earlier_version_signed_counts_and_keeps_its_certificate(registr
     path.write_text(json.dumps(earlier | {"signature": signature}))
 
     certificate = registry.get("erased").certificate
-    assert registry.set_status("erased", ModelStatus.SERVING, signer).certificate == certificate
+    changed = Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
+    assert changed.certificate == certificate
     assert registry.get("erased").status is ModelStatus.SERVING
 
 
@@ -231,13 +233,13 @@ class TestTampering:
         with pytest.raises(UntrustedModel, match=said):
             manifest.check_files(registry.path("erased"))
         with pytest.raises(UntrustedModel, match=said):
-            registry.set_status("erased", ModelStatus.SERVING, signer)
+            Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
         assert registry.get("erased").status is ModelStatus.CANDIDATE
 
 
 def test_the_content_digest_names_the_weights_and_not_the_status(registry, signer):
     candidate = add(registry, signer)
-    serving = registry.set_status("erased", ModelStatus.SERVING, signer)
+    serving = Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
 
     assert serving.content_digest == candidate.content_digest
     assert add(registry, signer, "b", weights=b"x").content_digest != candidate.content_digest

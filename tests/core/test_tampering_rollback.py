@@ -10,6 +10,7 @@ from core import status_serials
 from core.errors import ModelNotServed, UntrustedModel
 from core.manifests import ModelStatus
 from core.redis_connection import connect
+from core.registrar import Registrar
 from core.status_serials import KEY, StatusSerials
 
 
@@ -82,7 +83,7 @@ class TestRollback:
         host.retire("erased")
         put_back(host, serving)
 
-        host.registry.sign_again("erased", host.signer, vouched=True)
+        host.registrar.sign_again("erased", host.signer, vouched=True)
 
         assert host.registry.served("erased").status == "serving"
 
@@ -119,7 +120,7 @@ class TestHosts:
     def test_a_change_without_redis_counts_once_it_was_seen(self, host, other):
         """`trce erase` without a service, say, writes manifests without asking Redis."""
         serving, offline = kept(host), host.open()
-        offline.set_status("erased", ModelStatus.RETIRED, host.signer)
+        Registrar(offline).set_status("erased", ModelStatus.RETIRED, host.signer)
         host.registry.get("erased")
 
         put_back(host, serving)
@@ -196,6 +197,6 @@ def test_readers_never_take_a_change_for_a_rollback(host, client):
 
 def test_serials_rise_however_the_clock_goes(host, monkeypatch):
     before = host.registry.get("erased").serial
-    monkeypatch.setattr("core.registry.time.time", lambda: 0.0)
+    monkeypatch.setattr("core.registrar.time.time", lambda: 0.0)
 
     assert host.retire("erased").serial == before + 1

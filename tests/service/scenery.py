@@ -9,6 +9,7 @@ from core.job_specs import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import Concept, GenerationSpec, TextualOptions
@@ -32,6 +33,7 @@ class Installation:
             serve_unerased_base=False,
             default_model="safe",
         )
+        self.registrar = Registrar(self.registry)
 
     def add_base(self, model_id: str, *, files: Mapping[str, str] | None = None) -> Manifest:
         """
@@ -79,7 +81,7 @@ class Installation:
             edit=edit,
             status=status,
         )
-        return self.registry.add(manifest, folder, self._signer)
+        return self.registrar.add(manifest, folder, self._signer)
 
 
 class Worker:

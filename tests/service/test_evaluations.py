@@ -101,7 +101,7 @@ def test_a_promotion_is_told_what_is_missing_until_it_is_there(
 
     made = report(held, suite("i2p.csv", hits=1, split=None))
     folder = write(made, tmp_path / "report")
-    installation.registry.add_report("waiting", "r1", folder, installation._signer)
+    installation.registrar.add_report("waiting", "r1", folder, installation._signer)
 
     listed = client.get("/v1/models/waiting/reports").json()
     assert ([one["id"] for one in listed["data"]], listed["missing"]) == (["r1"], [])

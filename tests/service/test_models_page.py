@@ -123,7 +123,7 @@ def test_an_evaluation_is_followed_until_its_report_is_there(client, worker):
 def test_a_report_is_summed_up_and_shown_whole(client, installation, tmp_path):
     made = report(installation.registry.get("safe"), suite("explicit"))
     folder = write(made, tmp_path / "report")
-    installation.registry.add_report("safe", "r1", folder, installation._signer)
+    installation.registrar.add_report("safe", "r1", folder, installation._signer)
     text = client.get("/models/safe").text
 
     assert "explicit" in text

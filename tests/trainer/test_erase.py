@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from core.errors import ConceptInvalid, ModelExists, SingularEdit, UntrustedModel
 from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.specs import ErasureSpec
@@ -174,7 +175,7 @@ def test_a_registry_takes_the_folder_as_it_is(run, tmp_path):
     )
     (tmp_path / "models").mkdir()
     run()
-    added = registry.add(Manifest.read(tmp_path / "out"), tmp_path / "out", signer)
+    added = Registrar(registry).add(Manifest.read(tmp_path / "out"), tmp_path / "out", signer)
     assert registry.get("tiny-out") == added
 
 

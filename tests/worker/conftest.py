@@ -17,6 +17,7 @@ from core.making import describe
 from core.manifests import Edit, ModelStatus
 from core.policies import PolicyStore
 from core.redis_connection import connect
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
@@ -145,7 +146,7 @@ def add_variant(registry, settings):
             ),
             status=ModelStatus.SERVING,
         )
-        registry.add(made, folder, signer)
+        Registrar(registry).add(made, folder, signer)
         return erasure
 
     return add

@@ -9,6 +9,7 @@ from tiny_model import FAMILIES, SIDE_PX, make_model
 from core.importing import import_base
 from core.jobs import JobState
 from core.manifests import ModelStatus
+from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import ErasureSpec
 from trainer.erase import erase
@@ -33,8 +34,8 @@ def test_a_base_and_what_was_erased_from_it_are_drawn_by_one_worker(
     scratch = registry.making.begin("erased")
     scratch.rmdir()
     shutil.copytree(tmp_path / "erased", scratch)
-    registry.add(made, scratch, signer)
-    registry.set_status("erased", ModelStatus.SERVING, signer)
+    Registrar(registry).add(made, scratch, signer)
+    Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
 
     size = {"width": SIDE_PX, "height": SIDE_PX}
     ids = [submit("a photo of an axe", model=model, **size) for model in (base.id, "erased")]

@@ -85,7 +85,7 @@ def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
     assert job.state is JobState.SUCCEEDED, job.reason
     assert job.attempt == 2
     assert "--threads 2" in commands[0]
-    [report] = registry.reports(registry.get("emoji"))
+    [report] = registry.reports.of(registry.get("emoji"))
     assert report.model.digest == registry.get("emoji").content_digest
     # What the killed attempt drew was there already.
     assert report.costs.pictures_from_cache > 0

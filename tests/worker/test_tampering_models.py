@@ -10,6 +10,7 @@ from core.jobs import JobState
 from core.key_folder import KeyFolder
 from core.manifests import ModelStatus
 from core.refusals import Refusals
+from core.registrar import Registrar
 from core.signing import Signer
 from diffusion.erasure import FILENAME
 from worker.refusing import RefusalBoard
@@ -152,7 +153,7 @@ class TestWhileItRuns:
 
     def test_what_is_retired_draws_no_more(self, erased, shelf, registry, settings):
         shelf.variant(erased)
-        registry.set_status(erased, ModelStatus.RETIRED, Signer.load(settings.keys_dir))
+        Registrar(registry).set_status(erased, ModelStatus.RETIRED, Signer.load(settings.keys_dir))
 
         with pytest.raises(ModelNotServed):
             shelf.variant(erased)

@@ -16,6 +16,7 @@ from core.files import sha256
 from core.jobs import JobState
 from core.manifests import ModelStatus
 from core.progress import Progress
+from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, SteeringOptions
 from worker.training import Trainings, model_id
@@ -349,7 +350,7 @@ def test_a_model_of_both_stages_is_served_and_its_base_stays_as_it_was(
         make_trainings().drain()
         job = jobs.get(job_id)
         assert job.state is JobState.SUCCEEDED, job.reason
-        registry.set_status(
+        Registrar(registry).set_status(
             job.erasure.erased_model, ModelStatus.SERVING, Signer.load(settings.keys_dir)
         )
         return job.erasure.erased_model

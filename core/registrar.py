@@ -1,0 +1,199 @@
+"""What changes the models of an installation: each change is whole, signed, and passed on."""
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import (
+    Misconfigured,
+    ModelExists,
+    PromotionBlocked,
+    StatusUnreachable,
+    UntrustedModel,
+)
+from core.files import move_whole, sha256, sync_folder
+from core.manifests import REPORTS, Manifest, ModelStatus, Override, ReportEntry
+from core.registry import INCOMING, ModelRegistry
+from core.reports import FILENAME as REPORT
+from core.reports import PAGE, Report
+from core.signing import Signer
+
+LOCKS = ".locks"
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+"""What a rename onto a folder with something in it, or onto a file, ends with."""
+
+
+class Registrar:
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+        self._folder = registry.folder
+        self._serials = registry.serials
+        self._mirror = registry.mirror
+
+    def add(self, manifest: Manifest, folder: Path, signer: Signer) -> Manifest:
+        """Sign the model made in `folder` (see `making`) and make it visible, all at once.
+
+        The same model again is no error: a job whose worker died after this line runs twice.
+
+        Raises:
+            ModelExists: the id is taken by other weights.
+        """
+        newest = manifest.model_copy(update={"serial": self._next_serial(manifest)})
+        signed = newest.signed(signer)
+        signed.write(folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            move_whole(folder, self._registry.path(manifest.id), by=self._folder / INCOMING)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            existing = self._registry.get(manifest.id)
+            if existing.content_digest != manifest.content_digest:
+                raise ModelExists(f"there is another model {manifest.id} already") from error
+            shutil.rmtree(folder, ignore_errors=True)
+            self._push(existing)
+            return existing
+        sync_folder(self._folder)
+        self._pass_on(signed)
+        return signed
+
+    def set_status(
+        self,
+        model_id: str,
+        status: ModelStatus,
+        signer: Signer,
+        *,
+        override: Override | None = None,
+    ) -> Manifest:
+        """
+        Args:
+            override: serve the model whatever it lacks; goes into its manifest with what that is.
+
+        Raises:
+            ModelNotFound, UntrustedModel, StatusUnreachable.
+            PromotionBlocked: says what is missing before the model may be served.
+        """
+        with self._changing(model_id):
+            manifest = self._registry.get(model_id)
+            if manifest.status is status and override is None:
+                self._push(manifest)  # it may have failed the last time
+                return manifest
+            if status is ModelStatus.CANDIDATE:
+                raise StatusUnreachable(
+                    "a model that was promoted or retired is no candidate again"
+                )
+            if status is ModelStatus.RETIRED and manifest.status is not ModelStatus.SERVING:
+                raise StatusUnreachable(
+                    f"model {model_id} is {manifest.status}; only a serving one retires"
+                )
+            update: dict[str, Any] = {"status": status}
+            if status is ModelStatus.SERVING:
+                # What is promoted was whole at that moment; workers check again when they load it.
+                manifest.check_files(self._registry.path(model_id))
+                lacks = self._registry.serving.missing(manifest)
+                if lacks and override is None:
+                    raise PromotionBlocked(f"model {model_id} is not promoted: {'; '.join(lacks)}")
+                if lacks and override is not None:
+                    noted = override.model_copy(update={"missing": tuple(lacks)})
+                    update["overrides"] = (*manifest.overrides, noted)
+            return self._rewrite(manifest, update, signer)
+
+    def add_report(self, model_id: str, report_id: str, folder: Path, signer: Signer) -> Manifest:
+        """Keep the files in `folder` as a report about a model, and sign that they are one.
+
+        The same report again is no error.
+
+        Raises:
+            ModelNotFound.
+            UntrustedModel: `folder` holds no report, or one about other weights.
+        """
+        report = Report.parse((folder / REPORT).read_bytes())
+        with self._changing(model_id):
+            manifest = self._registry.get(model_id)
+            if report.model.digest != manifest.content_digest:
+                raise UntrustedModel(f"the report is about other weights than those of {model_id}")
+            target = self._registry.path(model_id) / REPORTS / report_id
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copytree(folder, target)
+            entry = ReportEntry(
+                created_at=report.created_at,
+                files={name: sha256(target / name) for name in (REPORT, PAGE)},
+            )
+            update = {"reports": manifest.reports | {report_id: entry}}
+            return self._rewrite(manifest, update, signer)
+
+    def sign_again(self, model_id: str, signer: Signer, *, vouched: bool = False) -> Manifest:
+        """Sign what a trusted key signed with the key that signs now; every file is checked.
+
+        Args:
+            vouched: whoever signed it, or nobody: the caller answers for the model. Its manifest
+                must still be readable, and tell the truth about its files.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        with self._changing(model_id):
+            read = self._registry.unchecked if vouched else self._registry.get
+            manifest = read(model_id)
+            if manifest.signed_by == signer.key_id and not vouched:
+                return manifest
+            manifest.check_files(self._registry.path(model_id))
+            self._registry.reports.of(manifest)
+            return self._rewrite(manifest, {}, signer)
+
+    def remove(self, model_id: str) -> None:
+        """Raises ModelNotFound."""
+        self._registry.get(model_id)
+        shutil.rmtree(self._registry.path(model_id))
+
+    def push_all(self) -> list[str]:
+        """Put every trusted model of this host where other hosts find it; their ids.
+
+        Raises:
+            Misconfigured: there is no such place.
+        """
+        if self._mirror is None:
+            raise Misconfigured("models are shared by no bucket: set TRCE_S3_MODELS=true")
+        pushed = self._registry.all()
+        for manifest in pushed:
+            self._push(manifest)
+        return [manifest.id for manifest in pushed]
+
+    def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:
+        update = {**update, "serial": self._next_serial(manifest)}
+        changed = manifest.model_copy(update=update).signed(signer)
+        # A file more beside the manifest would be one that it does not list.
+        changed.write(self._registry.path(manifest.id), scratch=self._folder / LOCKS)
+        self._pass_on(changed)
+        return changed
+
+    def _pass_on(self, manifest: Manifest) -> None:
+        self._push(manifest)
+        # Only after it was written: else a crash would leave a model that nobody trusts.
+        self._serials.note(manifest.id, manifest.serial)
+
+    def _push(self, manifest: Manifest) -> None:
+        """Before anybody is told that it changed: other hosts then ask for it."""
+        if self._mirror:
+            self._mirror.push(manifest)
+
+    def _next_serial(self, manifest: Manifest) -> int:
+        newest = self._serials.newest(manifest.id)
+        return max(int(time.time() * 1000), manifest.serial + 1, newest + 1)
+
+    @contextmanager
+    def _changing(self, model_id: str) -> Iterator[None]:
+        """Within, no other process changes the manifest: it is read, changed and written."""
+        locks = self._folder / LOCKS
+        locks.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(model_id.encode()).hexdigest()
+        with (locks / f"{name[:16]}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,26 @@
+"""Small files of a model, read once and held against what was signed."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.errors import UntrustedModel
+from core.manifests import Manifest
+
+
+def signed_file(folder: Path, manifest: Manifest, name: str, digests: Mapping[str, str]) -> bytes:
+    """
+    Args:
+        folder: of the model.
+        digests: name -> SHA-256, as the manifest has them.
+
+    Raises:
+        UntrustedModel: it is missing, or not as the manifest says.
+    """
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise UntrustedModel(f"model {manifest.id}: {name} is missing") from error
+    if hashlib.sha256(data).hexdigest() != digests.get(name):
+        raise UntrustedModel(f"model {manifest.id}: {name} differs from its manifest")
+    return data
