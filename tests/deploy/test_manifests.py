@@ -74,6 +74,7 @@ class TestCompose:
             (device,) = service["deploy"]["resources"]["reservations"]["devices"]
             assert service["command"] == [role]
             assert device["capabilities"] == ["gpu"]
+            assert device["device_ids"] == [f"${{{role.upper()}_GPU:-0}}"], "a count is GPU 0"
 
     def test_the_override_for_cpus_drops_every_reservation(self, stack):
         override = read("deploy/compose.cpu.yml")["services"]
