@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import ModelUnsupported, NotEnoughRoom, UntrustedModel
-from core.files import open_plain
+from core.files import open_plain, read_plain
 from core.manifests import FILENAME, REPORTS
 from core.model_files import MAX_WHOLE_BYTES
 from core.safetensors_header import read_header
@@ -65,7 +65,7 @@ def check_content(path: Path, what: str) -> None:
         raise UntrustedModel(f"{what} is over {MAX_WHOLE_BYTES} bytes")
     if path.suffix == ".json":
         try:
-            json.loads(path.read_bytes())
+            json.loads(read_plain(path, most_bytes=MAX_WHOLE_BYTES))
         except (ValueError, RecursionError) as error:
             raise UntrustedModel(f"{what} is not JSON") from error
 

@@ -26,6 +26,21 @@ def open_plain(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def read_plain(path: Path, *, most_bytes: int) -> bytes:
+    """A whole plain file, unless it is larger than it should ever be.
+
+    Raises:
+        OSError
+    """
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        # Nor one that grows while it is read.
+        data = file.read(most_bytes + 1) if size <= most_bytes else b""
+        if max(size, len(data)) > most_bytes:
+            raise OSError(errno.EFBIG, f"it is over {most_bytes} bytes", str(path))
+    return data
+
+
 def write_atomically(
     path: Path, data: bytes, *, mode: int = 0o644, scratch: Path | None = None
 ) -> None:

@@ -17,11 +17,11 @@ from core.errors import (
     StatusUnreachable,
     UntrustedModel,
 )
-from core.files import move_whole, sha256, sync_folder
+from core.files import move_whole, read_plain, sha256, sync_folder
 from core.manifests import REPORTS, Manifest, ModelStatus, Override, ReportEntry
 from core.registry import INCOMING, ModelRegistry
 from core.reports import FILENAME as REPORT
-from core.reports import PAGE, Report
+from core.reports import MAX_REPORT_BYTES, PAGE, Report
 from core.signing import Signer
 
 LOCKS = ".locks"
@@ -113,7 +113,10 @@ class Registrar:
             ModelNotFound.
             UntrustedModel: `folder` holds no report, or one about other weights.
         """
-        report = Report.parse((folder / REPORT).read_bytes())
+        try:
+            report = Report.parse(read_plain(folder / REPORT, most_bytes=MAX_REPORT_BYTES))
+        except OSError as error:
+            raise UntrustedModel(f"{REPORT} cannot be read: {error.strerror}") from error
         with self._changing(model_id):
             manifest = self._registry.get(model_id)
             if report.model.digest != manifest.content_digest:

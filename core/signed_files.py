@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.errors import UntrustedModel
+from core.files import read_plain
 from core.manifests import Manifest
+from core.model_files import MAX_WHOLE_BYTES
 
 
 def signed_file(folder: Path, manifest: Manifest, name: str, digests: Mapping[str, str]) -> bytes:
@@ -15,12 +17,16 @@ def signed_file(folder: Path, manifest: Manifest, name: str, digests: Mapping[st
         digests: name -> SHA-256, as the manifest has them.
 
     Raises:
-        UntrustedModel: it is missing, or not as the manifest says.
+        UntrustedModel: it is missing, no plain file, too large, or not as the manifest says.
     """
     try:
-        data = (folder / name).read_bytes()
-    except OSError as error:
+        data = read_plain(folder / name, most_bytes=MAX_WHOLE_BYTES)
+    except FileNotFoundError as error:
         raise UntrustedModel(f"model {manifest.id}: {name} is missing") from error
+    except OSError as error:
+        raise UntrustedModel(
+            f"model {manifest.id}: {name} cannot be read: {error.strerror}"
+        ) from error
     if hashlib.sha256(data).hexdigest() != digests.get(name):
         raise UntrustedModel(f"model {manifest.id}: {name} differs from its manifest")
     return data

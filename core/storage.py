@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from core.errors import ImageNotFound
-from core.files import write_atomically
+from core.errors import ImageNotFound, PicturesUnavailable
+from core.files import read_plain, write_atomically
 
 KEY = re.compile(r"^[a-z0-9-]+(/[a-z0-9.-]*[a-z0-9])+$")
+MAX_PICTURE_BYTES = 256 << 20
 
 
 class PictureStore(Protocol):
@@ -41,11 +42,13 @@ class Storage:
         write_atomically(self._path(key), data)
 
     def get(self, key: str) -> bytes:
-        """Raises ImageNotFound."""
+        """Raises ImageNotFound, PicturesUnavailable."""
         try:
-            return self._path(key).read_bytes()
+            return read_plain(self._path(key), most_bytes=MAX_PICTURE_BYTES)
         except FileNotFoundError as error:
             raise ImageNotFound(f"no picture {key}; it is kept only as long as its job") from error
+        except OSError as error:
+            raise PicturesUnavailable(f"{key} cannot be read: {error.strerror}") from error
 
     def delete_below(self, prefix: str) -> None:
         """Remove every key that starts with `prefix/`."""

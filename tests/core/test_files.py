@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
-from core.errors import ImageNotFound
-from core.files import write_atomically
+from core.errors import ImageNotFound, PicturesUnavailable
+from core.files import read_plain, write_atomically
 from core.storage import Storage
 
 
@@ -14,6 +16,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_read_whole_is_a_plain_file_of_bounded_size(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"1234")
+    os.mkfifo(tmp_path / "pipe")
+
+    assert read_plain(path, most_bytes=4) == b"1234"
+    with pytest.raises(OSError, match="over 3 bytes"):
+        read_plain(path, most_bytes=3)
+    with pytest.raises(OSError, match="not a plain file"):
+        read_plain(tmp_path / "pipe", most_bytes=4)
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    (tmp_path / "generations" / "a").mkdir(parents=True)
+    os.mkfifo(tmp_path / "generations" / "a" / "0.png")
+
+    with pytest.raises(PicturesUnavailable, match="not a plain file"):
+        Storage(tmp_path).get("generations/a/0.png")
 
 
 def test_what_was_put_is_got(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
 from core.registrar import Registrar
 from core.registry import ModelRegistry
+from core.signed_files import signed_file
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
 
+CONFIG = "unet/config.json"
 DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
 EDIT = Edit(
     base_model="base",
@@ -51,6 +54,8 @@ def add(registry: ModelRegistry, signer: Signer, model_id: str = "erased", **cha
     folder = registry.making.begin(model_id)
     (folder / "unet").mkdir()
     (folder / "unet" / "weights.safetensors").write_bytes(changes.pop("weights", b"weights"))
+    for name, data in changes.pop("files", {}).items():
+        (folder / name).write_bytes(data)
     values = {"edit": EDIT, "status": ModelStatus.CANDIDATE} | changes
     manifest = describe(
         folder, model_id=model_id, family="sd1", drawing=DRAWING, code_version="1", **values
@@ -235,6 +240,27 @@ class TestTampering:
         with pytest.raises(UntrustedModel, match=said):
             Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
         assert registry.get("erased").status is ModelStatus.CANDIDATE
+
+    @pytest.mark.parametrize(
+        ("put", "said"),
+        [
+            pytest.param(os.mkfifo, "not a plain file", id="pipe"),
+            pytest.param(
+                lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+                "over 67108864 bytes",
+                id="giant",
+            ),
+            pytest.param(lambda path: path.symlink_to("/dev/zero"), "symbolic links", id="link"),
+        ],
+    )
+    def test_what_answers_never_or_without_end_is_not_read(self, registry, signer, put, said):
+        manifest = add(registry, signer, files={CONFIG: b"{}"})
+        path = registry.path("erased") / CONFIG
+        path.unlink()
+        put(path)
+
+        with pytest.raises(UntrustedModel, match=said):
+            signed_file(registry.path("erased"), manifest, CONFIG, manifest.files)
 
 
 def test_the_content_digest_names_the_weights_and_not_the_status(registry, signer):
