@@ -18,7 +18,7 @@ from core.specs import Concept, ErasureSpec, Neighbour, TextualOptions
 
 FREE = ("preserve", "ridge", "strength")
 """Options that a merge may choose anew: they enter only when the map is solved for."""
-FIXED = ("eot_tokens", "captions")
+FIXED = ("eot_tokens", "moved_words", "captions")
 """Options that decided which embeddings were summed up."""
 
 

@@ -123,6 +123,9 @@ class TextualOptions(Spec):
     """ρ, the weight that pulls the map towards the identity."""
     eot_tokens: Literal["first", "all"] = "all"
     """Which [EoT] positions of a prompt are moved: the first, or the padding after it too."""
+    moved_words: Literal["none", "styles", "all"] = "styles"
+    """Of which concepts the words themselves are moved, and those after them, each onto its
+    partner in the safe prompt."""
     protect: tuple[Annotated[Neighbour, BeforeValidator(_named)], ...] = Field(
         default=(), max_length=MAX_SYNONYMS
     )

@@ -98,7 +98,13 @@ def solve(
     taken = earlier or Earlier(frozenset(), {}, kept)
     pairs = prompt_pairs([one for one in concepts if one.name not in taken.concepts])
     advance = counter(report, "reading concepts", sum(map(len, pairs.values())))
-    fresh = gather_statistics(encoder, pairs, which=options.eot_tokens, advance=advance)
+    fresh = gather_statistics(
+        encoder,
+        pairs,
+        which=options.eot_tokens,
+        words_of=[one.name for one in concepts if _words_move(one, options)],
+        advance=advance,
+    )
 
     advance = counter(report, "solving", 1)
     solution = solve_again({**taken.statistics, **fresh}, kept, concepts, options)
@@ -139,6 +145,13 @@ def _solved(
         return None
     K = kept.moment(words)  # noqa: N806  (the paper's letter)
     return text_map(total, K, preserve=options.preserve, ridge=options.ridge)
+
+
+def _words_move(concept: Concept, options: TextualOptions) -> bool:
+    """A style is a word or two of a prompt; the [EoT]s, which read it all, tell little of it."""
+    return options.moved_words == "all" or (
+        options.moved_words == "styles" and concept.kind == "style"
+    )
 
 
 def words_of(concepts: Sequence[Concept]) -> list[str]:

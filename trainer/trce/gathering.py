@@ -1,6 +1,6 @@
 """Prompt pairs -> the statistics of each concept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,7 +8,7 @@ import torch
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
 from trainer.trce.statistics import Statistics
-from trainer.trce.tokens import EotTokens, end_of_text_pairs, pooled_pairs
+from trainer.trce.tokens import EotTokens, moved_tokens, pooled_pairs
 
 BATCH = 32
 
@@ -18,12 +18,21 @@ def gather_statistics(
     pairs: Mapping[str, Sequence[PromptPair]],
     *,
     which: EotTokens,
+    words_of: Collection[str] = (),
     advance: Callable[[int], None],
 ) -> dict[str, Statistics]:
-    """Concept name -> sums over its pairs; `advance` is told how many pairs were encoded."""
+    """Concept name -> sums over its pairs; `advance` is told how many pairs were encoded.
+
+    Args:
+        words_of: concepts whose prompts have their words moved, beside their [EoT]s.
+    """
     return {
         name: Statistics.total(
-            _of_batch(encoder, of_concept[start : start + BATCH], which, advance)
+            _of_batch(
+                *(encoder, of_concept[start : start + BATCH], which),
+                words=name in words_of,
+                advance=advance,
+            )
             for start in range(0, len(of_concept), BATCH)
         )
         for name, of_concept in pairs.items()
@@ -36,12 +45,15 @@ def _of_batch(
     encoder: PromptEncoder,
     pairs: Sequence[PromptPair],
     which: EotTokens,
+    *,
+    words: bool,
     advance: Callable[[int], None],
 ) -> Statistics:
-    unsafe = encoder.encode_all([pair.unsafe for pair in pairs])
-    safe = encoder.encode_all([pair.safe for pair in pairs])
+    prompts = [pair.unsafe for pair in pairs], [pair.safe for pair in pairs]
+    unsafe, safe = (encoder.encode_all(side) for side in prompts)
+    ids = (encoder.token_ids(prompts[0]), encoder.token_ids(prompts[1])) if words else None
     weights = torch.tensor([pair.weight for pair in pairs], dtype=torch.float64)
     advance(len(pairs))
-    of_tokens = Statistics.of(end_of_text_pairs(unsafe, safe, weights, which=which))
+    of_tokens = Statistics.of(moved_tokens(unsafe, safe, weights, which=which, words=ids))
     pooled = pooled_pairs(unsafe, safe, weights)
     return replace(of_tokens, pooled=Statistics.of(pooled)) if pooled else of_tokens

@@ -4,7 +4,7 @@ import torch
 from trainer.concepts import PromptPair
 from trainer.trce.gathering import gather_statistics
 from trainer.trce.statistics import Statistics
-from trainer.trce.tokens import end_of_text_pairs
+from trainer.trce.tokens import moved_tokens
 
 PAIRS = [PromptPair(f"a photo of an axe {n}", f"a flower {n}", 0.5) for n in range(40)]
 
@@ -17,7 +17,7 @@ def gathered(encoder, pairs):
 
 def test_batches_make_no_difference(encoder):
     statistics, counted = gathered(encoder, {"axe": PAIRS})
-    tokens = end_of_text_pairs(
+    tokens = moved_tokens(
         encoder.encode_all([pair.unsafe for pair in PAIRS]),
         encoder.encode_all([pair.safe for pair in PAIRS]),
         torch.full((40,), 0.5, dtype=torch.float64),

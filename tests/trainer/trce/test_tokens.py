@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from diffusion.prompts import EncodedPrompts
-from trainer.trce.tokens import end_of_text_pairs
+from trainer.trce.alignment import align
+from trainer.trce.tokens import moved_tokens
 
 LENGTH = 10
 
@@ -17,7 +18,7 @@ def prompts(*eot):
 def moves(unsafe, safe, which):
     """(unsafe position, safe position) of one prompt pair."""
     ones = torch.ones(len(unsafe.eot), dtype=torch.float64)
-    tokens = end_of_text_pairs(unsafe, safe, ones, which=which)
+    tokens = moved_tokens(unsafe, safe, ones, which=which)
     assert torch.equal(tokens.unsafe[:, 0], tokens.safe[:, 0])
     return list(zip(tokens.unsafe[:, 1].tolist(), tokens.safe[:, 1].tolist(), strict=True))
 
@@ -42,7 +43,7 @@ def test_a_safe_prompt_that_fills_every_place_offers_its_only_end():
 @pytest.mark.parametrize("which", ["first", "all"])
 def test_a_prompt_pair_weighs_the_same_whichever_tokens_are_moved(which):
     weights = torch.tensor([0.25, 2.0], dtype=torch.float64)
-    tokens = end_of_text_pairs(prompts(3, 8), prompts(4, 4), weights, which=which)
+    tokens = moved_tokens(prompts(3, 8), prompts(4, 4), weights, which=which)
     for number, weight in enumerate(weights):
         of_prompt = tokens.weights[tokens.unsafe[:, 0] == number]
         assert of_prompt.sum() == pytest.approx(float(weight))
@@ -52,7 +53,28 @@ def test_a_prompt_pair_weighs_the_same_whichever_tokens_are_moved(which):
 def test_only_ends_are_moved(encoder):
     """The words in front of the end keep their embeddings, whatever they are."""
     unsafe, safe = encoder.encode_all(["a zebra", "axe"]), encoder.encode_all(["a dog", "flower"])
-    tokens = end_of_text_pairs(unsafe, safe, torch.ones(2, dtype=torch.float64), which="all")
+    tokens = moved_tokens(unsafe, safe, torch.ones(2, dtype=torch.float64), which="all")
     assert len(tokens.unsafe) == (77 - unsafe.eot).sum()
     assert torch.equal(tokens.unsafe[0], unsafe.embeddings[0, unsafe.eot[0]].double())
     assert torch.equal(tokens.safe[0], safe.embeddings[0, safe.eot[0]].double())
+
+
+def test_words_are_moved_beside_the_ends_and_weigh_the_same(encoder):
+    prompts = ["a zebra in ink style", "axe"], ["a zebra in noto style", "flower"]
+    unsafe, safe = (encoder.encode_all(side) for side in prompts)
+    ids = encoder.token_ids(prompts[0]), encoder.token_ids(prompts[1])
+    weights = torch.tensor([2.0, 0.5], dtype=torch.float64)
+    tokens = moved_tokens(unsafe, safe, weights, which="all", words=ids)
+    ends = moved_tokens(unsafe, safe, weights, which="all")
+
+    aligned = [
+        align(ids[0][row][: unsafe.eot[row]].tolist(), ids[1][row][: safe.eot[row]].tolist())
+        for row in (0, 1)
+    ]
+    assert len(tokens.unsafe) - len(ends.unsafe) == len(aligned[0]) + len(aligned[1])
+    for place, (here, there) in enumerate(aligned[0]):
+        assert torch.equal(tokens.unsafe[place], unsafe.embeddings[0, here].double())
+        assert torch.equal(tokens.safe[place], safe.embeddings[0, there].double())
+    of_first = len(aligned[0]) + 77 - int(unsafe.eot[0])
+    assert tokens.weights[:of_first].tolist() == pytest.approx([2.0 / of_first] * of_first)
+    assert tokens.weights[of_first:].sum() == pytest.approx(0.5)
