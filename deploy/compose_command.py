@@ -1,6 +1,7 @@
 """Docker Compose as this host has it: `docker compose`, or the old `docker-compose`.
 
-The old one knows neither `name` nor `!reset`; for it the files are merged here into one.
+The old one knows neither `name` nor `!reset`, and demands every `env_file`; for it the files are
+merged here into one.
 """
 
 import json
@@ -30,6 +31,8 @@ def compose(project: str, files: list[str], scratch: Path) -> list[str]:
     for file in files:
         merged = _merge(merged, yaml.load((ROOT / file).read_text(), Loader=_Loader))  # noqa: S506
     plain = {key: value for key, value in merged.items() if key in _KEPT}
+    for service in plain["services"].values():
+        service["env_file"] = _present(service.get("env_file", []))
     path = scratch / "docker-compose.json"
     path.write_text(json.dumps(plain, indent=1))
     return ["docker-compose", "-p", project, "--project-directory", str(ROOT), "-f", str(path)]
@@ -57,6 +60,11 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _present(env_files: list[dict[str, Any]]) -> list[str]:
+    paths = [ROOT / one["path"] for one in env_files]
+    return [str(path) for path in paths if path.is_file()]
 
 
 def _works(command: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """Promises that no single file can keep."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +42,12 @@ def test_every_setting_is_in_the_example_file():
         for name in Settings.model_fields
     }
     listed = {line.lstrip("#").split("=")[0] for line in example.splitlines() if "=" in line}
+    compose = (ROOT / "docker-compose.yml").read_text()
+    for_compose = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
 
-    assert listed == wanted
+    assert listed == wanted | set(for_compose)
+    for name in set(for_compose) - wanted:
+        assert f"#{name}={for_compose[name]}\n" in example, name
 
 
 def test_every_error_is_in_the_tree_drawn_above_it():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,14 @@ def read(name: str) -> dict:
 @pytest.fixture(scope="module")
 def stack() -> dict:
     return read("docker-compose.yml")
+
+
+def has_compose() -> bool:
+    try:
+        command = ["docker", "compose", "version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def objects(*kinds: str) -> list[dict]:
@@ -105,6 +114,35 @@ class TestCompose:
 
         assert used <= SETTINGS | OTHERS | FOR_COMPOSE
 
+    def test_every_line_of_the_env_file_reaches_what_reads_settings(self, stack):
+        for name in OURS - {"redis"}:
+            assert stack["services"][name]["env_file"] == [{"path": ".env", "required": False}]
+
+    def test_what_only_the_containers_know_wins_over_the_env_file(self, stack):
+        for name in OURS - {"redis"}:
+            fixed = stack["services"][name]["environment"]
+            assert fixed["REDIS_URL"] == "redis://redis:6379/0"
+            assert fixed["TRCE_DATA_DIR"] == "/data"
+            assert (fixed["TRCE_HOST"], fixed["TRCE_PORT"]) == ("0.0.0.0", "8000")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            pytest.param([], id="GPUs"),
+            pytest.param(["-f", "deploy/compose.cpu.yml"], id="CPUs"),
+            pytest.param(["-f", "deploy/compose.s3.yml"], id="another store"),
+            pytest.param(["-f", "deploy/compose.s3.yml", "--profile", "s3"], id="MinIO"),
+            pytest.param(["--profile", "monitoring"], id="monitoring"),
+        ],
+    )
+    def test_compose_accepts_the_files(self, words):
+        command = ["docker", "compose", "-f", "docker-compose.yml", *words, "config", "-q"]
+        if not has_compose():
+            pytest.skip("there is no Docker Compose 2 here")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stderr
+
     def test_versions_are_pinned(self, stack):
         for name, service in stack["services"].items():
             image = service["image"]
@@ -113,10 +151,14 @@ class TestCompose:
 
 
 def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
-    """`!reset` drops a key; the environments of two files come together."""
+    """`!reset` drops a key, the environments of two files come together, `.env` may be missing."""
     monkeypatch.syspath_prepend(str(DEPLOY))
     import compose_command
 
+    (tmp_path / "deploy").mkdir()
+    for name in ("docker-compose.yml", "deploy/compose.cpu.yml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.setattr(compose_command, "ROOT", tmp_path)
     monkeypatch.setattr(compose_command, "_works", lambda _: False)
     monkeypatch.setattr(compose_command.shutil, "which", lambda _: "/bin/true")
 
@@ -128,7 +170,13 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     assert "deploy" not in inference
     assert inference["environment"]["TRCE_DEVICE"] == "cpu"
     assert inference["environment"]["REDIS_URL"] == "redis://redis:6379/0"
+    assert inference["env_file"] == []
     assert "name" not in merged
+
+    (tmp_path / ".env").write_text("TRCE_BATCH_ROWS=4\n")
+    compose_command.compose("p", files, tmp_path)
+    merged = json.loads(Path(command[-1]).read_text())
+    assert merged["services"]["inference"]["env_file"] == [str(tmp_path / ".env")]
     del sys.modules["compose_command"]
 
 
