@@ -143,13 +143,11 @@ class JobStore:
                     retry_after_s=24 * 3600 - today.hour * 3600 - today.minute * 60,
                 )
             case "memory":
-                raise StoreUnavailable(
-                    "the job store takes no new work, its memory is nearly full; try again later"
-                )
+                raise _memory_full()
             case "full":
                 raise _queue_full(value, spec.kind)
             case _:
-                raise TenantQueueFull(f"you have {value} unfinished jobs; wait for some to end")
+                raise _tenant_full(value)
 
     def made_by(
         self, kind: Kind, idempotency_key: str, payload_digest: str, *, tenant: str = LOCAL
@@ -197,15 +195,27 @@ class JobStore:
             raise JobEnded(f"job {job_id} has already {state}")
         return self.get(job_id)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, max_open: int | None = None) -> Job:
         """Queue a failed job again: it keeps its id, and gets as many attempts as it had.
 
+        Of one that was tried again and has not failed since it is a repetition: the first answer
+        may have been lost.
+
+        Args:
+            max_open: as in `submit`.
+
         Raises:
-            JobNotFound, JobNotFailed, QueueFull.
+            JobNotFound, JobNotFailed, QueueFull, TenantQueueFull; StoreUnavailable as `submit`.
         """
         kind = self.get(job_id).spec.kind
         terms = self._terms[kind]
-        answer = self._scripts.run("retry", job_id, terms.max_queued, terms.max_attempts)
+        answer = self._scripts.run(
+            "retry",
+            job_id,
+            terms.max_queued,
+            terms.max_open_per_tenant if max_open is None else max_open,
+            terms.max_attempts,
+        )
         if answer is None:
             raise JobNotFound(f"no job {job_id}; it ended long ago")
         match answer:
@@ -213,6 +223,10 @@ class JobStore:
                 return self.get(job_id)
             case ["full", queued]:
                 raise _queue_full(queued, kind)
+            case ["tenant_full", unfinished]:
+                raise _tenant_full(unfinished)
+            case ["memory", _]:
+                raise _memory_full()
             case [state, _]:
                 raise JobNotFailed(f"job {job_id} is {state}; only a failed job is tried again")
         raise AssertionError(answer)
@@ -228,3 +242,13 @@ def _key_reused(job_id: str) -> KeyReused:
 
 def _queue_full(queued: str, kind: Kind) -> QueueFull:
     return QueueFull(f"{queued} {kind} jobs are waiting already; try again later")
+
+
+def _tenant_full(unfinished: str) -> TenantQueueFull:
+    return TenantQueueFull(f"you have {unfinished} unfinished jobs; wait for some to end")
+
+
+def _memory_full() -> StoreUnavailable:
+    return StoreUnavailable(
+        "the job store takes no new work, its memory is nearly full; try again later"
+    )

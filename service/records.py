@@ -8,6 +8,7 @@ from core.job_ids import JobIds
 from core.job_specs import Kind
 from core.job_store import JobStore
 from core.jobs import Job, JobState
+from core.policies import PolicyStore
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -15,9 +16,10 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 class Records:
     """All verbs raise StoreUnavailable while Redis does not answer."""
 
-    def __init__(self, jobs: JobStore, ids: JobIds, kind: Kind) -> None:
+    def __init__(self, jobs: JobStore, ids: JobIds, policies: PolicyStore, kind: Kind) -> None:
         self._jobs = jobs
         self._ids = ids
+        self._policies = policies
         self._kind = kind
 
     @property
@@ -55,10 +57,12 @@ class Records:
         """Queue a failed job again; the sweepers wake a worker for it.
 
         Raises:
-            JobNotFound, JobNotFailed, QueueFull.
+            JobNotFound, JobNotFailed, QueueFull, TenantQueueFull, PolicyUnreadable.
         """
-        self.get(job_id, caller)
-        return self._jobs.retry(job_id)
+        # An admin's retry counts among the jobs of the tenant whose job it is.
+        tenant = self.get(job_id, caller).tenant
+        limits = self._policies.of(tenant).policy.limits
+        return self._jobs.retry(job_id, max_open=limits.open_jobs)
 
     def page(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
         """Up to `limit` jobs, newest first, and whether there are more.

@@ -25,6 +25,19 @@ local function go_on_in_full_memory()
   redis.call('DEL', 'no such key')
 end
 
+-- What speaks against new work: memory|full|tenant_full and how much there is; nil: nothing.
+local function refuses(kind, tenant, bound, tenant_bound)
+  -- While there is still room for what the old work needs to end: events, wakes, beats.
+  local memory = redis.call('INFO', 'memory')
+  local used, most = memory:match('used_memory:(%d+)'), memory:match('maxmemory:(%d+)')
+  if tonumber(most) > 0 and tonumber(used) > 0.9 * tonumber(most) then return 'memory', used end
+
+  local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
+  if queued >= tonumber(bound) then return 'full', tostring(queued) end
+  local open = tonumber(redis.call('HGET', 'open:' .. kind, tenant) or 0)
+  if open >= tonumber(tenant_bound) then return 'tenant_full', tostring(open) end
+end
+
 local function event(id, ...)
   redis.call('XADD', 'events:' .. id, 'MAXLEN', '~', 512, '*', ...)
 end

@@ -13,15 +13,8 @@ if idem ~= '' then
   if old[1] and redis.call('EXISTS', 'job:' .. old[1]) == 1 then return {old[2] == digest and 'replayed' or 'mismatch', old[1]} end
 end
 
--- New work is refused while there is still room for what the old needs to end: events, wakes, beats.
-local memory = redis.call('INFO', 'memory')
-local used, most = memory:match('used_memory:(%d+)'), memory:match('maxmemory:(%d+)')
-if tonumber(most) > 0 and tonumber(used) > 0.9 * tonumber(most) then return {'memory', used} end
-
-local queued = tonumber(redis.call('GET', 'queued:' .. kind) or 0)
-if queued >= tonumber(bound) then return {'full', tostring(queued)} end
-local open = tonumber(redis.call('HGET', 'open:' .. kind, tenant) or 0)
-if open >= tonumber(tenant_bound) then return {'tenant_full', tostring(open)} end
+local verdict, count = refuses(kind, tenant, bound, tenant_bound)
+if verdict then return {verdict, count} end
 
 -- A quota is counted where its job is accepted, so that nobody pays for a refusal or a replay.
 if quota ~= '' then

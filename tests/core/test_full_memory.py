@@ -44,6 +44,19 @@ def test_new_work_is_refused_and_leaves_no_trace(jobs, client, used):
     assert jobs.counts.queued("generation") == 1
 
 
+def test_a_retry_is_new_work(jobs, client):
+    job_id = submit(jobs)
+    jobs.leasing.fail(claim(jobs)[0], "no such size")
+    leave(client, 0.93)
+
+    with pytest.raises(StoreUnavailable, match="nearly full"):
+        jobs.retry(job_id)
+    leave(client, 0.5)
+    assert jobs.retry(job_id).state is JobState.QUEUED
+    leave(client, 0.93)
+    assert jobs.retry(job_id).state is JobState.QUEUED, "a repetition is no new work"
+
+
 def test_it_is_taken_again_when_there_is_room(jobs, client):
     leave(client, 1.5)
     with pytest.raises(StoreUnavailable):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.errors import JobNotFailed, JobNotFound, QueueFull
+from core.errors import JobNotFailed, JobNotFound, QueueFull, TenantQueueFull
 from core.job_store import JobStore
 from core.jobs import JobState
 from core.redis_connection import connect
@@ -102,6 +102,41 @@ def test_only_a_failed_job_is_tried_again(jobs, end):
 
     with pytest.raises(JobNotFailed, match="only a failed job"):
         jobs.retry(job_id)
+
+
+@pytest.mark.parametrize("since", ["waiting", "running", "succeeded", "cancelled"])
+def test_a_retry_can_be_repeated_and_changes_nothing_then(jobs, dead, since):
+    """The first answer may have been lost."""
+    jobs.retry(dead)
+    if since in {"running", "succeeded"}:
+        (lease,) = claim(jobs)
+        if since == "succeeded":
+            jobs.leasing.succeed(lease, {})
+    if since == "cancelled":
+        jobs.cancel(dead)
+    before = jobs.get(dead), jobs.news.events(dead), jobs.counts.queued("generation")
+
+    assert jobs.retry(dead) == before[0]
+    assert (jobs.get(dead), jobs.news.events(dead), jobs.counts.queued("generation")) == before
+
+
+def test_what_failed_again_is_tried_once_more(jobs, dead):
+    jobs.retry(dead)
+    exhaust(jobs)
+
+    assert jobs.retry(dead).state is JobState.QUEUED
+    exhaust(jobs)
+    assert "gave up after 15 attempts" in jobs.get(dead).reason
+
+
+def test_a_retry_counts_among_its_tenants_unfinished_jobs(jobs, dead):
+    submit(jobs)
+
+    with pytest.raises(TenantQueueFull, match="you have 1 unfinished"):
+        jobs.retry(dead, max_open=1)
+    assert [job.id for job in jobs.lists.dead()] == [dead]
+    assert jobs.retry(dead, max_open=2).state is JobState.QUEUED
+    assert jobs.retry(dead, max_open=2).state is JobState.QUEUED
 
 
 def test_a_job_that_is_gone_is_not_tried_again(jobs):

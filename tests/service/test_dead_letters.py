@@ -56,6 +56,21 @@ def test_a_full_queue_takes_no_retry(serve, parts, dead):
     assert int(answer.headers["Retry-After"]) > 0
 
 
+def test_a_retry_whose_answer_was_lost_can_be_repeated(client, dead):
+    url = f"/v1/generations/{dead}/retry"
+    first, again = client.post(url), client.post(url)
+
+    assert again.status_code == 202
+    assert again.json() == first.json()
+
+
+def test_the_unfinished_jobs_of_a_policy_bound_retries_too(client, dead):
+    client.put("/v1/policies/local", json={"limits": {"open_jobs": 1}})
+    client.post("/v1/generations", json=APPLE)
+
+    assert client.post(f"/v1/generations/{dead}/retry").status_code == 429
+
+
 @pytest.mark.parametrize("noun", ["generations", "erasures", "evaluations"])
 def test_a_job_that_is_not_there_is_a_404(client, noun):
     assert client.post(f"/v1/{noun}/{'0' * 32}/retry").status_code == 404
