@@ -281,6 +281,12 @@ class TestKubernetes:
                         assert find_spec(module)
                         assert [role] == container["args"]
 
+    def test_a_first_run_has_an_endpoint_to_promote_a_model_by(self):
+        """/readyz is 503 until a model is served."""
+        (service,) = pods()["service"]["containers"]
+
+        assert service["readinessProbe"]["httpGet"]["path"] == "/healthz"
+
     def test_images_are_pinned_and_those_of_ours_are_renamed_in_one_place(self):
         (kustomization,) = objects("Kustomization")
         renamed = {one["name"]: one["newTag"] for one in kustomization["images"]}
