@@ -10,7 +10,7 @@ from core.checkup.check import insist
 from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
 from core.startup import read_settings, start
-from worker.marks import drain_mark
+from worker.marks import drain_mark, failure_mark
 from worker.roles import KINDS_OF_ROLE
 
 
@@ -47,8 +47,9 @@ def main() -> None:
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     if settings.compile_unet and arguments.role == "inference":
         start(lambda: insist([check_compiler(settings.device)]))
-    # A mark left by the last shutdown is not for this life.
+    # Marks left by the last life are not for this one.
     drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
+    failure_mark(settings.run_dir, owner).unlink(missing_ok=True)
     app = start(_app)
 
     queues = ",".join(KINDS_OF_ROLE[arguments.role])

@@ -21,7 +21,8 @@ from core.settings import Settings
 from core.sweeper import Sweeper
 from core.telemetry import configure_logs
 from core.terms import terms
-from worker.marks import drain_mark
+from worker.marks import drain_mark, failure_mark
+from worker.replacing import or_be_replaced
 from worker.roles import KINDS_OF_ROLE, Role
 
 log = structlog.get_logger()
@@ -51,20 +52,27 @@ _drain: Callable[[], None] | None = None
 
 @app.task(name=TASK_OF_KIND["generation"])
 def drain_generations() -> None:
-    assert _drain is not None
-    _drain()
+    _work()
 
 
 @app.task(name=TASK_OF_KIND["erasure"])
 def drain_erasures() -> None:
-    assert _drain is not None
-    _drain()
+    _work()
 
 
 @app.task(name=TASK_OF_KIND["evaluation"])
 def drain_evaluations() -> None:
+    _work()
+
+
+def _work() -> None:
     assert _drain is not None
-    _drain()
+    or_be_replaced(
+        _drain,
+        mark=failure_mark(settings.run_dir, OWNER),
+        draining=drain_mark(settings.run_dir, OWNER).exists,
+        end=os._exit,
+    )
 
 
 @signals.setup_logging.connect

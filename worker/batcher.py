@@ -21,6 +21,7 @@ from core.errors import (
     PicturesUnavailable,
     RetryableError,
     StoreUnavailable,
+    WeightsDiffer,
 )
 from core.jobs import ImageRecord, Lease
 from core.leasing import Leasing
@@ -68,6 +69,7 @@ class Batcher:
         self._drain_s = drain_s
         self._tracing = tracing or Tracing()
         self._drawings: dict[str, Drawing] = {}
+        self._claimed: list[Lease] = []
         self._held_class = ""
         self._alone = False
         self._turns = Turns()
@@ -80,18 +82,12 @@ class Batcher:
 
         Raises:
             StoreUnavailable: Redis stayed away. What was held goes back when its leases lapse.
+            WeightsDiffer, and errors without a name: what failed may be the device, so the process
+                is not to claim again. Everything was given back.
         """
         try:
-            self._drain()
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            # An error without a name is a defect of ours; it must not hold jobs for ever.
-            for drawing in self._drawings.values():
-                self._leasing.try_again(
-                    drawing.lease, f"its worker failed: {type(error).__name__}"
-                )
-            raise
+            with self._blaming(None):
+                self._drain()
         finally:
             self._drop_everything()
 
@@ -126,6 +122,7 @@ class Batcher:
         )
         if not leases:
             return
+        self._claimed = leases
         # Loading a model may take longer than a lease: beat first.
         self._heartbeat.hold([*(d.lease for d in self._drawings.values()), *leases])
         opened = []
@@ -143,17 +140,40 @@ class Batcher:
     @contextlib.contextmanager
     def _answering_for(self, lease: Lease) -> Iterator[None]:
         """What hinders a job from being drawn ends it with the reason, or has it tried again."""
+        with self._blaming([lease]):
+            try:
+                yield
+            except WeightsDiffer:
+                raise
+            except RetryableError as error:
+                self._leasing.try_again(lease, str(error))
+            except AppError as error:
+                log.warning("refused", job=lease.job_id, error=type(error).__name__)
+                self._leasing.fail(lease, str(error))
+
+    @contextlib.contextmanager
+    def _blaming(self, suspects: list[Lease] | None) -> Iterator[None]:
+        """After an error that may be the device's, the suspects' attempts count, nobody else's.
+
+        Were none counted, a job that breaks devices would never end; were all, a broken device
+        would end every job.
+
+        Args:
+            suspects: None: all that is held.
+        """
         try:
             yield
-        except RetryableError as error:
-            self._leasing.try_again(lease, str(error))
-        except AppError as error:
-            log.warning("refused", job=lease.job_id, error=type(error).__name__)
-            self._leasing.fail(lease, str(error))
+        except StoreUnavailable:
+            raise
         except Exception as error:
-            # Loaders raise what they like; neighbours are not to suffer for it.
-            log.exception("not admitted", job=lease.job_id)
-            self._leasing.try_again(lease, f"{type(error).__name__}: {error}")
+            held = [drawing.lease for drawing in self._drawings.values()]
+            for lease in held if suspects is None else suspects:
+                why = f"its worker failed: {type(error).__name__}: {error}"
+                self._leasing.try_again(lease, why)
+            # Those that were given back above, or by a block within this one, are not ours now.
+            for lease in [*held, *self._claimed]:
+                self._leasing.hand_back(lease, "its worker failed at another job")
+            raise
 
     def _open(self, lease: Lease) -> Drawing:
         assert isinstance(lease.spec, GenerationSpec)
@@ -214,10 +234,13 @@ class Batcher:
     def _step(self) -> None:
         """One denoising step of those whose turn it is, and the decoding of what is done."""
         if waiting := self._denoisers():
-            self._step_one(self._turns.next(waiting))
+            denoiser = self._turns.next(waiting)
+            with self._blaming([one.lease for one in self._drawn_by(denoiser)]):
+                self._step_one(denoiser)
         self._heartbeat.step()
         for drawing in self._drawings.values():
-            self._reports.tell(drawing)
+            with self._blaming([drawing.lease]):
+                self._reports.tell(drawing)
 
     def _step_one(self, denoiser: Denoiser) -> None:
         try:
@@ -225,6 +248,8 @@ class Batcher:
             with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
                 finished = denoiser.step()
             pictures = _decode(denoiser, finished)
+        except WeightsDiffer:
+            raise
         except AppError as error:
             self._give_up(denoiser, error)
             return
@@ -248,6 +273,11 @@ class Batcher:
         """Those with rows, each once."""
         waiting = [d.variant.denoiser for d in self._drawings.values() if not d.drawn]
         return list({id(denoiser): denoiser for denoiser in waiting}.values())
+
+    def _drawn_by(self, denoiser: Denoiser) -> list[Drawing]:
+        """Those with rows in a batch."""
+        everything = self._drawings.values()
+        return [d for d in everything if d.variant.denoiser is denoiser and not d.drawn]
 
     def _largest(self, denoiser: Denoiser) -> tuple[int, int]:
         """Width and height of the largest picture in a batch, in pixels."""
@@ -340,14 +370,13 @@ class Batcher:
 
     def _give_up(self, denoiser: Denoiser, error: AppError) -> None:
         """End the jobs in a batch that failed as a whole."""
-        for drawing in list(self._drawings.values()):
-            if drawing.variant.denoiser is denoiser and not drawing.drawn:
-                if isinstance(error, RetryableError) or len(self._drawings) > 1:
-                    # Alone, next time: then only the one at fault fails.
-                    self._leasing.try_again(drawing.lease, str(error))
-                else:
-                    self._leasing.fail(drawing.lease, str(error))
-                self._forget(drawing)
+        for drawing in self._drawn_by(denoiser):
+            if isinstance(error, RetryableError) or len(self._drawings) > 1:
+                # Alone, next time: then only the one at fault fails.
+                self._leasing.try_again(drawing.lease, str(error))
+            else:
+                self._leasing.fail(drawing.lease, str(error))
+            self._forget(drawing)
 
     def _drop_everything(self) -> None:
         for drawing in list(self._drawings.values()):

@@ -14,3 +14,8 @@ def drain_mark(run_dir: Path, owner: str) -> Path:
     Celery tells only its parent process of a SIGTERM; the child, which works, looks here.
     """
     return run_dir / f"{owner}.draining"
+
+
+def failure_mark(run_dir: Path, owner: str) -> Path:
+    """While this file exists, the worker's last process failed; in it, how long it waited then."""
+    return run_dir / f"{owner}.failed"

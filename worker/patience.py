@@ -10,9 +10,13 @@ LONGEST_S = 30.0
 class Patience:
     """Twice as long after each failure in a row: drawing what cannot be stored is in vain."""
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, pause_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            pause_s: that of an earlier process, if what failed there may fail here again.
+        """
         self._now = now
-        self._pause_s = 0.0
+        self.pause_s = pause_s
         self._until = 0.0
 
     @property
@@ -22,8 +26,8 @@ class Patience:
     def failed(self) -> None:
         """Failures while it waits already are of work that was begun before: they are one."""
         if not self.waits:
-            self._pause_s = min(LONGEST_S, max(FIRST_S, 2 * self._pause_s))
-            self._until = self._now() + self._pause_s
+            self.pause_s = min(LONGEST_S, max(FIRST_S, 2 * self.pause_s))
+            self._until = self._now() + self.pause_s
 
     def succeeded(self) -> None:
-        self._pause_s = 0.0
+        self.pause_s = 0.0

@@ -1,5 +1,6 @@
 """The drain loop, with the shipped model and a real broker."""
 
+import contextlib
 import io
 import time
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from core.errors import WeightsDiffer
 from core.jobs import JobState
 from core.storage import Storage
+from diffusion.denoiser import Denoiser
 from worker.shelf import Shelf
 
 
@@ -257,6 +260,71 @@ def test_a_defect_of_ours_does_not_hold_a_job_for_ever(jobs, submit, make_batche
     heartbeat.on_step = lambda steps: None
     batcher.drain()
     assert jobs.get(job_id).state is JobState.SUCCEEDED
+
+
+class TestAfterAnErrorWithoutAName:
+    """As after a failed kernel launch: the process ends, and one job at most pays for it."""
+
+    @pytest.mark.parametrize("error", [RuntimeError("CUDA error"), MemoryError()])
+    def test_at_opening(self, jobs, submit, make_batcher, make_shelf, monkeypatch, error):
+        shelf = make_shelf()
+        monkeypatch.setattr(shelf, "variant", fail_with(error))
+        ids = [submit(), submit(), submit()]
+        with pytest.raises(type(error)):
+            make_batcher(shelf=shelf).drain()
+
+        assert all(jobs.get(one).state is JobState.QUEUED for one in ids)
+        assert sorted(jobs.get(one).attempt for one in ids) == [0, 0, 1]
+
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("CUDA error"), WeightsDiffer("other weights than were put there")]
+    )
+    def test_at_a_step(
+        self, jobs, submit, make_batcher, add_variant, heartbeat, monkeypatch, error
+    ):
+        add_variant("other", seed=3)
+        ids = [submit(num_inference_steps=50), submit(num_inference_steps=50, model="other")]
+
+        def break_device(steps: int) -> None:
+            if steps == 2:
+                monkeypatch.setattr(Denoiser, "step", fail_with(error))
+
+        heartbeat.on_step = break_device
+        with pytest.raises(type(error)):
+            make_batcher().drain()
+
+        assert all(jobs.get(one).state is JobState.QUEUED for one in ids)
+        assert sorted(jobs.get(one).attempt for one in ids) == [0, 1]
+        assert heartbeat.held[-1] == []
+
+    def test_a_job_that_breaks_every_process_fails_and_no_other_does(
+        self, jobs, submit, make_batcher, make_shelf, monkeypatch
+    ):
+        shelf = make_shelf()
+        whole = shelf.variant
+
+        def variant(model_id: str, spec):
+            if spec.prompt == "poison":
+                raise RuntimeError("CUDA error")
+            return whole(model_id, spec)
+
+        monkeypatch.setattr(shelf, "variant", variant)
+        poison, others = submit("poison"), [submit(), submit()]
+        for _ in range(12):
+            with contextlib.suppress(RuntimeError):
+                make_batcher(shelf=shelf).drain()
+
+        assert jobs.get(poison).state is JobState.FAILED
+        assert "RuntimeError: CUDA error" in jobs.get(poison).reason
+        assert [jobs.get(one).state for one in others] == [JobState.SUCCEEDED] * 2
+        assert [jobs.get(one).attempt for one in others] == [1, 1]
+
+
+def fail_with(error: Exception):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 def test_a_full_disk_uses_up_no_attempts_and_is_waited_out(
