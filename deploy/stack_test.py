@@ -41,9 +41,7 @@ class Stack:
             "TRCE_PORT": str(port),
             "TRCE_SERVE_UNERASED_BASE": "true",
             "TRCE_LEASE_S": "8",
-            "INFERENCE_CPUS": "2",
             "INFERENCE_MEMORY": "4g",
-            "TRAINER_CPUS": "2",
             "TRAINER_MEMORY": "6g",
         }
         self.command = compose(PROJECT, FILES, OUT)

@@ -91,6 +91,12 @@ class TestCompose:
         reserving = {name for name, one in stack["services"].items() if "deploy" in one}
         assert {name for name, one in override.items() if one["deploy"] == "reset"} == reserving
 
+    def test_a_host_with_two_cores_is_enough(self, stack):
+        """Docker refuses a container more CPUs than there are."""
+        for name, service in stack["services"].items():
+            asked = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)\}?", str(service.get("cpus", 1)))
+            assert int(asked[1]) <= 2, name
+
     def test_what_must_be_there_before_is_waited_for(self, stack):
         for name in OURS - {"redis", "setup"}:
             waits = stack["services"][name]["depends_on"]
