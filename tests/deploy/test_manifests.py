@@ -187,10 +187,13 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
 
 
 class TestKubernetes:
-    def test_every_file_is_applied(self):
+    def test_every_file_is_applied_and_the_one_for_keda_by_itself(self):
         listed = set(yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"])
+        others = {"kustomization.yaml", "scaling.yaml"}
 
-        assert listed == {file.name for file in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
+        assert listed == {file.name for file in KUBERNETES.glob("*.yaml")} - others
+        readme = (KUBERNETES / "README.md").read_text()
+        assert "kubectl apply -f deploy/kubernetes/scaling.yaml" in readme
 
     def test_the_configuration_names_settings_only(self):
         (config,) = objects("ConfigMap")
@@ -252,6 +255,22 @@ class TestKubernetes:
             for volume in pod.get("volumes", []):
                 if "secret" in volume:
                     assert volume["secret"]["secretName"] in readme
+
+    def test_prometheus_is_told_of_every_pod_that_shows_metrics(self):
+        for one in objects("Deployment"):
+            told = one["spec"]["template"]["metadata"]["annotations"]
+            assert told == {"prometheus.io/scrape": "true", "prometheus.io/port": "9100"}
+
+    def test_trainers_are_scaled_by_every_kind_of_job_that_they_run(self):
+        (query,) = [
+            trigger["metadata"]["query"]
+            for one in objects("ScaledObject")
+            for trigger in one["spec"]["triggers"]
+            if one["metadata"]["name"] == "trainer"
+        ]
+        (queues,) = re.findall(r'queue=~"([^"]*)"', query)
+
+        assert set(queues.split("|")) == set(KINDS_OF_ROLE["trainer"])
 
     def test_services_lead_to_ports_that_pods_open(self):
         labelled = {
