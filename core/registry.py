@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from core.errors import ModelNotFound, UntrustedModel
+from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
 from core.kept_reports import KeptReports
 from core.making import Making
 from core.manifest_reader import ManifestReader
@@ -206,6 +206,9 @@ class ModelRegistry:
                 trusted.append(self.get(name))
             except UntrustedModel as error:
                 reasons[name] = str(error)
+            except ModelsUnavailable as error:
+                # Of a newer one that only the bucket has: this host's copy is out of date.
+                reasons[name] = f"model {name} cannot be brought up to date for now: {error}"
             except ModelNotFound:
                 reasons[name] = f"{name} is no model: {FILENAME} is missing, or the name is no id"
         return sorted(trusted, key=lambda one: (one.created_at, one.id)), reasons

@@ -11,13 +11,14 @@ from core.errors import (
     ModelExists,
     ModelNotFound,
     ModelNotServed,
+    ModelsUnavailable,
     StatusUnreachable,
     UntrustedModel,
 )
 from core.making import describe
 from core.manifests import Drawing, Edit, Manifest, ModelStatus
 from core.registrar import Registrar
-from core.registry import ModelRegistry
+from core.registry import ModelRegistry, NoSerials
 from core.signed_files import signed_file
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
@@ -89,6 +90,27 @@ def test_an_id_is_not_given_to_other_weights(registry, signer):
 
     with pytest.raises(ModelExists):
         add(registry, signer, weights=b"others")
+
+
+def test_a_bucket_that_is_away_costs_the_model_that_is_behind_and_no_other(registry, signer):
+    add(registry, signer)
+    add(registry, signer, "behind", weights=b"others")
+
+    class Away:
+        def fetch(self, model_id: str) -> bool:
+            raise ModelsUnavailable("the bucket does not answer")
+
+    class Newer(NoSerials):
+        def newest(self, model_id: str) -> int:
+            return 1 << 60 if model_id == "behind" else 0
+
+    registry.mirror, registry.serials = Away(), Newer()
+    trusted, reasons = registry.survey()
+
+    assert [manifest.id for manifest in trusted] == ["erased"]
+    assert reasons == {
+        "behind": "model behind cannot be brought up to date for now: the bucket does not answer"
+    }
 
 
 class TestServing:
