@@ -97,6 +97,16 @@ class TestCompose:
             asked = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)\}?", str(service.get("cpus", 1)))
             assert int(asked[1]) <= 2, name
 
+    def test_the_override_for_a_bucket_reaches_whoever_reads_or_fills_it(self):
+        override = read("deploy/compose.s3.yml")["services"]
+
+        assert set(override) == OURS - {"redis"}
+        for name, service in override.items():
+            assert service["environment"]["TRCE_S3_BUCKET"], name
+            assert service["secrets"] == ["trce_s3_secret_access_key"], name
+        waits = override["setup"]["depends_on"]
+        assert waits == {"minio": {"condition": "service_healthy", "required": False}}
+
     def test_what_must_be_there_before_is_waited_for(self, stack):
         for name in OURS - {"redis", "setup"}:
             waits = stack["services"][name]["depends_on"]
