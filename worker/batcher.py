@@ -17,6 +17,7 @@ from PIL.Image import Image
 from core.errors import (
     AppError,
     LeaseLost,
+    ModelsUnavailable,
     PictureNotFinite,
     PicturesUnavailable,
     RetryableError,
@@ -145,6 +146,10 @@ class Batcher:
                 yield
             except WeightsDiffer:
                 raise
+            except (ModelsUnavailable, StoreUnavailable) as error:
+                # Not the job's fault either: an outage may not use up its attempts.
+                self._leasing.hand_back(lease, str(error))
+                self._patience.failed()
             except RetryableError as error:
                 self._leasing.try_again(lease, str(error))
             except AppError as error:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.errors import WeightsDiffer
+from core.errors import ModelsUnavailable, WeightsDiffer
 from core.jobs import JobState
 from core.storage import Storage
 from diffusion.denoiser import Denoiser
@@ -344,6 +344,29 @@ def test_a_full_disk_uses_up_no_attempts_and_is_waited_out(
     assert jobs.get(job_id).started_at == job.started_at  # it claims nothing yet
 
     (tmp_path / "full").unlink()
+    time.sleep(0.3)
+    batcher.drain()
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_an_outage_of_the_models_bucket_uses_up_no_attempts_and_is_waited_out(
+    jobs, submit, make_batcher, make_shelf, monkeypatch
+):
+    monkeypatch.setattr("worker.patience.FIRST_S", 0.3)
+    job_id = submit()
+    shelf = make_shelf()
+    batcher = make_batcher(shelf=shelf)
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "variant", fail_with(ModelsUnavailable("the bucket is away")))
+        batcher.drain()
+
+        job = jobs.get(job_id)
+        assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+        assert "the bucket is away" in jobs.news.events(job_id)[-1][1]["why"]
+        batcher.drain()
+        assert jobs.get(job_id).started_at == job.started_at  # it claims nothing yet
+
     time.sleep(0.3)
     batcher.drain()
     job = jobs.get(job_id)
