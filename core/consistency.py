@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from core.errors import ConceptInvalid
-from core.phrases import mentions, without_article
+from core.phrases import mentions, singulars, without_article
 from core.specs import Concept, ErasureSpec
 
 
@@ -29,9 +29,12 @@ def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> N
                 f"the replacement {concept.replacement!r} of {concept.name!r} speaks of "
                 f"{erased!r}, which is to be erased; choose something that is to stay"
             )
+    erased_as = {form: phrase for phrase in replacement_of for form in singulars(phrase)}
     for phrase in protected:
-        if without_article(phrase) in replacement_of:
-            raise ConceptInvalid(f"{phrase!r} is both erased and protected; choose one")
+        erased = next((erased_as[form] for form in singulars(phrase) if form in erased_as), None)
+        if erased is not None:
+            same = "" if without_article(phrase) == erased else f", as {erased!r} and {phrase!r}"
+            raise ConceptInvalid(f"{phrase!r} is both erased and protected{same}; choose one")
 
 
 def check_filled_in(spec: ErasureSpec) -> None:

@@ -10,6 +10,19 @@ def without_article(phrase: str) -> str:
     return re.sub(r"^(?:an?|the)\s+", "", phrase.casefold().strip())
 
 
+def singulars(phrase: str) -> set[str]:
+    """The phrase without its article, and what it may be the plural of (axes: axe, ax)."""
+    plain = without_article(phrase)
+    found = {plain}
+    if plain.endswith("s") and not plain.endswith("ss"):
+        found.add(plain[:-1])
+    if re.search(r"(?:[sxzo]|ch|sh)es$", plain):
+        found.add(plain[:-2])
+    if plain.endswith("ies"):
+        found.add(f"{plain[:-3]}y")
+    return found
+
+
 def mentions(text: str, phrases: Iterable[str]) -> str | None:
     """The first of the phrases that stands in the text as whole words, in singular or plural."""
     listed = tuple(phrases)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from core.consistency import check_consistent
 from core.errors import ConceptInvalid
 from core.merging import concepts_to_erase
-from core.phrases import mentions
+from core.phrases import mentions, without_article
 from core.specs import Concept, ErasureSpec
 from trainer.concepts import prompt_pairs, templates
 
@@ -73,8 +73,6 @@ def test_a_list_of_more_than_twenty_concepts_is_used_to_its_end():
 def test_whatever_the_words_their_weights_add_up_to_how_many_there_are(words):
     words = list({word.strip(): None for word in words})
     pairs = pairs_of(*(concept(word, replacement="flower pot") for word in words))
-    from core.phrases import without_article
-
     distinct = {without_article(word) for word in words}
     assert sum(pair.weight for pair in pairs) == pytest.approx(len(distinct))
 
@@ -108,6 +106,33 @@ def test_whatever_the_words_their_weights_add_up_to_how_many_there_are(words):
 def test_contradictions_are_refused_with_the_words_that_contradict(concepts, protected, why):
     with pytest.raises(ConceptInvalid, match=why):
         check_consistent(concepts, protected)
+
+
+@pytest.mark.parametrize(
+    ("erased", "protected"),
+    [
+        ("axe", "axes"),
+        ("axes", "an axe"),
+        ("ax", "the axes"),
+        ("cherry", "cherries"),
+        ("match", "matches"),
+        ("water pistols", "Water pistol"),
+        ("a potato", "potatoes"),
+    ],
+)
+def test_what_is_erased_is_not_protected_in_singular_or_plural(erased, protected):
+    with pytest.raises(ConceptInvalid, match="both erased and protected") as caught:
+        check_consistent([concept(erased, replacement="flower")], [protected])
+    assert repr(protected) in str(caught.value)
+    assert repr(without_article(erased)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("erased", "protected"),
+    [("glass", "glas"), ("car", "care"), ("plan", "planes"), ("bus", "busy"), ("ax", "a taxi")],
+)
+def test_words_that_only_look_alike_may_be_erased_and_protected(erased, protected):
+    check_consistent([concept(erased, replacement="flower")], [protected])
 
 
 def test_near_misses_are_no_contradictions():
