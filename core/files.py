@@ -70,12 +70,15 @@ def write_atomically(
 def move_whole(folder: Path, target: Path, *, by: Path) -> None:
     """Visible at once and whole, or not at all, also from one file system to another.
 
+    Whole after a loss of power, too: the bytes are on the disk before the name is.
+
     Args:
         by: a folder on the file system of `target`.
 
     Raises:
         OSError
     """
+    sync_tree(folder)
     try:
         folder.rename(target)
     except OSError as error:
@@ -86,6 +89,7 @@ def move_whole(folder: Path, target: Path, *, by: Path) -> None:
     copy = by / secrets.token_hex(8)
     try:
         shutil.copytree(folder, copy)
+        sync_tree(copy)
         copy.rename(target)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
@@ -99,6 +103,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder durable: every plain file in it, and every name.
+
+    Raises:
+        OSError
+    """
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            with open_plain(path) as file:
+                os.fsync(file.fileno())
 
 
 def sha256(path: Path) -> str:

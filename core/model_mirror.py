@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from core.errors import ModelsUnavailable, UntrustedModel
-from core.files import CHUNK_BYTES, sha256, sync_folder
+from core.files import CHUNK_BYTES, sha256, sync_folder, sync_tree
 from core.manifests import FILENAME, MAX_MANIFEST_BYTES, Manifest
 from core.signing import Verifier
 
@@ -106,6 +106,7 @@ class ModelMirror:
                 self._download_file(manifest.id, name, digest, incoming / name)
             self._download_reports(manifest, incoming)
             manifest.write(incoming)
+            sync_tree(incoming)
             incoming.rename(self._folder / manifest.id)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)

@@ -17,7 +17,7 @@ from core.errors import (
     StatusUnreachable,
     UntrustedModel,
 )
-from core.files import move_whole, read_plain, sha256, sync_folder
+from core.files import move_whole, read_plain, sha256, sync_folder, sync_tree
 from core.manifests import REPORTS, Manifest, ModelStatus, Override, ReportEntry
 from core.registry import INCOMING, ModelRegistry
 from core.reports import FILENAME as REPORT
@@ -125,6 +125,8 @@ class Registrar:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             shutil.copytree(folder, target)
+            sync_tree(target)
+            sync_folder(target.parent)
             entry = ReportEntry(
                 created_at=report.created_at,
                 files={name: sha256(target / name) for name in (REPORT, PAGE)},

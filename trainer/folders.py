@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import ModelExists
-from core.files import sync_folder
+from core.files import sync_folder, sync_tree
 
 
 def check_empty(out: Path) -> None:
@@ -24,6 +24,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield folder
         _make_readable(folder)
+        sync_tree(folder)
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

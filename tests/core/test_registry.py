@@ -22,6 +22,7 @@ from core.registry import ModelRegistry, NoSerials
 from core.signed_files import signed_file
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
+from trainer.folders import new_folder
 
 CONFIG = "unet/config.json"
 DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
@@ -291,6 +292,62 @@ def test_the_content_digest_names_the_weights_and_not_the_status(registry, signe
 
     assert serving.content_digest == candidate.content_digest
     assert add(registry, signer, "b", weights=b"x").content_digest != candidate.content_digest
+
+
+@pytest.fixture
+def durable(monkeypatch) -> set[int]:
+    """The inodes of what has been made durable."""
+    synced, fsync = set(), os.fsync
+
+    def noting(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return synced
+
+
+def inodes(folder: Path) -> set[int]:
+    return {path.stat().st_ino for path in [folder, *folder.rglob("*")]}
+
+
+class TestLossOfPower:
+    """What has a name that counts is on the disk before."""
+
+    def test_a_model_is_on_the_disk_before_it_has_its_name(
+        self, registry, signer, durable, monkeypatch
+    ):
+        rename, lacking = Path.rename, []
+
+        def noting(path: Path, target: Path) -> Path:
+            lacking.append(inodes(path) - durable)
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", noting)
+        add(registry, signer)
+
+        assert lacking == [set()]
+
+    def test_so_is_one_from_another_file_system(self, registry, signer, durable, monkeypatch):
+        rename, lacking = Path.rename, []
+
+        def from_elsewhere(path: Path, target: Path) -> Path:
+            if path.name.startswith("erased."):
+                raise OSError(errno.EXDEV, "another file system")
+            lacking.append(inodes(path) - durable)
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", from_elsewhere)
+        add(registry, signer)
+
+        assert lacking == [set()]
+
+    def test_so_are_the_folders_of_the_trainer(self, tmp_path, durable):
+        with new_folder(tmp_path / "model") as folder:
+            (folder / "unet").mkdir()
+            (folder / "unet" / "weights.safetensors").write_bytes(b"weights")
+
+        assert inodes(tmp_path / "model") <= durable
 
 
 class TestModelsBeingMade:
