@@ -15,7 +15,11 @@ from core.specs import ErasureSpec, GenerationSpec
 
 POLL_S = 0.15
 PATIENCE_S = 60.0
-"""How long the service may be away, being restarted, before a client gives up."""
+"""How long the service may be busy, or away while it is restarted, before a client gives up."""
+STRANGERS_PATIENCE_S = 10.0
+"""How long it may be away where nothing has answered yet: perhaps nothing was ever started."""
+RETRY_S = 0.5
+BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 
 Resource = dict[str, Any]
 
@@ -42,8 +46,7 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"} if key else None
         self._http = httpx.Client(base_url=url, timeout=70, headers=headers)
         self._url = url
-        # None at first: a service that was never there is not waited for.
-        self._patience_s = 0.0
+        self._has_answered = False
 
     def __enter__(self) -> Self:
         return self
@@ -120,10 +123,12 @@ class Client:
     ) -> httpx.Response:
         """Tries again while the service is away or busy: the key makes a repeated POST harmless.
 
+        A service that names a time (Retry-After) is asked again then, if that is not too long.
+
         Raises:
             ServiceRefused, ServiceUnreachable.
         """
-        deadline = time.monotonic() + self._patience_s
+        began = time.monotonic()
         headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
         if body is not None:
             headers["Content-Type"] = media_type
@@ -131,18 +136,28 @@ class Client:
         while True:
             try:
                 response = self._http.request(method, path, content=data, headers=headers)
-            except httpx.InvalidURL as error:
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise ServiceUnreachable(f"{self._url} is no address: {error}") from error
             except httpx.TransportError as error:
-                if time.monotonic() > deadline:
+                pause = RETRY_S
+                patience_s = PATIENCE_S if self._has_answered else STRANGERS_PATIENCE_S
+                if time.monotonic() + pause > began + patience_s:
                     raise ServiceUnreachable(
                         f"no service answers at {self._url} ({error}); `trce up` starts one"
                     ) from error
             else:
-                self._patience_s = PATIENCE_S
-                if response.status_code not in {429, 503} or time.monotonic() > deadline:
+                self._has_answered = True
+                pause = _pause_s(response)
+                is_late = time.monotonic() + pause > began + PATIENCE_S
+                if response.status_code not in BUSY or is_late:
                     return _checked(response)
-            time.sleep(0.5)
+            time.sleep(pause)
+
+
+def _pause_s(response: httpx.Response) -> float:
+    """As long as the service asks for; a date, which ours never sends, counts as nothing."""
+    asked = response.headers.get("Retry-After", "")
+    return max(RETRY_S, float(asked)) if asked.isdecimal() else RETRY_S
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
