@@ -1,9 +1,13 @@
-"""Deletes pictures that nobody can ask for any more: those whose job record has expired."""
+"""Deletes what nobody can ask for any more.
+
+Pictures whose job record has expired, and models that a crash left half way.
+"""
 
 import time
 
 from core.errors import JobNotFound
 from core.job_store import JobStore
+from core.leavings import Leavings
 from core.storage import PictureStore
 from service.records import JOB_ID
 
@@ -11,13 +15,17 @@ from service.records import JOB_ID
 class Tidying:
     """A sweeper calls it now and then; it may be interrupted at any time."""
 
-    def __init__(self, jobs: JobStore, storage: PictureStore, *, keep_s: float) -> None:
+    def __init__(
+        self, jobs: JobStore, storage: PictureStore, leavings: Leavings, *, keep_s: float
+    ) -> None:
         self._jobs = jobs
+        self._leavings = leavings
         self._storage = storage
         self._keep_s = keep_s
 
     def __call__(self) -> None:
         """Raises StoreUnavailable: without the records nothing is known to have expired."""
+        self._leavings.sweep(now=time.time())
         for name in self._storage.older_than(self._keep_s, now=time.time()):
             if JOB_ID.fullmatch(name) and self._has_expired(name):
                 self._storage.delete_below(f"generations/{name}")

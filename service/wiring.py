@@ -13,11 +13,12 @@ from core.installation import open_pictures, open_serving_registry
 from core.job_ids import JobIds
 from core.job_store import JobStore
 from core.keys import KeyStore
+from core.leavings import Leavings
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
 from core.registrar import Registrar
-from core.registry import ModelRegistry
+from core.registry import INCOMING, ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
 from core.storage import PictureStore
@@ -96,7 +97,8 @@ def wire(settings: Settings) -> Parts:
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
     roll = WorkerRoll(client)
-    tidying = Tidying(jobs, storage, keep_s=settings.keep_generations_s)
+    leavings = Leavings(settings.models_dir / INCOMING, settings.making_dir)
+    tidying = Tidying(jobs, storage, leavings, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
     keys = KeyStore(client)
     sessions = Sessions(client, keys)

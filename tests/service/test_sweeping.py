@@ -4,6 +4,7 @@ import time
 import pytest
 from scenery import APPLE, WEAPONS, eventually
 
+from core.leavings import LEAVINGS, Leavings
 from core.queue import Wakes, celery_app
 from core.sweeper import Sweeper
 from service.tidying import Tidying
@@ -89,19 +90,19 @@ class TestTidying:
     def test_pictures_go_when_their_job_has_expired(self, parts, drawn):
         parts.client.delete(f"job:{drawn.name}")
 
-        Tidying(parts.jobs, parts.storage, keep_s=900)()
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
 
         assert not drawn.exists()
 
     def test_pictures_stay_as_long_as_their_job_can_be_read(self, parts, drawn):
-        Tidying(parts.jobs, parts.storage, keep_s=900)()
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
 
         assert len(list(drawn.iterdir())) == 1
 
     def test_pictures_just_drawn_stay(self, parts, drawn):
         parts.client.delete(f"job:{drawn.name}")
 
-        Tidying(parts.jobs, parts.storage, keep_s=1100)()
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=1100)()
 
         assert drawn.exists()
 
@@ -109,6 +110,21 @@ class TestTidying:
         other = drawn.parent / "Somebody's folder"
         drawn.rename(other)
 
-        Tidying(parts.jobs, parts.storage, keep_s=900)()
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
 
         assert other.exists()
+
+    def test_half_a_model_that_a_crash_left_goes_when_the_service_starts(
+        self, serve, settings, monkeypatch
+    ):
+        left = [
+            settings.models_dir / ".incoming" / "fetch-emoji.0123456789abcdef",
+            settings.making_dir / "import-emoji.0123456789abcdef",
+        ]
+        for folder in left:
+            folder.mkdir(parents=True)
+        for pattern in LEAVINGS:
+            monkeypatch.setitem(LEAVINGS, pattern, 0.0)
+        serve()
+
+        assert eventually(lambda: not any(folder.exists() for folder in left))
