@@ -33,15 +33,19 @@ def main() -> None:
 def take_all(stack: Stack, browser: Browser) -> None:
     compose = shoot(browser, stack, "erasures", "/erasures")
     compose.get_by_role("button", name="Erase").click()
-    expect(compose.locator(".stages li")).to_have_count(3, timeout=PATIENCE_MS)
-    keep(compose, "erasure-running")
     expect(compose.get_by_role("link", name="Look at")).to_be_visible(timeout=PATIENCE_MS)
     compose.get_by_role("link", name="Look at").click()
     weapons = compose.get_by_role("heading", level=1).inner_text()
     stack.post(f"/v1/models/{weapons}/promotion", reason="for the pictures")
     trained = stack.post(
-        "/v1/erasures", base_model="emoji", concepts=[CIGARETTE], steering={"steps": 40}
+        "/v1/erasures", base_model="emoji", concepts=[CIGARETTE], steering={"steps": 60}
     )
+    running = compose.context.new_page()
+    running.goto(f"/erasures/{trained['id']}")
+    # Four pictures of the base and four of today, once stage 2 is on its way.
+    expect(running.locator(".samples img").nth(7)).to_be_visible(timeout=PATIENCE_MS)
+    expect(running.get_by_text("steering").first).to_be_visible(timeout=PATIENCE_MS)
+    keep(running, "erasure-running")
     measured = stack.post("/v1/evaluations", model=weapons, at_most=8)
 
     playground = shoot(browser, stack, "playground-empty", "/")
