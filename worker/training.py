@@ -26,6 +26,7 @@ from core.errors import (
     JobNotFound,
     LeaseLost,
     ModelUnsupported,
+    RetryableError,
     StoreUnavailable,
     UntrustedModel,
 )
@@ -44,6 +45,7 @@ from core.tracing import Tracing
 from trainer.evaluation.album import DIGITS, PICTURES
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.patience import Patience
 from worker.roles import KINDS_OF_ROLE
 
 log = structlog.get_logger()
@@ -125,6 +127,7 @@ class Trainings:
         self._samples = samples
         self._judges = judges
         self._tracing = tracing or Tracing()
+        self._patience = Patience()
 
     def drain(self) -> None:
         """Work until nothing waits, or until told to shut down."""
@@ -136,7 +139,7 @@ class Trainings:
 
     def _claim_and_run(self, kind: Kind) -> bool:
         """Whether there was a job of that kind."""
-        if self._draining():
+        if self._draining() or self._patience.waits:
             return False
         leases = self._leasing.claim(kind, self._owner, slots=1, lease_s=self._lease_s, idle=True)
         if not leases:
@@ -159,10 +162,7 @@ class Trainings:
         # Of this attempt alone: an earlier one that only froze may still write into its own.
         scratch = self._registry.making.begin(f"{JOB}{lease.job_id}")
         try:
-            if isinstance(lease.spec, EvaluationSpec):
-                done = self._evaluate(lease, lease.spec, scratch)
-            else:
-                done = {"erased_model": self._erase(lease, scratch).id}
+            done = self._make(lease, scratch)
         except LeaseLost:
             log.warning("fenced off", job=lease.job_id)
         except JobCancelled:
@@ -173,6 +173,10 @@ class Trainings:
             self._leasing.try_again(lease, str(error))
         except StoreUnavailable:
             raise  # the lease lapses, and another attempt resumes
+        except RetryableError as error:
+            # Not the job's fault: an outage of the models' bucket may not use up its attempts.
+            self._leasing.hand_back(lease, str(error))
+            self._patience.failed()
         except AppError as error:
             self._leasing.fail(lease, str(error))
         except Exception as error:
@@ -180,6 +184,7 @@ class Trainings:
             self._leasing.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
             raise
         else:
+            self._patience.succeeded()
             result = {**done, "seconds": round(time.monotonic() - started, 3)}
             kept = self._leasing.succeed(lease, result)
             log.info("done" if kept else "fenced off", job=lease.job_id, **done)
@@ -193,6 +198,12 @@ class Trainings:
                 attributes={"job": lease.job_id, "attempt": lease.attempt},
             )
             self._clear_leavings()
+
+    def _make(self, lease: Lease, scratch: Path) -> dict[str, str]:
+        """The fields of a job's result but the time it took."""
+        if isinstance(lease.spec, EvaluationSpec):
+            return self._evaluate(lease, lease.spec, scratch)
+        return {"erased_model": self._erase(lease, scratch).id}
 
     def _clear_leavings(self) -> None:
         """Of jobs that will not be tried again, wherever and however they ended."""
@@ -219,6 +230,8 @@ class Trainings:
         read = [base, *(self._registry.get(one) for one in spec.merge)]
         for one in read:
             one.check_files(self._registry.path(one.id))
+        if made := self._made_before(spec, lease, base):
+            return made
         merged = [self._registry.path(one.id) for one in read[1:]]
         (scratch / "spec.json").write_text(spec.model_dump_json())
         out = scratch / "model"
@@ -245,6 +258,20 @@ class Trainings:
         for one in read:
             one.check_files(self._registry.path(one.id))
         return self._registrar.add(made, out, self._signer)
+
+    def _made_before(self, spec: ErasureSpec, lease: Lease, base: Manifest) -> Manifest | None:
+        """The model of an earlier attempt that ended between making it and saying so.
+
+        Made again it might differ, as on a GPU, and then could not take the place of the first.
+        """
+        name = model_id(spec, lease.job_id)
+        if not self._registry.path(name).exists():
+            return None  # not asked of the bucket: an outage is no reason not to begin
+        made = self._registry.get(name)
+        if made.edit is None or made.edit.base_digest != base.content_digest:
+            return None
+        # No change, but it is put into the bucket, if there is one.
+        return self._registrar.set_status(name, made.status, self._signer)
 
     def _samples_for(self, lease: Lease) -> int:
         try:

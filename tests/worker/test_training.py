@@ -12,6 +12,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.errors import ModelsUnavailable
 from core.files import sha256
 from core.jobs import JobState
 from core.manifests import ModelStatus
@@ -145,6 +146,49 @@ def test_a_second_attempt_makes_the_same_model_and_finds_it_there(
     assert job.state is JobState.SUCCEEDED, job.reason
     assert job.attempt == 2
     assert registry.get(job.erasure.erased_model) == made
+
+
+class Bucket:
+    """A mirror that may be away."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.pushed: list[str] = []
+
+    def push(self, manifest) -> None:
+        if self.away:
+            raise ModelsUnavailable("the bucket of models does not answer")
+        self.pushed.append(manifest.id)
+
+    def fetch(self, model_id: str) -> bool:
+        return False
+
+
+def test_an_outage_of_the_models_bucket_counts_no_attempt_and_the_model_is_not_made_twice(
+    jobs, registry, submit_erasure, make_trainings, monkeypatch
+):
+    monkeypatch.setattr("worker.patience.FIRST_S", 0.3)
+    registry.mirror = bucket = Bucket()
+    job_id = submit_erasure()
+    trainings = make_trainings()
+    trainings.drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0), job.reason
+    assert "does not answer" in jobs.news.events(job_id)[-1][1]["why"]
+    (made,) = [manifest for manifest in registry.all() if manifest.kind == "erased"]
+
+    def start_child(*_, **__):
+        raise AssertionError("it was made before")
+
+    bucket.away = False
+    monkeypatch.setattr("worker.training.start_child", start_child)
+    time.sleep(0.3)
+    trainings.drain()
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1), job.reason
+    assert bucket.pushed == [job.erasure.erased_model] == [made.id]
+    assert registry.get(made.id) == made
 
 
 def test_the_model_of_a_job_has_the_same_id_in_every_attempt():
