@@ -19,6 +19,7 @@ from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from core.specs import GenerationSpec
 from diffusion.erasure import FILENAME, Erasure
+from diffusion.freed_memory import return_to_system
 from diffusion.loading import load_base
 from worker import metrics
 from worker.room import Room
@@ -129,14 +130,15 @@ class Shelf:
         assert spec.width is not None  # admission fills these in
         assert spec.height is not None
         size_px, digest = (spec.width, spec.height), base.content_digest
-        others = {name: one for name, one in self._bases.items() if name != digest}
+        # Names: whoever holds a base keeps its weights on the device.
+        others = [name for name in self._bases if name != digest]
         wanted_bytes = room.check(
             base.id,
             room.footprint(digest, self._registry.path(base.id), size_px),
             size_px,
             guided=spec.guidance_scale > 1,
             loaded=digest in self._bases,
-            evictable_bytes=sum(one.size_bytes for one in others.values()),
+            evictable_bytes=sum(self._bases[name].size_bytes for name in others),
         )
         for name in others:
             if not room.lacks(wanted_bytes):
@@ -144,11 +146,16 @@ class Shelf:
             self._forget(name)
 
     def _forget(self, base_digest: str) -> None:
+        """Forget a base, with its variants, and give its memory back."""
         forgotten = self._bases.pop(base_digest)
         # A variant would keep the base in memory that it stands on.
-        for name, variant in list(self._variants.items()):
-            if variant.base is forgotten:
-                del self._variants[name]
+        for name in [name for name, one in self._variants.items() if one.base is forgotten]:
+            del self._variants[name]
+        del forgotten
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        else:
+            return_to_system()
 
     def _forget_least_used(self) -> None:
         def held_bytes() -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from diffusion.denoiser import Denoiser
 
@@ -17,22 +17,25 @@ class Turns:
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._last_s: WeakKeyDictionary[Denoiser, float] = WeakKeyDictionary()
-        self._present: Denoiser | None = None
+        # Weakly: a model that gives way is to be gone, even if it had the last turn.
+        self._present: ref[Denoiser] | None = None
         self._until_s: float | None = None
         """None: the turn has not begun."""
 
     def next(self, waiting: Sequence[Denoiser]) -> Denoiser:
         """Whose step it is, of at least one."""
         over = self._until_s is not None and self._now_s() >= self._until_s
-        if over or self._present not in waiting:
-            self._present = min(waiting, key=lambda one: self._last_s.get(one, 0.0))
+        present = self._present and self._present()
+        if present is None or over or present not in waiting:
+            present = min(waiting, key=lambda one: self._last_s.get(one, 0.0))
+            self._present = ref(present)
             self._until_s = None
-        assert self._present is not None
-        return self._present
+        return present
 
     def took(self, swap_s: float) -> None:
         """The one whose step it is has its weights on, and that took so long."""
-        assert self._present is not None
-        now_s = self._last_s[self._present] = self._now_s()
+        present = self._present and self._present()
+        assert present is not None
+        now_s = self._last_s[present] = self._now_s()
         if self._until_s is None:
             self._until_s = now_s + min(LONGEST_S, STEPPING_OVER_SWAPPING * swap_s)

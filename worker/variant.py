@@ -115,9 +115,12 @@ class Base:
         if self._room is None:
             return BatchLimits()
         room, digest = self._room, self.manifest.content_digest
+        # Not the base: its batch holds these, so a cycle would keep the weights of a base that
+        # was forgotten until the collector runs.
+        unet, device, px_per_latent = self._drawing_unet, self._device, self._px_per_latent
 
         def size_px(sides: Sides) -> tuple[int, int]:
-            return sides[1] * self._px_per_latent, sides[0] * self._px_per_latent
+            return sides[1] * px_per_latent, sides[0] * px_per_latent
 
         return BatchLimits(
             found=lambda sides: room.rows(digest, size_px(sides)),
@@ -126,7 +129,7 @@ class Base:
                 digest,
                 size_px(sides),
                 waiting,
-                lambda rows: rehearsal(self._drawing_unet, sides, rows, self._device),
+                lambda rows: rehearsal(unet, sides, rows, device),
             ),
         )
 

@@ -1,5 +1,8 @@
 """What does not fit is refused before anything gives way to it."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from tiny_model import make_model
@@ -86,6 +89,28 @@ def test_what_was_used_least_lately_gives_way(jobs, submit, make_batcher, make_s
     assert both == {"emoji", tiny}
     assert jobs.get(job_id).state is JobState.SUCCEEDED
     assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_a_base_that_gave_way_is_gone_at_once(submit, make_batcher, make_shelf, add_variant):
+    """Not when the collector of cycles comes by: the next model loads where its weights were."""
+    add_variant("one", seed=1)
+    shelf = make_shelf(total_mib=68.5)
+    for model in ("emoji", "one"):
+        submit(model=model)
+    batcher = make_batcher(shelf=shelf)
+    batcher.drain()
+    gc.collect()
+    (base,) = shelf._bases.values()
+    unet = base.unet._unet
+    held = [weakref.ref(one) for one in (base, base.denoiser, unet, unet.conv_in.weight)]
+    del base, unet
+
+    gc.disable()
+    try:
+        shelf._forget(next(iter(shelf._bases)))
+        assert [one() for one in held] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
