@@ -6,14 +6,14 @@ wait in host memory, and are copied over the base's when its turn comes.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 import torch
 
-from core.errors import UntrustedModel
+from core.errors import DeviceOutOfMemory, UntrustedModel
 from core.manifests import Manifest
 from core.model_files import ModelFiles
 from core.registry import ModelRegistry
@@ -79,6 +79,7 @@ class Shelf:
         Raises:
             ModelNotFound, ModelNotServed, UntrustedModel, ModelUnsupported.
             ModelTooLarge, SizeNotDrawable: nothing was loaded or forgotten then.
+            DeviceOutOfMemory: it does not fit beside what is being drawn with now.
         """
         try:
             return self._variant(model_id, spec)
@@ -102,7 +103,10 @@ class Shelf:
             if self._refusals:
                 self._refusals.loaded(model_id)
         self._variants.move_to_end(digest)
-        return self._variants[digest]
+        variant = self._variants[digest]
+        self._bases.move_to_end(variant.base.manifest.content_digest)
+        self._forget_spare_bases()
+        return variant
 
     def warm_up(self, model_id: str) -> None:
         """Load a model, compile what is to be compiled, and draw with it once.
@@ -126,7 +130,10 @@ class Shelf:
         return base
 
     def _make_room(self, base: Manifest, spec: GenerationSpec, room: Room) -> None:
-        """Forget bases that nobody asked for lately, as far as one picture of `spec` needs it."""
+        """Forget bases that nobody asked for lately, as far as one picture of `spec` needs it.
+
+        Those that pictures are being drawn with stay: forgetting them would free nothing.
+        """
         assert spec.width is not None  # admission fills these in
         assert spec.height is not None
         size_px, digest = (spec.width, spec.height), base.content_digest
@@ -140,9 +147,23 @@ class Shelf:
             loaded=digest in self._bases,
             evictable_bytes=sum(self._bases[name].size_bytes for name in others),
         )
-        for name in others:
+        idle = self._idle(others)
+        for name in idle:
             if not room.lacks(wanted_bytes):
-                break
+                return
+            self._forget(name)
+        if len(idle) < len(others) and room.lacks(wanted_bytes):
+            # Not for ever: it is tried again when nothing else is drawn.
+            raise DeviceOutOfMemory(
+                f"model {base.id} does not fit beside the models that are being drawn with"
+            )
+
+    def _idle(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if not self._bases[name].in_use]
+
+    def _forget_spare_bases(self) -> None:
+        *earlier, _ = self._bases
+        for name in self._idle(earlier)[: max(0, len(self._bases) - MAX_BASES)]:
             self._forget(name)
 
     def _forget(self, base_digest: str) -> None:
@@ -199,7 +220,4 @@ class Shelf:
                 manifest, components, self._device, self._room, self._buckets
             )
             log.info("loaded", model=manifest.id)
-            while len(self._bases) > MAX_BASES:
-                self._forget(next(iter(self._bases)))
-        self._bases.move_to_end(digest)
         return self._bases[digest]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakSet
 
 import structlog
 import torch
@@ -49,6 +50,7 @@ class Base:
         self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components
         self._device = device
+        self._batches: WeakSet[Denoiser] = WeakSet()
         self.denoiser = self.batch_of(NOTHING)
 
     def scheduler_label(self, name: str | None) -> tuple[str, str]:
@@ -72,6 +74,11 @@ class Base:
         second = [parts.second.text_encoder] if parts.second else []
         modules = (parts.unet, parts.vae, parts.text_encoder, *second)
         return sum(one.nbytes for module in modules for one in module.parameters())
+
+    @property
+    def in_use(self) -> bool:
+        """Pictures are in one of its batches: whoever draws them keeps it in memory."""
+        return any(len(batch) for batch in self._batches)
 
     def warm_up(self) -> None:
         """Compile for the native size, if that is wanted, and draw one picture of one step.
@@ -102,7 +109,7 @@ class Base:
 
     def batch_of(self, delta: Delta) -> Denoiser:
         """The batch of those who draw with `delta`'s tensors in the UNet."""
-        return Denoiser(
+        batch = Denoiser(
             self._drawing_unet,
             self._components.vae,
             self._components.scheduler_config,
@@ -110,6 +117,8 @@ class Base:
             wear=partial(self.unet.wear, delta),
             limits=self._limits(),
         )
+        self._batches.add(batch)
+        return batch
 
     def _limits(self) -> BatchLimits:
         if self._room is None:

@@ -7,11 +7,23 @@ import pytest
 import torch
 from tiny_model import make_model
 
+from core.errors import DeviceOutOfMemory
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
+from core.specs import GenerationSpec
+from diffusion.denoise_request import DenoiseRequest
 from worker.room import MIB, Room
 from worker.shelf import Shelf
+
+
+SMALL_PICTURE = {
+    "seed": 0,
+    "num_inference_steps": 2,
+    "guidance_scale": 2.0,
+    "width_px": 16,
+    "height_px": 16,
+}
 
 
 class Device:
@@ -43,6 +55,13 @@ def tiny(registry, settings, tmp_path):
     """A second base model, far smaller than the shipped one (59 MiB)."""
     folder = make_model(tmp_path / "made", family="sd1")
     return import_base(folder, "tiny", registry, Signer.load(settings.keys_dir)).id
+
+
+@pytest.fixture
+def tiny_again(registry, settings, tmp_path):
+    """A third, of other weights: models of the same are the same on a shelf."""
+    folder = make_model(tmp_path / "made again", family="sd2")
+    return import_base(folder, "tiny-again", registry, Signer.load(settings.keys_dir)).id
 
 
 def test_a_model_too_large_for_the_device_is_refused_with_the_numbers(
@@ -111,6 +130,55 @@ def test_a_base_that_gave_way_is_gone_at_once(submit, make_batcher, make_shelf, 
         assert [one() for one in held] == [None] * 4
     finally:
         gc.enable()
+
+
+def on_shelf(shelf):
+    return {base.manifest.id for base in shelf._bases.values()}
+
+
+def begin_picture(variant):
+    """In the batch of a model, and drawn no further."""
+    text = variant.embed("a cat")
+    variant.denoiser.join(DenoiseRequest.of("it", text, text, **SMALL_PICTURE))
+
+
+def test_the_base_that_nobody_asked_for_longest_gives_way(make_shelf, tiny, tiny_again):
+    shelf = make_shelf(total_mib=500)
+    for model in ("emoji", tiny, "emoji", "emoji", tiny_again):
+        shelf.variant(model)
+
+    assert on_shelf(shelf) == {"emoji", tiny_again}
+
+
+def test_a_base_that_is_drawn_with_never_gives_way(make_shelf, tiny, tiny_again, add_variant):
+    add_variant("one", seed=1)
+    shelf = make_shelf(total_mib=500)
+    begin_picture(variant := shelf.variant("one"))
+    for model in (tiny, tiny_again):
+        shelf.variant(model)
+    assert on_shelf(shelf) == {"emoji", tiny_again}
+
+    begin_picture(shelf.variant(tiny_again))
+    shelf.variant(tiny)
+    assert on_shelf(shelf) == {"emoji", tiny, tiny_again}
+
+    variant.denoiser.leave("it")
+    shelf.variant(tiny)
+    assert on_shelf(shelf) == {tiny, tiny_again}
+
+
+def test_what_fits_only_without_those_that_are_drawn_is_tried_again_later(make_shelf, tiny):
+    shelf = make_shelf(total_mib=60)
+    shelf._room._free_bytes = lambda: 0 if "emoji" in on_shelf(shelf) else 60 * MIB
+    begin_picture(variant := shelf.variant("emoji"))
+    spec = GenerationSpec(prompt="a cat", model=tiny, width=16, height=16)
+    with pytest.raises(DeviceOutOfMemory, match="beside"):
+        shelf.variant(tiny, spec)
+    assert on_shelf(shelf) == {"emoji"}
+
+    variant.denoiser.leave("it")
+    shelf.variant(tiny, spec)
+    assert on_shelf(shelf) == {tiny}
 
 
 def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
