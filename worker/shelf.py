@@ -5,6 +5,7 @@ their prompts are mapped, nothing else changes. The tensors of a variant with ch
 wait in host memory, and are copied over the base's when its turn comes.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -29,6 +30,10 @@ log = structlog.get_logger()
 
 MAX_BASES = 2
 MAX_VARIANTS = 32
+BYTES_PER_PARAMETER = 8
+"""At most, of a changed tensor in a file: float64, twice what is written."""
+MAPS_BYTES = 64 << 20
+"""At most, of a file's header and text maps: twice those of SDXL, the widest."""
 
 
 class RefusalRecord(Protocol):
@@ -194,7 +199,14 @@ class Shelf:
         files = ModelFiles(self._registry.path(manifest.id), manifest)
         for name in sorted(files.listed - {FILENAME}):
             files.check(name)
+        parameters = sum(map(math.prod, base.unet.shapes.values()))
+        most = BYTES_PER_PARAMETER * parameters + MAPS_BYTES
         with files.stream(FILENAME) as stream:
+            if stream.size > most:
+                raise UntrustedModel(
+                    f"model {manifest.id}: {FILENAME} has {stream.size} bytes, and no erasure of "
+                    f"{base_manifest.id} has more than {most}"
+                )
             data = stream.read(stream.size)
         erasure = Erasure.parse(data)
         erasure.check_fits(base.unet.shapes)

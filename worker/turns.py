@@ -25,7 +25,7 @@ class Turns:
     def next(self, waiting: Sequence[Denoiser]) -> Denoiser:
         """Whose step it is, of at least one."""
         over = self._until_s is not None and self._now_s() >= self._until_s
-        present = self._present and self._present()
+        present = self._present() if self._present else None
         if present is None or over or present not in waiting:
             present = min(waiting, key=lambda one: self._last_s.get(one, 0.0))
             self._present = ref(present)
@@ -34,7 +34,7 @@ class Turns:
 
     def took(self, swap_s: float) -> None:
         """The one whose step it is has its weights on, and that took so long."""
-        present = self._present and self._present()
+        present = self._present() if self._present else None
         assert present is not None
         now_s = self._last_s[present] = self._now_s()
         if self._until_s is None:

@@ -16,7 +16,6 @@ from diffusion.denoise_request import DenoiseRequest
 from worker.room import MIB, Room
 from worker.shelf import Shelf
 
-
 SMALL_PICTURE = {
     "seed": 0,
     "num_inference_steps": 2,

@@ -130,6 +130,17 @@ def test_a_model_that_was_tampered_with_is_not_loaded_and_its_refusal_is_told(
     assert refusals.all()[erased].worker == "inference-0@test"
 
 
+def test_a_file_that_claims_more_than_any_erasure_has_is_refused_before_it_is_read(
+    erased, shelf, settings
+):
+    """A sparse file takes no disk; as much memory as it claims to fill nobody has."""
+    with (settings.models_dir / erased / FILENAME).open("r+b") as file:
+        file.truncate(1 << 42)
+
+    with pytest.raises(UntrustedModel, match=f"has {1 << 42} bytes, and no erasure of emoji"):
+        shelf.variant(erased)
+
+
 def second_base(settings, registry) -> None:
     """Another base, signed under the name of the first."""
     folder = registry.making.begin("emoji-2")
