@@ -26,6 +26,7 @@ from core.errors import (
     JobNotFound,
     LeaseLost,
     ModelUnsupported,
+    NotEnoughRoom,
     RetryableError,
     StoreUnavailable,
     UntrustedModel,
@@ -58,6 +59,9 @@ USER_ERROR = 2
 MAX_NAME_CHARS = 60
 JOB = "job-"
 """What the folders of models in the making start with, that are of jobs."""
+
+SPANS: dict[Kind, str] = {"erasure": "erase", "evaluation": "evaluate"}
+"""What attempts at jobs are called in traces."""
 
 
 class TrainerFailed(AppError):
@@ -156,11 +160,20 @@ class Trainings:
 
     def _run(self, lease: Lease) -> None:
         """One attempt at one job, to whatever end."""
+        try:
+            scratch = self._begin(lease)
+        except NotEnoughRoom as error:
+            log.exception("no room", job=lease.job_id)
+            self._leasing.fail(lease, str(error))
+            self._clear_leavings()
+            return
+        self._attempt(lease, scratch)
+
+    def _attempt(self, lease: Lease, scratch: Path) -> None:
+        """What follows once there is a folder for it."""
         started, began_s = time.monotonic(), time.time()
         told = {"job": lease.job_id, "request": lease.request_id, "attempt": lease.attempt}
         log.info("begun", kind=lease.spec.kind, **told)
-        # Of this attempt alone: an earlier one that only froze may still write into its own.
-        scratch = self._registry.making.begin(f"{JOB}{lease.job_id}")
         try:
             done = self._make(lease, scratch)
         except LeaseLost:
@@ -191,13 +204,31 @@ class Trainings:
         finally:
             self._registry.making.clear(scratch)
             self._tracing.record(
-                "evaluate" if isinstance(lease.spec, EvaluationSpec) else "erase",
+                SPANS[lease.spec.kind],
                 lease.request_id,
                 began_s=began_s,
                 ended_s=time.time(),
                 attributes={"job": lease.job_id, "attempt": lease.attempt},
             )
             self._clear_leavings()
+
+    def _begin(self, lease: Lease) -> Path:
+        """A folder of this attempt alone: an earlier one that only froze may still write into its
+        own. It holds the spec, for the trainer.
+
+        Raises:
+            NotEnoughRoom: the disk takes none.
+        """
+        scratch: Path | None = None
+        try:
+            scratch = self._registry.making.begin(f"{JOB}{lease.job_id}")
+            (scratch / "spec.json").write_text(lease.spec.model_dump_json())
+        except OSError as error:
+            raise NotEnoughRoom(
+                f"the disk of models in the making cannot be written to: {error.strerror} "
+                f"({error.filename or scratch}); mend that, and send the job again"
+            ) from error
+        return scratch
 
     def _make(self, lease: Lease, scratch: Path) -> dict[str, str]:
         """The fields of a job's result but the time it took."""
@@ -233,7 +264,6 @@ class Trainings:
         if made := self._made_before(spec, lease, base):
             return made
         merged = [self._registry.path(one.id) for one in read[1:]]
-        (scratch / "spec.json").write_text(spec.model_dump_json())
         out = scratch / "model"
         trainer = start_child(
             [
@@ -287,7 +317,6 @@ class Trainings:
         folders = self._registry.path(base.id), self._registry.path(model.id)
         for manifest, folder in zip((base, model), folders, strict=True):
             manifest.check_files(folder)
-        (scratch / "spec.json").write_text(spec.model_dump_json())
         out = scratch / "report"
         evaluator = start_child(
             [

@@ -1,12 +1,14 @@
 """Erasure jobs: the real trainer as a subprocess, the shipped model, a real broker."""
 
 import base64
+import errno
 import io
 import os
 import signal
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import psutil
 import pytest
@@ -189,6 +191,29 @@ def test_an_outage_of_the_models_bucket_counts_no_attempt_and_the_model_is_not_m
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1), job.reason
     assert bucket.pushed == [job.erasure.erased_model] == [made.id]
     assert registry.get(made.id) == made
+
+
+@pytest.mark.parametrize("full_at", ["mkdir", "write_text"])
+def test_a_disk_that_is_full_at_the_start_is_told_at_once(
+    jobs, submit_erasure, make_trainings, monkeypatch, settings, full_at
+):
+    job_id = submit_erasure()
+    whole = getattr(Path, full_at)
+
+    def fill(path: Path, *args, **kwargs):
+        if path.is_relative_to(settings.making_dir):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, full_at, fill)
+        make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert "disk of models in the making" in job.reason
+    assert "No space left on device" in job.reason
+    assert not list(settings.making_dir.glob("job-*"))
 
 
 def test_the_model_of_a_job_has_the_same_id_in_every_attempt():
