@@ -25,6 +25,8 @@ EXAMPLES = {
     "trce models export": "trce models export MODEL --format diffusers --out exported",
     "trce models import": "trce models import stable-diffusion-v1-5 --id sd15",
     "trce models push": "trce models push",
+    "trce jobs list": "trce jobs list",
+    "trce jobs cancel": "trce jobs cancel 3945d94f",
     "trce jobs dead": "trce jobs dead",
     "trce jobs retry": "trce jobs retry 3945d94f",
     "trce keys create": "trce keys create --scope generate --tenant acme --expires 90d",

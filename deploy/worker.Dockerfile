@@ -1,4 +1,5 @@
-# Inference and trainer workers. On a GPU host torch is the CUDA build that the package index serves.
+# Inference and trainer workers, and `trce` where it needs torch: exports, erasures offline, the GPU's
+# check. On a GPU host torch is the CUDA build that the package index serves.
 # Build from the repository's root: docker build -f deploy/worker.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE}
@@ -17,10 +18,11 @@ RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nolog
  && install -d -o trce -g trce /data
 COPY models ./models
 COPY core ./core
+COPY cli ./cli
 COPY diffusion ./diffusion
 COPY trainer ./trainer
 COPY worker ./worker
-RUN python -m compileall -q core diffusion trainer worker
+RUN python -m compileall -q core cli diffusion trainer worker
 
 # Nothing is fetched from a model hub: models come by `trce models import`.
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TRCE_DATA_DIR=/data \

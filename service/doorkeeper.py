@@ -1,10 +1,10 @@
 """Tells who sends a request, from its headers; refuses whoever has no key where one is needed."""
 
 import contextlib
-import ipaddress
 
 from starlette.datastructures import Headers
 
+from core.addresses import is_loopback
 from core.callers import Caller
 from core.errors import ApiKeyRefused, StoreUnavailable
 from core.keys import KeyStore
@@ -72,14 +72,6 @@ class Doorkeeper:
                 if self._keys_exist is None:
                     raise
         return not self._keyless or bool(self._keys_exist)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address or name."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_this_machine(headers: Headers) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import redis
 from fastapi import Depends, Request
 
+from core.addresses import is_loopback
 from core.audit import AuditTrail
 from core.errors import Misconfigured
 from core.installation import open_pictures, open_serving_registry
@@ -27,7 +28,7 @@ from core.terms import terms
 from core.tracing import Tracing, start_tracing
 from core.workers import WorkerRoll
 from service.admission import AdmissionDesk
-from service.doorkeeper import Doorkeeper, is_loopback
+from service.doorkeeper import Doorkeeper
 from service.endings import Endings
 from service.metrics import Metrics
 from service.rates import RateLimits

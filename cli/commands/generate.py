@@ -26,10 +26,18 @@ def generate(
     guidance_scale: Annotated[
         float, typer.Option(help="How strictly to follow the prompt.")
     ] = 5.0,
+    width: Annotated[
+        int | None, typer.Option(help="In pixels; the model's own if left out.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Likewise.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Another than the model's own, as euler_a.")
     ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="Of the files.")] = "png",
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP, 1 to 100.")] = 90,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="The same bits whatever else is drawn meanwhile.")
+    ] = False,
     negative_prompt: Annotated[str, typer.Option(help="What to keep away from.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     as_json: Json = False,
@@ -40,12 +48,16 @@ def generate(
         model=model,
         prompt=prompt,
         negative_prompt=negative_prompt,
+        width=width,
+        height=height,
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         seed=seed,
         scheduler=scheduler,
         n=n,
         output_format=output_format,
+        quality=quality,
+        strict=strict,
     )
     console = Console(stderr=True)
     with Client(url) as client, console.status("queued") as status:

@@ -1,4 +1,4 @@
-"""`trce jobs`: those that used up their attempts, and another try for them."""
+"""`trce jobs`: what waits and runs, and an end for it; what failed for good, and another try."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,7 +11,57 @@ from cli.client import Client, Resource
 from cli.commands.options import Url
 from core.errors import JobNotFound
 
-app = typer.Typer(help="Jobs that used up their attempts.", no_args_is_help=True)
+app = typer.Typer(help="What waits, runs and failed.", no_args_is_help=True)
+KINDS = ("generations", "erasures", "evaluations")
+OPEN = ("queued", "running")
+
+
+@app.command("list")
+def list_jobs(
+    ended: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    limit: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="How many of the newest of each kind are looked at."),
+    ] = 20,
+    as_json: Json = False,
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """List jobs, the newest of each kind first."""
+    with Client(url) as client:
+        found = [
+            job
+            for kind in KINDS
+            for job in client.get(f"/v1/{kind}?limit={limit}")["data"]
+            if ended or job["state"] in OPEN
+        ]
+    table = Table("id", "kind", "state", "model", "accepted (UTC)")
+    for job in found:
+        model = job.get("model") or job["base_model"]
+        table.add_row(job["id"], job["object"], job["state"], model, _when(job["created_at"]))
+    answer(table, found, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(
+    job_id: Annotated[str, typer.Argument(help="As `trce jobs list` shows it, or its beginning.")],
+    as_json: Json = False,
+    url: Url = "http://127.0.0.1:8000",
+) -> None:
+    """Cancel a job that waits or runs."""
+    with Client(url) as client:
+        paths = [
+            f"/v1/{kind}/{job['id']}"
+            for kind in KINDS
+            for job in client.get(f"/v1/{kind}?limit=100")["data"]
+            if job["id"].startswith(job_id) and job["state"] in OPEN
+        ]
+        if len(paths) != 1:
+            raise JobNotFound(
+                f"{len(paths)} open jobs have an id that begins with {job_id!r}; "
+                "`trce jobs list` lists them"
+            )
+        job = client.delete(paths[0])
+    answer(f"{job['id']} is {job['state']}", job, as_json=as_json)
 
 
 @app.command("dead")
@@ -24,8 +74,9 @@ def list_dead(
         dead = _dead(client)
     table = Table("id", "kind", "tenant", "ended (UTC)", "why")
     for one in dead:
-        when = datetime.fromtimestamp(one["finished_at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(one["id"], one["kind"], one["tenant"], when, one["reason"])
+        table.add_row(
+            one["id"], one["kind"], one["tenant"], _when(one["finished_at"]), one["reason"]
+        )
     answer(table, dead, as_json=as_json)
 
 
@@ -49,3 +100,7 @@ def retry(
 
 def _dead(client: Client) -> list[Resource]:
     return list(client.get("/v1/dead-letters")["data"])
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

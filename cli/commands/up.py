@@ -8,11 +8,11 @@ from rich.text import Text
 
 from cli.answers import Json, answer
 from cli.stack.up import run_stack
+from core.addresses import is_loopback
 from core.keys import KeyStore
 from core.redis_connection import connect
 from core.settings import Settings
 from core.telemetry import configure_logs
-from service.doorkeeper import is_loopback
 
 
 def up(

@@ -29,6 +29,13 @@ def test_a_bad_option_is_refused_before_anything_is_sent():
     assert "Traceback" not in result.stderr
 
 
+def test_a_size_is_checked_like_everything_else():
+    result = trce("generate", "a cat", "--width", "5")
+
+    assert result.returncode == 2
+    assert "width" in result.stderr
+
+
 def read_spec(what):
     return parse_spec(read_fields(what), "emoji", source=what)
 

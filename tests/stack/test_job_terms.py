@@ -4,7 +4,9 @@ The device is simulated, so a step takes 0.5 s on every machine, and one job is 
 Times are reported (`pytest -s`); what is asserted is what a client sees.
 """
 
+import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -178,6 +180,24 @@ def test_a_tenant_with_much_to_do_does_not_keep_another_waiting(acme, client_of)
     tell(f"{before} of {len(many)} jobs of the first tenant were done before 2 of the second")
 
     assert before <= 3
+
+
+def test_the_command_lists_what_is_open_and_cancels_it(stack, acme):
+    path = ask(acme, steps=100)
+    job_id = path.rpartition("/")[2]
+    key = acme.headers["Authorization"].removeprefix("Bearer ")
+
+    def trce(*words: str):
+        command = [sys.executable, "-m", "cli.main", "jobs", *words, "--json", "--url", stack.url]
+        done = subprocess.run(
+            command, env=os.environ | {"TRCE_API_KEY": key}, capture_output=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    assert job_id in [one["id"] for one in trce("list")]
+    assert trce("cancel", job_id[:12])["id"] == job_id
+    assert ended(acme, path)["state"] == "cancelled"
+    assert job_id not in [one["id"] for one in trce("list")]
 
 
 def test_a_running_job_that_is_cancelled_stops_on_its_way(acme):
