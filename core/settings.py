@@ -15,6 +15,7 @@ from core.thresholds import ATTACKS, SUITES, is_measurable
 
 SECRETS = Path("/run/secrets")
 """Where containers find secrets as files: a file named like a variable holds its value."""
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -154,6 +155,13 @@ class Settings(BaseSettings):
     generation_attempts: Count = 5
     erasure_attempts: Count = 3
     evaluation_attempts: Count = 3
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_an_address(cls, given: str | None) -> str | None:
+        if given and not given.startswith(REDIS_SCHEMES):
+            raise ValueError("REDIS_URL begins with a scheme, as in redis://redis:6379/0")
+        return given
 
     @field_validator("require_suites")
     @classmethod

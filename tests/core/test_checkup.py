@@ -72,6 +72,10 @@ class TestSettings:
         with pytest.raises(ValueError, match=words):
             Settings(_env_file=None, **given)
 
+    def test_an_address_of_redis_has_a_scheme(self):
+        with pytest.raises(ValueError, match="as in redis://"):
+            Settings(_env_file=None, redis_url="redis:6379")
+
     def test_a_secret_may_come_as_a_file(self, tmp_path):
         (tmp_path / "trce_s3_secret_access_key").write_text("hidden\n")
 
