@@ -255,9 +255,10 @@ class Denoiser:
     def _text(self, rows: list[_Row], embeddings: list[Tensor]) -> Tensor:
         """(n, 77, d), the same tensor as in the last step while the rows are the same."""
         key = tuple(rows)
-        self._passes.append(key)
         if key not in self._texts:
             self._texts[key] = remember(self._stacked(embeddings))
+        # Not before: there may be no memory for it, and the pass is tried again with fewer rows.
+        self._passes.append(key)
         return self._texts[key]
 
     def _added_conditions(

@@ -216,6 +216,26 @@ def test_each_setting_of_a_request_matters(alone, make_request, change):
     assert difference.abs().max() > 1e-3
 
 
+def test_where_the_texts_of_all_do_not_fit_fewer_are_drawn_at_once(
+    tiny, make_denoiser, make_request, monkeypatch
+):
+    unet = RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=unet)
+    stacked = Denoiser._stacked
+
+    def short_of_memory(self, tensors):
+        if len(tensors) > 4:
+            raise torch.OutOfMemoryError("no room for these texts")
+        return stacked(self, tensors)
+
+    monkeypatch.setattr(Denoiser, "_stacked", short_of_memory)
+    for key in range(4):
+        denoiser.join(make_request(key, num_inference_steps=2))
+
+    assert set(run(denoiser)) == {0, 1, 2, 3}
+    assert unet.rows == [4] * 4
+
+
 def test_an_unguided_picture_takes_one_row_and_a_guided_one_two(tiny, make_denoiser, make_request):
     unet = RecordingUNet(tiny.unet)
     denoiser = make_denoiser(unet=unet)
