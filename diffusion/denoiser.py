@@ -219,8 +219,11 @@ class Denoiser:
                 # Half of the pictures: a guided one has two rows.
                 self._limits.lower(sides, len(batch) if guided else len(batch) // 2)
                 continue
-            for row, prediction in zip(batch, noise, strict=True):
-                row.advance(prediction)
+            try:
+                for row, prediction in zip(batch, noise, strict=True):
+                    row.advance(prediction)
+            except torch.OutOfMemoryError as error:
+                raise DeviceOutOfMemory("a scheduler's step does not fit the device") from error
             del waiting[: len(batch)]
 
     def _noise(self, rows: list[_Row]) -> Tensor:

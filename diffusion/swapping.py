@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from core.errors import ModelUnsupported, WeightsDiffer
+from core.errors import DeviceOutOfMemory, ModelUnsupported, WeightsDiffer
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +77,16 @@ class SwappableUNet:
 
         Raises:
             WeightsDiffer: the device holds something else. All is written again by the next call.
+            DeviceOutOfMemory: the same is true then.
         """
         if delta is self._worn:
             return False
+        try:
+            return self._put_on(delta)
+        except torch.OutOfMemoryError as error:
+            raise DeviceOutOfMemory("the device has no room to swap weights in") from error
+
+    def _put_on(self, delta: Delta) -> bool:
         self._keep(delta)
         last, self._worn = self._worn, None
         # What the last erasure changed and this one does not goes back to the base.
@@ -99,8 +106,10 @@ class SwappableUNet:
         """The base's copy of a tensor is kept from the first time that some erasure changes it."""
         for name in delta.tensors:
             if name not in self._base:
-                self._base[name] = self._parameters[name].detach().clone()
-                self._base_sums[name] = checksum(self._base[name]).cpu()
+                kept = self._parameters[name].detach().clone()
+                self._base_sums[name] = checksum(kept).cpu()
+                # Last: where memory ran out before, both are made again.
+                self._base[name] = kept
 
     def _write(self, sources: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> list[str]:
         """Copy, and return the names of what is not there now."""

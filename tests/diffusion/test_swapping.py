@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.errors import ModelUnsupported, WeightsDiffer
+from core.errors import DeviceOutOfMemory, ModelUnsupported, WeightsDiffer
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.swapping import NOTHING, SwappableUNet, checksum
@@ -91,6 +91,22 @@ def test_a_device_that_holds_something_else_is_noticed_and_written_again(unet, m
         assert swappable.wear(again)
         for name, tensor in unet.state_dict().items():
             assert torch.equal(tensor, again.tensors.get(name, base[name])), name
+
+
+def test_no_room_to_keep_the_base_has_a_name_and_the_next_call_puts_all_on(unet, monkeypatch):
+    swappable = SwappableUNet(unet)
+    delta = swappable.prepared(changed(unet, NAMES, 1.0))
+
+    def full(_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("diffusion.swapping.checksum", full)
+    with pytest.raises(DeviceOutOfMemory):
+        swappable.wear(delta)
+    monkeypatch.undo()
+
+    assert swappable.wear(delta)
+    assert all(torch.equal(unet.get_parameter(name), one) for name, one in delta.tensors.items())
 
 
 arrivals = st.lists(
