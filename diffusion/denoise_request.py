@@ -33,6 +33,10 @@ class DenoiseRequest:
     watched: bool = False
     """`Denoiser.previews` is to show it on its way."""
 
+    alone: bool = False
+    """It has UNet passes of its own, so that no limit of rows, which comes from timing and from
+    what memory is free, decides its last bits."""
+
     @classmethod
     def of(
         cls, key: Hashable, prompt: EncodedPrompt, negative: EncodedPrompt | None, **rest: Any

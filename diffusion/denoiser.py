@@ -164,12 +164,13 @@ class Denoiser:
         """
         # Whatever others did since: no row ever meets the weights of another model.
         self.wear()
-        groups: dict[tuple[torch.Size, bool], list[_Row]] = {}
+        groups: dict[tuple[torch.Size, bool, _Row | None], list[_Row]] = {}
         for row in self._rows.values():
             if not row.finished:
-                groups.setdefault((row.latents.shape, row.request.guided), []).append(row)
+                own = row if row.request.alone else None
+                groups.setdefault((row.latents.shape, row.request.guided, own), []).append(row)
         with torch.inference_mode():
-            for (_, guided), rows in groups.items():
+            for (_, guided, _), rows in groups.items():
                 self._advance(rows, guided=guided)
         self._texts = {rows: self._texts[rows] for rows in self._passes}
         self._passes.clear()

@@ -222,6 +222,7 @@ class Batcher:
                 height_px=spec.height,
                 scheduler=spec.scheduler,
                 watched=spec.previews > 0,
+                alone=alone,
             )
             for key in drawing.keys
         ]

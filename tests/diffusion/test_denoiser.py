@@ -236,6 +236,21 @@ def test_where_the_texts_of_all_do_not_fit_fewer_are_drawn_at_once(
     assert unet.rows == [4] * 4
 
 
+def test_pictures_that_are_to_be_drawn_alone_have_the_same_bits_whatever_the_limits(
+    tiny, make_denoiser, make_request, alone
+):
+    requests = [make_request(key, seed=key, alone=True) for key in range(8)]
+    for most in (2, 3, 8, 32):
+        unet = RecordingUNet(tiny.unet)
+        denoiser = make_denoiser(unet=unet, limits=BatchLimits(most))
+        for request in [*requests, make_request("other")]:
+            denoiser.join(request)
+        drawn = run(denoiser)
+
+        assert set(unet.rows) == {2}
+        assert all(torch.equal(drawn[one.key], alone(one)) for one in requests)
+
+
 def test_an_unguided_picture_takes_one_row_and_a_guided_one_two(tiny, make_denoiser, make_request):
     unet = RecordingUNet(tiny.unet)
     denoiser = make_denoiser(unet=unet)
