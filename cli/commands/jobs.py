@@ -1,5 +1,6 @@
 """`trce jobs`: what waits and runs, and an end for it; what failed for good, and another try."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -49,18 +50,14 @@ def cancel(
 ) -> None:
     """Cancel a job that waits or runs."""
     with Client(url) as client:
-        paths = [
-            f"/v1/{kind}/{job['id']}"
+        still_open = [
+            job | {"path": f"/v1/{kind}/{job['id']}"}
             for kind in KINDS
             for job in client.get(f"/v1/{kind}?limit=100")["data"]
-            if job["id"].startswith(job_id) and job["state"] in OPEN
+            if job["state"] in OPEN
         ]
-        if len(paths) != 1:
-            raise JobNotFound(
-                f"{len(paths)} open jobs have an id that begins with {job_id!r}; "
-                "`trce jobs list` lists them"
-            )
-        job = client.delete(paths[0])
+        found = _only(still_open, job_id, what="open jobs", listed_by="trce jobs list")
+        job = client.delete(found["path"])
     answer(f"{job['id']} is {job['state']}", job, as_json=as_json)
 
 
@@ -88,14 +85,19 @@ def retry(
 ) -> None:
     """Try one of them again, with as many attempts as it had."""
     with Client(url) as client:
-        found = [one for one in _dead(client) if one["id"].startswith(job_id)]
-        if len(found) != 1:
-            raise JobNotFound(
-                f"{len(found)} dead letters have an id that begins with {job_id!r}; "
-                "`trce jobs dead` lists them"
-            )
-        job = client.post(found[0]["retry"])
+        found = _only(_dead(client), job_id, what="dead letters", listed_by="trce jobs dead")
+        job = client.post(found["retry"])
     answer(f"{job['id']} is {job['state']}", job, as_json=as_json)
+
+
+def _only(jobs: Sequence[Resource], job_id: str, *, what: str, listed_by: str) -> Resource:
+    """The one whose id begins so. Raises JobNotFound."""
+    found = [one for one in jobs if one["id"].startswith(job_id)]
+    if len(found) != 1:
+        raise JobNotFound(
+            f"{len(found)} {what} have an id that begins with {job_id!r}; `{listed_by}` lists them"
+        )
+    return found[0]
 
 
 def _dead(client: Client) -> list[Resource]:
