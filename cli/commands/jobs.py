@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.answers import Json, answer
 from cli.client import Client, Resource
@@ -35,7 +35,9 @@ def list_jobs(
             for job in client.get(f"/v1/{kind}?limit={limit}")["data"]
             if ended or job["state"] in OPEN
         ]
-    table = Table("id", "kind", "state", "model", "accepted (UTC)")
+    table = Table(
+        Column("id", no_wrap=True, min_width=32), "kind", "state", "model", "accepted (UTC)"
+    )
     for job in found:
         model = job.get("model") or job["base_model"]
         table.add_row(job["id"], job["object"], job["state"], model, _when(job["created_at"]))
