@@ -126,16 +126,17 @@ class Batcher:
         self._claimed = leases
         # Loading a model may take longer than a lease: beat first.
         self._heartbeat.hold([*(d.lease for d in self._drawings.values()), *leases])
-        opened = []
-        for lease in leases:
-            if lease.attempt == 1:
-                metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
-            with self._answering_for(lease):
-                opened.append(self._open(lease))
-        for drawing in opened:
-            with self._answering_for(drawing.lease):
-                self._join(drawing, texts_beside(drawing, opened))
-                self._begin(drawing)
+        with self._shelf.holding():
+            opened = []
+            for lease in leases:
+                if lease.attempt == 1:
+                    metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
+                with self._answering_for(lease):
+                    opened.append(self._open(lease))
+            for drawing in opened:
+                with self._answering_for(drawing.lease):
+                    self._join(drawing, texts_beside(drawing, opened))
+                    self._begin(drawing)
         self._hold()
 
     @contextlib.contextmanager
@@ -253,7 +254,9 @@ class Batcher:
             self._swap(denoiser)
             with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
                 finished = denoiser.step()
-            pictures = _decode(denoiser, finished)
+            # What shares a pass with a picture may change its last bits.
+            together = [[done] for done in finished] if self._alone else [finished]
+            pictures = [picture for some in together for picture in _decode(denoiser, some)]
         except WeightsDiffer:
             raise
         except AppError as error:

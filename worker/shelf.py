@@ -5,9 +5,10 @@ their prompts are mapped, nothing else changes. The tensors of a variant with ch
 wait in host memory, and are copied over the base's when its turn comes.
 """
 
+import contextlib
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -74,6 +75,19 @@ class Shelf:
         self._layout = layout
         self._bases: OrderedDict[str, Base] = OrderedDict()
         self._variants: OrderedDict[str, Variant] = OrderedDict()
+        self._holding = False
+        self._held: set[str] = set()
+        """Digests of the bases of those who have not begun to draw yet."""
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is asked for meanwhile gives way to nothing, as if it were drawn with already."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            self._held.clear()
 
     def variant(self, model_id: str, spec: GenerationSpec | None = None) -> Variant:
         """A served model, loaded if it is not; its status, and its base, are looked up every time.
@@ -109,6 +123,8 @@ class Shelf:
                 self._refusals.loaded(model_id)
         self._variants.move_to_end(digest)
         variant = self._variants[digest]
+        if self._holding:
+            self._held.add(variant.base.manifest.content_digest)
         self._bases.move_to_end(variant.base.manifest.content_digest)
         self._forget_spare_bases()
         return variant
@@ -164,7 +180,7 @@ class Shelf:
             )
 
     def _idle(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if not self._bases[name].in_use]
+        return [name for name in names if name not in self._held and not self._bases[name].in_use]
 
     def _forget_spare_bases(self) -> None:
         *earlier, _ = self._bases

@@ -100,6 +100,27 @@ def test_a_strict_job_gives_the_same_bits_whatever_waits_beside_it(
     assert np.array_equal(*(pixels(storage, jobs.get(job_id)) for job_id in (alone, busy[1])))
 
 
+def test_pictures_of_a_strict_job_are_decoded_one_by_one(
+    jobs, storage, make_shelf, submit, make_batcher
+):
+    """So that no bit of one depends on how many others were asked for with it."""
+    shelf = make_shelf()
+    vae = shelf.variant("emoji").base._components.vae
+    decoded, decode = [], vae.decode
+    vae.decode = lambda latents, **how: decoded.append(len(latents)) or decode(latents, **how)
+    batcher = make_batcher(shelf=shelf)
+    three = submit(n=3, seed=20, alone=True)
+    batcher.drain()
+    assert decoded == [1, 1, 1]
+
+    third = submit(seed=22, alone=True)
+    batcher.drain()
+    submit(n=3)
+    batcher.drain()
+    assert decoded == [1, 1, 1, 1, 3]
+    assert np.array_equal(pixels(storage, jobs.get(three), 2), pixels(storage, jobs.get(third)))
+
+
 def test_texts_of_jobs_that_come_together_are_encoded_together_and_those_of_strict_ones_alone(
     jobs, storage, registry, submit, make_batcher
 ):

@@ -15,6 +15,7 @@ from core.specs import GenerationSpec
 from diffusion.denoise_request import DenoiseRequest
 from worker.room import MIB, Room
 from worker.shelf import Shelf
+from worker.variant import Base
 
 SMALL_PICTURE = {
     "seed": 0,
@@ -164,6 +165,36 @@ def test_a_base_that_is_drawn_with_never_gives_way(make_shelf, tiny, tiny_again,
     variant.denoiser.leave("it")
     shelf.variant(tiny)
     assert on_shelf(shelf) == {tiny, tiny_again}
+
+
+def test_models_that_are_asked_for_together_do_not_push_one_another_off(
+    jobs, submit, make_batcher, make_shelf, tiny, tiny_again
+):
+    shelf = make_shelf(total_mib=500)
+    small = {"width": 16, "height": 16}
+    ids = [submit(), submit(model=tiny, **small), submit(model=tiny_again, **small)]
+    loaded = []
+    batcher = make_batcher(shelf=shelf)
+    begin = batcher._begin
+    batcher._begin = lambda drawing: loaded.append(on_shelf(shelf)) or begin(drawing)
+    batcher.drain()
+
+    assert [jobs.get(one).state for one in ids] == [JobState.SUCCEEDED] * 3
+    assert loaded == [{"emoji", tiny, tiny_again}] * 3
+    shelf.variant("emoji")
+    assert len(on_shelf(shelf)) == 2
+
+
+def test_what_is_claimed_together_and_does_not_fit_together_is_drawn_one_after_the_other(
+    jobs, submit, make_batcher, make_shelf, tiny, monkeypatch
+):
+    monkeypatch.setattr(Base, "size_bytes", 60 * MIB)
+    shelf = make_shelf(total_mib=70)
+    ids = [submit(model=tiny, width=16, height=16), submit()]
+    make_batcher(shelf=shelf).drain()
+
+    assert [jobs.get(one).state for one in ids] == [JobState.SUCCEEDED] * 2
+    assert [jobs.get(one).attempt for one in ids] == [1, 2]
 
 
 def test_what_fits_only_without_those_that_are_drawn_is_tried_again_later(make_shelf, tiny):
