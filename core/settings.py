@@ -136,8 +136,9 @@ class Settings(BaseSettings):
     trainer_workers: Annotated[int, Field(ge=0)] = 1
     cpu_threads: Count = 1
     """Threads per worker process on a CPU; two one-thread workers beat one two-thread worker."""
-    batch_rows: Count = 8
-    """Pictures that one worker denoises at a time."""
+    batch_rows: Annotated[int, Field(ge=1, le=256)] = 8
+    """Pictures that one worker denoises at a time. A UNet pass has up to twice as many rows, two
+    of a guided picture, as far as they fit into memory and more gain anything."""
     delta_cache_bytes: Count = 2 * 2**30
     """Host memory of one worker for weights that erased models change; one model always fits."""
     lease_s: PositiveSeconds = 15.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from core.settings import Settings
+from trainer.room import free_memory_bytes
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -31,6 +32,17 @@ def placement(settings: Settings, owner: str, *, gpus: int) -> Placement:
     dtype = DTYPES[usual if settings.precision == "auto" else settings.precision]
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     return Placement(device, dtype, layout)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What this process could still have of the device's memory; None where nobody says.
+
+    On a GPU, what torch keeps for later counts as well: it is the next pass's.
+    """
+    free = free_memory_bytes(device)
+    if free is None or device.type != "cuda":
+        return free
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _device(name: str, owner: str, gpus: int) -> torch.device:

@@ -23,7 +23,7 @@ QUEUE_WAIT = Histogram(
 BATCH_SIZE = Histogram(
     "t2i_batch_size",
     "Pictures that took part in a denoising step.",
-    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64),
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256),
 )
 STEP = Histogram(
     "t2i_denoise_step_seconds",

@@ -78,18 +78,27 @@ class Room:
 
     def rows(self, digest: str, size_px: tuple[int, int]) -> int | None:
         """How many fit into one UNet pass; None: nobody knows."""
+        known, fit = self._read(self._place(digest, size_px)), self.fitting(digest, size_px)
+        proved = None if known is None else known.rows
+        return min((rows for rows in (fit, proved) if rows is not None), default=None)
+
+    def fitting(self, digest: str, size_px: tuple[int, int]) -> int | None:
+        """How many should fit, whatever has proved too many; None: nobody knows."""
         known, free = self._read(self._place(digest, size_px)), self._free_bytes()
-        if known is None:
+        if known is None or free is None:
             return None
-        if free is None:
-            return known.rows
-        fit = max(1, int(USABLE * free) // known.footprint.row)
-        return fit if known.rows is None else min(fit, known.rows)
+        return max(1, int(USABLE * free) // known.footprint.row)
 
     def lower(self, digest: str, size_px: tuple[int, int], rows: int) -> None:
         """More than `rows` did not fit."""
         place = self._place(digest, size_px)
         if (known := self._read(place)) is not None:
+            self._write(place, known.model_copy(update={"rows": rows}))
+
+    def fitted(self, digest: str, size_px: tuple[int, int], rows: int) -> None:
+        """So many did, though they had proved too many before."""
+        place = self._place(digest, size_px)
+        if (known := self._read(place)) is not None and known.rows and known.rows < rows:
             self._write(place, known.model_copy(update={"rows": rows}))
 
     def worthwhile(

@@ -18,11 +18,10 @@ from core.signing import Signer
 from core.tracing import start_tracing
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
-from trainer.room import free_memory_bytes
 from worker import metrics
 from worker.batcher import Batcher
 from worker.content_credentials import ContentCredentials
-from worker.device import placement
+from worker.device import free_bytes, placement
 from worker.finishing import Finisher
 from worker.heartbeat import Heartbeat
 from worker.judging import Panel
@@ -37,6 +36,9 @@ from worker.warming import warm_up
 DRAIN_S = 5.0
 """How long a worker that is told to stop goes on with the pictures it has begun."""
 
+
+ROWS_OF_A_PICTURE = 2
+"""Of a guided one, in a UNet pass."""
 
 POLICY_RETRY_S = 30.0
 """How long a finished picture waits for a broker that went away before its job is let go."""
@@ -93,11 +95,12 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         room=Room(
             device,
             place.dtype,
-            partial(free_memory_bytes, device),
+            partial(free_bytes, device),
             settings.data_dir / "cache" / "footprints",
             settings=f"{place.layout} {settings.buckets}",
         ),
         buckets=settings.buckets,
+        most_rows=ROWS_OF_A_PICTURE * settings.batch_rows,
     )
     warm_up(shelf, settings.models_to_warm_up)
     # With its first beat the worker is ready.

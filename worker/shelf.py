@@ -55,6 +55,7 @@ class Shelf:
         refusals: RefusalRecord | None = None,
         room: Room | None = None,
         buckets: Sequence[int] = (),
+        most_rows: int = 32,
     ) -> None:
         """
         Args:
@@ -64,11 +65,13 @@ class Shelf:
                 kept.
             room: says what fits; None: everything may be tried.
             buckets: rows of compiled passes; none: nothing is compiled.
+            most_rows: of one UNet pass, whatever would fit; a guided picture takes two.
         """
         self._delta_cache_bytes = delta_cache_bytes
         self._refusals = refusals
         self._room = room
         self._buckets = buckets
+        self._most_rows = most_rows
         self._registry = registry
         self._device = device
         self._dtype = dtype
@@ -245,7 +248,7 @@ class Shelf:
             for part in (components.unet, components.vae):
                 part.to(memory_format=self._layout)
             self._bases[digest] = Base(
-                manifest, components, self._device, self._room, self._buckets
+                manifest, components, self._device, self._room, self._buckets, self._most_rows
             )
             log.info("loaded", model=manifest.id)
         return self._bases[digest]

@@ -35,12 +35,15 @@ class Base:
         device: torch.device,
         room: Room | None = None,
         buckets: Sequence[int] = (),
+        most_rows: int = 32,
     ) -> None:
         """
         Args:
             room: knows how many rows of a size fit.
             buckets: of the UNet when it is compiled; none: it is not.
+            most_rows: of one UNet pass, whatever would fit.
         """
+        self._most_rows = most_rows
         self._room = room
         self.manifest = manifest
         """What its files were held against."""
@@ -122,7 +125,7 @@ class Base:
 
     def _limits(self) -> BatchLimits:
         if self._room is None:
-            return BatchLimits()
+            return BatchLimits(self._most_rows)
         room, digest = self._room, self.manifest.content_digest
         # Not the base: its batch holds these, so a cycle would keep the weights of a base that
         # was forgotten until the collector runs.
@@ -132,8 +135,11 @@ class Base:
             return sides[1] * px_per_latent, sides[0] * px_per_latent
 
         return BatchLimits(
+            self._most_rows,
             found=lambda sides: room.rows(digest, size_px(sides)),
+            fitting=lambda sides: room.fitting(digest, size_px(sides)),
             remember=lambda sides, rows: room.lower(digest, size_px(sides), rows),
+            fitted=lambda sides, rows: room.fitted(digest, size_px(sides), rows),
             worthwhile=lambda sides, waiting: room.worthwhile(
                 digest,
                 size_px(sides),

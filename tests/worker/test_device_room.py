@@ -40,11 +40,11 @@ class Device:
 
 @pytest.fixture
 def make_shelf(registry, tmp_path):
-    def make(total_mib: float) -> Shelf:
+    def make(total_mib: float, **options) -> Shelf:
         cpu, dtype = torch.device("cpu"), torch.float32
         device = Device(int(total_mib * MIB))
         room = Room(cpu, dtype, device.free_bytes, tmp_path / "footprints")
-        device.shelf = Shelf(registry, device=cpu, dtype=dtype, room=room)
+        device.shelf = Shelf(registry, device=cpu, dtype=dtype, room=room, **options)
         return device.shelf
 
     return make
@@ -242,6 +242,39 @@ def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(re
     for place in (tmp_path / "footprints").iterdir():
         place.write_text("{")
     assert room().footprint(*asked) == found
+
+
+def test_a_limit_that_rises_again_is_known_to_the_next_process_and_no_higher_one_is_made_up(
+    registry, tmp_path
+):
+    emoji = registry.get("emoji")
+    size_px, folder = (64, 64), tmp_path / "footprints"
+
+    def room() -> Room:
+        return Room(torch.device("cpu"), torch.float32, lambda: 100 * MIB, folder)
+
+    room().footprint(emoji.content_digest, registry.path("emoji"), size_px)
+    fits = room().fitting(emoji.content_digest, size_px)
+    room().fitted(emoji.content_digest, size_px, 4)
+    assert room().rows(emoji.content_digest, size_px) == fits
+
+    room().lower(emoji.content_digest, size_px, 6)
+    room().fitted(emoji.content_digest, size_px, 8)
+    assert room().rows(emoji.content_digest, size_px) == 8
+    assert room().fitting(emoji.content_digest, size_px) == fits
+
+
+def test_no_pass_has_more_rows_than_the_setting_allows(submit, make_batcher, make_shelf):
+    shelf = make_shelf(total_mib=500, most_rows=4)
+    unet = shelf.variant("emoji").base._components.unet
+    rows, forward = [], unet.forward
+    unet.forward = lambda latents, *rest, **more: (
+        rows.append(len(latents)) or forward(latents, *rest, **more)
+    )
+    submit(n=5, num_inference_steps=1)
+    make_batcher(shelf=shelf).drain()
+
+    assert max(rows) == 4
 
 
 def test_passes_are_timed_once_for_all_processes_and_anew_where_settings_differ(
