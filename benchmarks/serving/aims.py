@@ -24,6 +24,8 @@ class Aim:
 AIMS = {
     "vs_naive_throughput_32": Aim("pictures/s of the naive server, 32 clients", at_least=1.8),
     "vs_naive_p95_32": Aim("p95 of the naive server, 32 clients", at_most=1.0),
+    "vs_naive_p95_8": Aim("p95 of the naive server, 8 clients", at_most=1.0),
+    "vs_naive_throughput_1": Aim("pictures/s of the naive server, 1 client", at_least=1.0),
     "vs_bare_loop": Aim("pictures/s of the bare UNet loop, 32 clients", at_least=0.90),
     "idle_overhead_ratio": Aim("a step, of a step of the bare pipeline call", at_most=1.05),
     "idle_overhead_ms": Aim("ms there and back, beside the steps", at_most=15.0),

@@ -2,7 +2,9 @@
 
 import os
 import statistics
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from benchmarks.serving import load
 from benchmarks.serving.bare_loop import best_split, looping
@@ -16,6 +18,22 @@ SECONDS = 12.0
 WARM_UP_S = 2.0
 BARE_S = 4.0
 P95 = 95
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Ours over theirs, of each round that ran with as many clients."""
+
+    throughput: list[float]
+    p95: list[float]
+
+    @classmethod
+    def of(cls, ours: Sequence[load.Run], theirs: Sequence[load.Run]) -> Self:
+        rounds = list(zip(ours, theirs, strict=True))
+        return cls(
+            throughput=[one.pictures_per_s / other.pictures_per_s for one, other in rounds],
+            p95=[one.latency_s(P95) / other.latency_s(P95) for one, other in rounds],
+        )
 
 
 def measure() -> dict[str, Any]:
@@ -52,17 +70,18 @@ def measure() -> dict[str, Any]:
         for (name, clients), turns in runs.items()
     }
     last = max(CLIENTS)
-    ratios = [
-        (ours.pictures_per_s / theirs.pictures_per_s, ours.latency_s(P95) / theirs.latency_s(P95))
-        for ours, theirs in zip(runs["service", last], runs["naive", last], strict=True)
-    ]
+    vs_naive = {
+        clients: Ratios.of(runs["service", clients], runs["naive", clients]) for clients in CLIENTS
+    }
     of_limit = [
         ours.pictures_per_s / limit
         for ours, limit in zip(runs["service", last], bare[-ROUNDS:], strict=True)
     ]
     return {
-        "vs_naive_throughput_32": statistics.median(ratio for ratio, _ in ratios),
-        "vs_naive_p95_32": statistics.median(ratio for _, ratio in ratios),
+        "vs_naive_throughput_32": statistics.median(vs_naive[32].throughput),
+        "vs_naive_p95_32": statistics.median(vs_naive[32].p95),
+        "vs_naive_p95_8": statistics.median(vs_naive[8].p95),
+        "vs_naive_throughput_1": statistics.median(vs_naive[1].throughput),
         "vs_bare_loop": statistics.median(of_limit),
         "detail": {
             "contenders": table,
@@ -72,6 +91,9 @@ def measure() -> dict[str, Any]:
                 "pictures_per_s": bare,
                 "searched_pictures_per_s": searched,
             },
-            "each_round_of_32": {"vs_naive": ratios, "vs_bare_loop": of_limit},
+            "each_round": {
+                "vs_naive": {clients: asdict(ratios) for clients, ratios in vs_naive.items()},
+                "vs_bare_loop": of_limit,
+            },
         },
     }
