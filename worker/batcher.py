@@ -183,7 +183,9 @@ class Batcher:
 
     def _open(self, lease: Lease) -> Drawing:
         assert isinstance(lease.spec, GenerationSpec)
-        return Drawing(lease, lease.spec, self._shelf.variant(lease.spec.model, lease.spec))
+        with metrics.at_device("load"):
+            variant = self._shelf.variant(lease.spec.model, lease.spec)
+        return Drawing(lease, lease.spec, variant)
 
     def _begin(self, drawing: Drawing) -> None:
         lease = drawing.lease
@@ -210,9 +212,10 @@ class Batcher:
         assert spec.height is not None
         assert spec.seed is not None
         embed = partial(variant.embed, company=company, alone=alone)
-        prompt = embed(spec.prompt)
         guided = spec.guidance_scale > 1
-        negative = embed(spec.negative_prompt) if guided else None
+        with metrics.at_device("encode"):
+            prompt = embed(spec.prompt)
+            negative = embed(spec.negative_prompt) if guided else None
         requests = [
             DenoiseRequest.of(
                 *(key, prompt, negative),
@@ -252,11 +255,15 @@ class Batcher:
     def _step_one(self, denoiser: Denoiser) -> None:
         try:
             self._swap(denoiser)
-            with metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)):
+            with (
+                metrics.at_device("step"),
+                metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)),
+            ):
                 finished = denoiser.step()
             # What shares a pass with a picture may change its last bits.
             together = [[done] for done in finished] if self._alone else [finished]
-            pictures = [picture for some in together for picture in _decode(denoiser, some)]
+            with metrics.at_device("decode"):
+                pictures = [picture for some in together for picture in _decode(denoiser, some)]
         except WeightsDiffer:
             raise
         except AppError as error:
@@ -272,7 +279,8 @@ class Batcher:
     def _swap(self, denoiser: Denoiser) -> None:
         """Its weights onto the device, where they are not yet."""
         began_s = time.perf_counter()
-        swapped = denoiser.wear()
+        with metrics.at_device("swap"):
+            swapped = denoiser.wear()
         took_s = time.perf_counter() - began_s
         if swapped:
             metrics.SWAP.labels("swap").observe(took_s)

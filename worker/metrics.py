@@ -8,6 +8,7 @@ Prometheus expects of a process.
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -24,6 +25,14 @@ BATCH_SIZE = Histogram(
     "t2i_batch_size",
     "Pictures that took part in a denoising step.",
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256),
+)
+BATCH_LIMIT = Gauge(
+    "t2i_batch_limit", "Pictures that this worker would let take part, TRCE_BATCH_ROWS."
+)
+DEVICE_BUSY = Counter(
+    "t2i_device_busy_seconds_total",
+    "Time that the thread which owns the device spent at it, and at what.",
+    ["work"],
 )
 STEP = Histogram(
     "t2i_denoise_step_seconds",
@@ -48,6 +57,13 @@ ERASURE = Gauge(
     "t2i_erasure_progress_ratio", "How far the present stage of the running erasure is.", ["stage"]
 )
 GPU_MEMORY = Gauge("t2i_gpu_memory_bytes", "On this worker's device.", ["state"])
+GPU_UTILISATION = Gauge(
+    "t2i_gpu_utilisation_ratio",
+    "Share of the last moment in which the GPU computed, for whomever, as its driver has it.",
+    ["gpu"],
+)
+
+Work = Literal["load", "encode", "swap", "step", "decode", "preview"]
 
 
 def listen(port: int, host: str) -> None:
@@ -60,12 +76,35 @@ def listen(port: int, host: str) -> None:
         log.warning("no metrics", port=port, error=error.strerror)
 
 
-def watch_gpu() -> None:
-    """From now on, tell what torch holds on its CUDA device."""
+def watch_gpu(number: int | None) -> None:
+    """From now on, tell what torch holds on a CUDA device, and how busy its driver says it is.
+
+    The latter needs the package `nvidia-ml-py`; without it, nothing is told of it.
+
+    Args:
+        number: None: the present one.
+    """
     import torch  # noqa: PLC0415  (this file is read where there is none)
 
-    GPU_MEMORY.labels("allocated").set_function(torch.cuda.memory_allocated)
-    GPU_MEMORY.labels("reserved").set_function(torch.cuda.memory_reserved)
+    GPU_MEMORY.labels("allocated").set_function(lambda: torch.cuda.memory_allocated(number))
+    GPU_MEMORY.labels("reserved").set_function(lambda: torch.cuda.memory_reserved(number))
+    try:
+        torch.cuda.utilization(number)
+    except Exception as error:  # noqa: BLE001  (each vendor's library has errors of its own)
+        log.info("no utilisation of the GPU", reason=type(error).__name__)
+        return
+    busy = GPU_UTILISATION.labels(str(number or 0))
+    busy.set_function(lambda: torch.cuda.utilization(number) / 100)
+
+
+@contextlib.contextmanager
+def at_device(work: Work) -> Iterator[None]:
+    """Around what the device is used for. It counts also where it fails: the time has gone."""
+    began_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        DEVICE_BUSY.labels(work).inc(time.perf_counter() - began_s)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from core.errors import DeviceOutOfMemory, PictureNotFinite
 from core.leasing import Leasing
 from core.progress import Preview, Progress
 from diffusion.previews import to_jpeg
+from worker import metrics
 from worker.drawing import Drawing
 
 PROGRESS_EVERY_S = 0.5
@@ -44,7 +45,8 @@ class Reports:
         if self._judges(drawing.lease.tenant):
             return []
         try:
-            pictures = drawing.variant.denoiser.previews(drawing.undrawn)
+            with metrics.at_device("preview"):
+                pictures = drawing.variant.denoiser.previews(drawing.undrawn)
         except (PictureNotFinite, DeviceOutOfMemory):
             return []  # what is wrong with the picture is told when it is done
         return [

@@ -59,7 +59,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     metrics.listen(settings.metrics_port, settings.metrics_host)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        metrics.watch_gpu()
+        metrics.watch_gpu(device.index)
     if role == "trainer":
         heartbeat = Heartbeat(owner)
         trainings = Trainings(
@@ -102,6 +102,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         buckets=settings.buckets,
         most_rows=ROWS_OF_A_PICTURE * settings.batch_rows,
     )
+    metrics.BATCH_LIMIT.set(settings.batch_rows)
     warm_up(shelf, settings.models_to_warm_up)
     # With its first beat the worker is ready.
     heartbeat = Heartbeat(owner)

@@ -1,4 +1,4 @@
-"""Writes dashboards/trce.json: five questions, a row of panels for each."""
+"""Writes dashboards/trce.json: six questions, a row of panels for each."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,13 @@ ROWS: dict[str, list[tuple[str, str, str, list[tuple[str, str]]]]] = {
             "Pictures in a batch",
             "timeseries",
             "none",
-            [("sum(rate(t2i_batch_size_sum[5m])) / sum(rate(t2i_batch_size_count[5m]))", "mean")],
+            [
+                (
+                    "sum(rate(t2i_batch_size_sum[5m])) / sum(rate(t2i_batch_size_count[5m]))",
+                    "mean",
+                ),
+                ("max(t2i_batch_limit)", "at most"),
+            ],
         ),
         (
             "Requests, p95",
@@ -90,6 +96,26 @@ ROWS: dict[str, list[tuple[str, str, str, list[tuple[str, str]]]]] = {
                     "{{kind}}",
                 )
             ],
+        ),
+    ],
+    "What is full?": [
+        (
+            "Device in use, share of time",
+            "timeseries",
+            "percentunit",
+            [("sum by (instance) (rate(t2i_device_busy_seconds_total[5m]))", "{{instance}}")],
+        ),
+        (
+            "At what",
+            "timeseries",
+            "percentunit",
+            [("sum by (work) (rate(t2i_device_busy_seconds_total[5m]))", "{{work}}")],
+        ),
+        (
+            "GPU utilisation, by its driver",
+            "timeseries",
+            "percentunit",
+            [("t2i_gpu_utilisation_ratio", "{{instance}} {{gpu}}")],
         ),
         (
             "GPU memory",

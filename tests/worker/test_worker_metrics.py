@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -49,6 +50,69 @@ def test_a_step_that_failed_is_not_counted(since):
         1 / 0  # noqa: B018
 
     assert since("t2i_batch_size_count") == 0
+
+
+def test_time_at_the_device_counts_even_where_it_was_in_vain(since):
+    name = "t2i_device_busy_seconds_total"
+    since.mark(name, work="swap")
+
+    def fail() -> None:
+        time.sleep(0.02)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), metrics.at_device("swap"):
+        fail()
+
+    assert since(name, work="swap") >= 0.02
+
+
+def test_a_drawn_job_tells_what_the_device_was_used_for_and_no_more_than_passed(
+    make_batcher, submit, since
+):
+    name, works = "t2i_device_busy_seconds_total", ("load", "encode", "step", "decode", "preview")
+    for work in works:
+        since.mark(name, work=work)
+    submit(num_inference_steps=3, previews=1)
+
+    began_s = time.perf_counter()
+    make_batcher().drain()
+    passed_s = time.perf_counter() - began_s
+
+    spent_s = [since(name, work=work) for work in works]
+    assert all(one > 0 for one in spent_s)
+    assert sum(spent_s) <= passed_s
+
+
+class TestGpu:
+    @pytest.fixture(autouse=True)
+    def _afresh(self):
+        yield
+        metrics.GPU_MEMORY.clear()
+        metrics.GPU_UTILISATION.clear()
+
+    def test_what_its_driver_says_is_shown_as_a_share(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "utilization", lambda device: {1: 40}[device])
+        metrics.watch_gpu(1)
+
+        assert value("t2i_gpu_utilisation_ratio", gpu="1") == 0.4
+
+    def test_where_nobody_asks_the_driver_nothing_is_shown_of_it(self, monkeypatch):
+        def missing(device):
+            raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+        monkeypatch.setattr(torch.cuda, "utilization", missing)
+        metrics.watch_gpu(0)
+
+        assert REGISTRY.get_sample_value("t2i_gpu_utilisation_ratio", {"gpu": "0"}) is None
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+    def test_memory_of_a_gpu_is_what_torch_holds_there(self):
+        metrics.watch_gpu(0)
+        held = torch.zeros(1 << 20, device="cuda:0")
+
+        assert value("t2i_gpu_memory_bytes", state="allocated") >= held.nbytes
+        assert value("t2i_gpu_memory_bytes", state="reserved") >= held.nbytes
 
 
 def test_only_the_stage_that_runs_is_shown():
