@@ -9,22 +9,23 @@ it and use the same files; nobody sees a part of one, nor a file that is not as 
 
 import contextlib
 import fcntl
-import hashlib
-import os
-import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from core.bucket_files import BucketFiles
 from core.errors import ModelsUnavailable, UntrustedModel
-from core.files import CHUNK_BYTES, sha256, sync_folder, sync_tree
+from core.files import sha256, sync_folder, sync_tree
 from core.manifests import FILENAME, MAX_MANIFEST_BYTES, Manifest
 from core.signing import Verifier
 
-MISSING = {"NoSuchKey", "404", "NotFound"}
+MIB = 1 << 20
+SPARE_BYTES = 256 * MIB
+"""Of the disk, that models leave to everything else: a full one would stop more than them."""
+DIGITS = 16
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class ModelMirror:
         """
         self._s3 = client
         self._bucket = bucket
+        self._files = BucketFiles(client, bucket)
         self._folder = folder
         self._verifier = verifier
 
@@ -47,11 +49,9 @@ class ModelMirror:
 
         The manifest goes last: who finds it finds every file that it lists.
         """
-        with self._answering():
-            for name, digest in (manifest.files | manifest.report_files).items():
-                if not self._has(f"files/{digest}"):
-                    path = self._folder / manifest.id / name
-                    self._s3.upload_file(str(path), self._bucket, f"files/{digest}")
+        for name, digest in (manifest.files | manifest.report_files).items():
+            self._files.put(self._folder / manifest.id / name, digest)
+        with self._files.answering():
             self._s3.put_object(
                 Bucket=self._bucket, Key=_manifest_key(manifest.id), Body=manifest.file_bytes()
             )
@@ -80,9 +80,9 @@ class ModelMirror:
 
     def _manifest(self, model_id: str) -> Manifest | None:
         key = _manifest_key(model_id)
-        with self._answering():
-            if not self._has(key):
-                return None
+        if self._files.size_of(key) is None:
+            return None
+        with self._files.answering():
             body = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
             data: bytes = body.read(MAX_MANIFEST_BYTES + 1)
         manifest = Manifest.parse(data, model_id)
@@ -98,20 +98,62 @@ class ModelMirror:
             return None
 
     def _download(self, manifest: Manifest) -> None:
-        """Into a folder that nobody looks into, which then becomes the model's by one rename."""
-        incoming = self._folder / ".incoming" / f"fetch-{manifest.id}.{secrets.token_hex(8)}"
-        incoming.mkdir(parents=True)
+        """Into a folder that nobody looks into, which then becomes the model's by one rename.
+
+        What came whole before the bucket went away, or this process, stays there for the next
+        attempt.
+        """
+        digest = manifest.content_digest
+        incoming = self._folder / ".incoming" / f"fetch-{manifest.id}.{digest[:DIGITS]}"
+        incoming.mkdir(parents=True, exist_ok=True)
         try:
-            for name, digest in manifest.files.items():
+            _remove_all_but(manifest.files | manifest.report_files, incoming)
+            wanted = {
+                name: digest
+                for name, digest in manifest.files.items()
+                if not (incoming / name).exists()
+            }
+            self._check_disk(manifest.id, wanted)
+            for name, digest in wanted.items():
                 self._download_file(manifest.id, name, digest, incoming / name)
             self._download_reports(manifest, incoming)
-            manifest.write(incoming)
+            manifest.write(incoming, scratch=self._locks)
             sync_tree(incoming)
             incoming.rename(self._folder / manifest.id)
-        finally:
+        except ModelsUnavailable:
+            raise
+        except OSError as error:
             shutil.rmtree(incoming, ignore_errors=True)
+            raise ModelsUnavailable(
+                f"model {manifest.id} cannot be kept on this host: {error.strerror}"
+            ) from error
+        except BaseException:
+            shutil.rmtree(incoming, ignore_errors=True)
+            raise
         sync_folder(self._folder)
-        log.info("fetched", model=manifest.id, files=len(manifest.files))
+        log.info("fetched", model=manifest.id, files=len(wanted), of=len(manifest.files))
+
+    def _check_disk(self, model_id: str, wanted: Mapping[str, str]) -> None:
+        """There is room for the files: better asked before hours of fetching than after.
+
+        Raises:
+            ModelsUnavailable: with the numbers.
+            UntrustedModel: the bucket lacks one of them.
+        """
+        wanted_bytes = sum(self._size(model_id, name, digest) for name, digest in wanted.items())
+        free_bytes = shutil.disk_usage(self._folder).free
+        if wanted and wanted_bytes + SPARE_BYTES > free_bytes:
+            raise ModelsUnavailable(
+                f"model {model_id}: {wanted_bytes // MIB} MiB are to be fetched, and the disk of "
+                f"this host's models has {free_bytes // MIB} MiB free, of which "
+                f"{SPARE_BYTES // MIB} are kept"
+            )
+
+    def _size(self, model_id: str, name: str, digest: str) -> int:
+        size = self._files.size(digest)
+        if size is None:
+            raise UntrustedModel(f"model {model_id}: the bucket lacks {name}; push it again")
+        return size
 
     def _download_reports(self, manifest: Manifest, folder: Path) -> None:
         """Those that `folder` lacks; the manifest that names them is written after them."""
@@ -120,37 +162,17 @@ class ModelMirror:
             if target.is_file() and sha256(target) == digest:
                 continue
             target.unlink(missing_ok=True)
+            self._size(manifest.id, name, digest)
             self._download_file(manifest.id, name, digest, target)
 
     def _download_file(self, model_id: str, name: str, digest: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        found = hashlib.sha256()
-        with self._answering(), target.open("xb") as file:
-            if not self._has(f"files/{digest}"):
-                raise UntrustedModel(f"model {model_id}: the bucket lacks {name}; push it again")
-            body = self._s3.get_object(Bucket=self._bucket, Key=f"files/{digest}")["Body"]
-            while chunk := body.read(CHUNK_BYTES):
-                file.write(chunk)
-                found.update(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if found.hexdigest() != digest:
+        found = self._files.fetch(digest, target)
+        if found != digest:
             raise UntrustedModel(
-                f"model {model_id}: {name} in the bucket has the digest "
-                f"{found.hexdigest()[:12]}..., its manifest says {digest[:12]}...; nothing was "
-                "kept, push the model again"
+                f"model {model_id}: {name} in the bucket has the digest {found[:12]}..., its "
+                f"manifest says {digest[:12]}...; nothing was kept, push the model again"
             )
-
-    def _has(self, key: str) -> bool:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
-
-        try:
-            self._s3.head_object(Bucket=self._bucket, Key=key)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in MISSING:
-                return False
-            raise
-        return True
 
     @property
     def _locks(self) -> Path:
@@ -165,21 +187,16 @@ class ModelMirror:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        from boto3.exceptions import Boto3Error  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-
-        where = f"the bucket {self._bucket}"
-        try:
-            yield
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "unknown")
-            raise ModelsUnavailable(f"{where} refuses a model: {code}") from error
-        except (BotoCoreError, Boto3Error) as error:
-            # Not its message: that may quote an address or a key's name.
-            raise ModelsUnavailable(f"{where} does not answer ({type(error).__name__})") from error
-
 
 def _manifest_key(model_id: str) -> str:
     return f"models/{model_id}/{FILENAME}"
+
+
+def _remove_all_but(wanted: Mapping[str, str], folder: Path) -> None:
+    """Names -> digests: what is not one of those files, whole and as it should be, goes."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        digest = wanted.get(path.relative_to(folder).as_posix())
+        if path.is_symlink() or digest is None or not path.is_file() or sha256(path) != digest:
+            path.unlink()

@@ -12,7 +12,7 @@ from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
 from core.installation import open_serving_registry
 from core.making import describe
 from core.manifests import Drawing, ModelStatus
-from core.model_mirror import ModelMirror
+from core.model_mirror import MIB, ModelMirror
 from core.object_storage import open_bucket, s3_client
 from core.registrar import Registrar
 from core.settings import Settings
@@ -180,6 +180,76 @@ def test_a_broken_download_leaves_nothing_and_is_taken_up_again(host, model):
 
     assert mirror_of(settings, client).fetch("emoji")
     model.check_files(settings.models_dir / "emoji")
+
+
+def test_what_came_whole_before_is_not_fetched_again_and_what_did_not_is(host, model):
+    settings = host("second")
+    client = s3_client(settings)
+    with pytest.raises(ModelsUnavailable):
+        mirror_of(settings, Watched(client, breaks_at=2)).fetch("emoji")
+    (incoming,) = (settings.models_dir / ".incoming").iterdir()
+    (whole,) = [path for path in incoming.rglob("*") if path.is_file() and path.stat().st_size]
+    (incoming / "stray").write_text("not of this model")
+
+    again = Watched(client)
+    assert mirror_of(settings, again).fetch("emoji")
+    assert again.downloads == len(model.files) - 1
+    model.check_files(settings.models_dir / "emoji")
+    assert not (settings.models_dir / "emoji" / "stray").exists()
+    assert whole.name in {name.rsplit("/", 1)[-1] for name in model.files}
+
+
+def test_a_part_of_a_file_and_a_changed_one_are_fetched_again(host, model):
+    settings = host("second")
+    client = s3_client(settings)
+    with pytest.raises(ModelsUnavailable):
+        mirror_of(settings, Watched(client, breaks_at=1)).fetch("emoji")
+    (incoming,) = (settings.models_dir / ".incoming").iterdir()
+    (incoming / "model_index.json").write_text("[]")
+    (incoming / "unet").mkdir(exist_ok=True)
+    (incoming / "unet" / "weights.safetensors").write_bytes(WEIGHTS[:100])
+
+    again = Watched(client)
+    assert mirror_of(settings, again).fetch("emoji")
+    assert again.downloads == len(model.files)
+    model.check_files(settings.models_dir / "emoji")
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun_and_told_with_the_numbers(
+    host, model, monkeypatch
+):
+    settings = host("second")
+    client = Watched(s3_client(settings))
+    needed = sum(
+        (host("first").models_dir / "emoji" / name).stat().st_size for name in model.files
+    )
+    monkeypatch.setattr("core.model_mirror.SPARE_BYTES", 5 * MIB)
+    usage = shutil.disk_usage(settings.models_dir.parent)
+
+    def with_free(free_bytes: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free_bytes))
+
+    with_free(needed + 5 * MIB - 1)
+    with pytest.raises(ModelsUnavailable, match=r"0 MiB are to be fetched, and .* 5 MiB free"):
+        mirror_of(settings, client).fetch("emoji")
+    assert client.downloads == 0
+    assert visible(settings) == set()
+
+    with_free(needed + 5 * MIB)
+    assert mirror_of(settings, client).fetch("emoji")
+
+
+def test_a_disk_that_fills_meanwhile_is_said_and_given_back(host, model, monkeypatch):
+    settings = host("second")
+
+    def full(self, digest, target):
+        target.write_bytes(b"some")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("core.bucket_files.BucketFiles.fetch", full)
+    with pytest.raises(ModelsUnavailable, match="No space left on device"):
+        mirror_of(settings, s3_client(settings)).fetch("emoji")
+    assert not list((settings.models_dir / ".incoming").iterdir())
 
 
 def test_the_workers_of_a_host_fetch_a_model_once(host, model):
