@@ -15,10 +15,11 @@ from core.jobs import JobState, Lease
 from core.progress import PREVIEWS, Preview, Progress
 from core.samples import ROUNDS, Samples
 
-# How much sooner, in units of cost, a worker takes jobs of the model it already holds.
 AFFINITY = 16.0
+"""How much sooner, in units of cost, a worker takes jobs of the model it draws with already; of
+those it has loaded besides, half as much."""
 PATIENCE_MS = 250
-"""A job that came less than this ago is left to workers that hold less: time to wake one."""
+"""A job that came less than this ago is left to workers that hold less, or hold its model."""
 PREVIEW_LIFE_MS = 60 * 1000
 
 Verdict = Literal["lost", "cancelled", "late"]
@@ -36,13 +37,23 @@ class Leasing:
         self._keep_s = keep_s
 
     def claim(
-        self, kind: Kind, owner: str, *, slots: int, lease_s: float, held: str = "", idle: bool
+        self,
+        kind: Kind,
+        owner: str,
+        *,
+        slots: int,
+        lease_s: float,
+        held: Sequence[str] = (),
+        without: Sequence[str] = (),
+        idle: bool,
     ) -> list[Lease]:
         """Lease up to `slots` units of waiting work.
 
         Args:
             owner: the worker's name, stable over its restarts.
-            held: the class it has loaded, which it prefers a little.
+            held: the classes it has at hand, which it prefers a little, the first one the most.
+                What has just come of others is left to workers that are drawing and have it.
+            without: classes of which it takes none now.
             idle: it holds nothing now, so it may take a job that must run alone.
         """
         keep_ms = ms(self._keep_s[kind])
@@ -52,11 +63,12 @@ class Leasing:
             owner,
             slots,
             ms(lease_s),
-            held,
+            " ".join(held),
             AFFINITY,
             int(idle),
             keep_ms,
             PATIENCE_MS,
+            " ".join(without),
         )
         leases = []
         for (

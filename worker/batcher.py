@@ -118,7 +118,7 @@ class Batcher:
             self._owner,
             slots=free,
             lease_s=self._lease_s,
-            held=self._held_class,
+            held=[self._held_class, *self._shelf.models],
             idle=not self._drawings,
         )
         if not leases:

@@ -82,6 +82,11 @@ class Shelf:
         self._held: set[str] = set()
         """Digests of the bases of those who have not begun to draw yet."""
 
+    @property
+    def models(self) -> list[str]:
+        """The ids of what is loaded, in the order of their letters."""
+        return sorted(one.model_id for one in self._variants.values())
+
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
         """What is asked for meanwhile gives way to nothing, as if it were drawn with already."""

@@ -1,8 +1,63 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
 -- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
 go_on_in_full_memory()
-local kind, owner, slots, lease_ms, held, bonus, idle, ttl_ms, patience_ms = unpack(ARGV)
+local kind, owner, slots, lease_ms, held_words, bonus, idle, ttl_ms, patience_ms, without = unpack(ARGV)
 slots = tonumber(slots)
+local claimed, at = {}, now()
+
+-- Classes that the worker holds -> how much sooner it takes them; that it draws with the most.
+local held = {}
+for class in held_words:gmatch('%S+') do
+  if not held[class] then held[class] = next(held) and tonumber(bonus) / 2 or tonumber(bonus) end
+end
+local unwanted = {}
+for class in without:gmatch('%S+') do unwanted[class] = true end
+
+-- The other workers of this role that live.
+local others
+local function other_workers()
+  if not others then
+    others = {}
+    local role = owner:match('^[^-]*')
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'workers', (at - lease_ms) / 1000, '+inf')) do
+      if name:match('^[^-]*') == role and name ~= owner then others[#others + 1] = name end
+    end
+  end
+  return others
+end
+
+-- How many jobs each worker would hold, were they shared out evenly.
+local share
+local function fair_share()
+  if not share then
+    local workers = #other_workers() + 1
+    local open = tonumber(redis.call('GET', 'queued:' .. kind) or 0) + redis.call('ZCARD', 'leases')
+    share = workers > 1 and math.ceil(open / workers) or open
+  end
+  return share
+end
+
+-- A job that has just come is left to others for a moment: they are awake by then.
+local function is_young(id)
+  return at - tonumber(get(id, 'created_at')) < tonumber(patience_ms)
+end
+
+-- Whether another worker is drawing, has the class at hand, and less to do than its share: then it
+-- claims at its next step, without loading anything. Nobody waits for one who sleeps: who knows
+-- which worker a wake wakes.
+local elsewhere
+local function is_at_hand_elsewhere(class)
+  if not elsewhere then
+    elsewhere = {}
+    for _, name in ipairs(other_workers()) do
+      local has = redis.call('SCARD', 'owner:' .. name)
+      if has > 0 and has < fair_share() then
+        for theirs in (redis.call('HGET', 'held', name) or ''):gmatch('%S+') do elsewhere[theirs] = true end
+      end
+    end
+  end
+  return elsewhere[class]
+end
 
 -- The head of a class; one whose deadline has passed ends here, whoever else was to see to it.
 local function head_of(class)
@@ -13,16 +68,18 @@ local function head_of(class)
   end
 end
 
--- The class whose head comes first; one that the worker already holds comes a little sooner.
+-- The class whose head comes first; those that the worker already holds come a little sooner.
+-- Nobody starves: what is held gains no more than `bonus` on what waits, and what is left to another
+-- worker is left to it no longer than it is young.
 local function first()
   local best, best_id, best_score
   for _, class in ipairs(redis.call('SMEMBERS', 'classes:' .. kind)) do
     local head = head_of(class)
     if not head[1] then
       redis.call('SREM', 'classes:' .. kind, class)
-    else
-      local score = tonumber(head[2])
-      if class == held then score = score - tonumber(bonus) end
+    elseif not unwanted[class]
+        and (held[class] or not is_young(head[1]) or not is_at_hand_elsewhere(class)) then
+      local score = tonumber(head[2]) - (held[class] or 0)
       if not best_score or score < best_score or (score == best_score and class < best) then
         best, best_id, best_score = class, head[1], score
       end
@@ -31,20 +88,16 @@ local function first()
   return best, best_id
 end
 
-local claimed, at = {}, now()
-
--- How many jobs each of the workers of this role that live would hold, were they shared out evenly.
-local share
-local function fair_share()
-  if not share then
-    local role, workers = owner:match('^[^-]*'), 0
-    for _, name in ipairs(redis.call('ZRANGEBYSCORE', 'workers', (at - lease_ms) / 1000, '+inf')) do
-      if name:match('^[^-]*') == role then workers = workers + 1 end
-    end
-    local open = tonumber(redis.call('GET', 'queued:' .. kind) or 0) + redis.call('ZCARD', 'leases')
-    share = workers > 1 and math.ceil(open / workers) or open
+-- For the others to know. In one order, so that it is rarely written: claims are made at every step.
+local names = {}
+for class in pairs(held) do names[#names + 1] = class end
+table.sort(names)
+local told = table.concat(names, ' ')
+if told ~= (redis.call('HGET', 'held', owner) or '') then
+  redis.call('HSET', 'held', owner, told)
+  for _, name in ipairs(redis.call('HKEYS', 'held')) do
+    if name ~= owner and not redis.call('ZSCORE', 'workers', name) then redis.call('HDEL', 'held', name) end
   end
-  return share
 end
 
 while slots > 0 do
@@ -55,9 +108,7 @@ while slots > 0 do
   local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
   local unused = idle == '1' and #claimed == 0
   if (alone or cost > slots) and not unused then break end
-  -- A job that has just come is left to those who hold less; whoever they are, they are awake by then.
-  local young = at - tonumber(get(id, 'created_at')) < tonumber(patience_ms)
-  if young and redis.call('SCARD', 'owner:' .. owner) >= fair_share() then break end
+  if is_young(id) and redis.call('SCARD', 'owner:' .. owner) >= fair_share() then break end
 
   leave_queue(id)
   local token = redis.call('INCR', 'token')

@@ -3,6 +3,7 @@
 --   queue:<kind>:<cls>  sorted set, waiting ids     classes:<kind>   set, queues that may hold ids
 --   reaped_at           ms, while there are leases
 --   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
+--   held                hash, worker -> the classes that it has at hand, parted by spaces
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
 --   deadlines           sorted set, ids not ended, by the time in ms when each is given up

@@ -84,16 +84,96 @@ class TestClaiming:
         submit(jobs, queue_class="a", tenant="x")
         held = submit(jobs, queue_class="b", tenant="x")
 
-        assert claim(jobs, slots=1, held="b")[0].job_id == held
+        assert claim(jobs, slots=1, held=["b"])[0].job_id == held
 
     def test_what_it_holds_does_not_keep_another_model_waiting_for_ever(self, jobs):
         waiting = submit(jobs, queue_class="a")
         for _ in range(3 * int(AFFINITY)):
             submit(jobs, queue_class="b")
 
-        drawn = [claim(jobs, slots=1, held="b")[0].job_id for _ in range(2 * int(AFFINITY))]
+        drawn = [claim(jobs, slots=1, held=["b"])[0].job_id for _ in range(2 * int(AFFINITY))]
 
         assert waiting in drawn
+
+    def test_what_is_loaded_besides_is_preferred_to_what_is_not_and_the_one_drawn_with_to_both(
+        self, jobs
+    ):
+        unloaded, loaded, drawn = (submit(jobs, queue_class=name) for name in ("a", "b", "c"))
+
+        order = [claim(jobs, slots=1, held=["c", "b"])[0].job_id for _ in range(3)]
+        assert order == [drawn, loaded, unloaded]
+
+    def test_nothing_that_is_held_keeps_another_model_waiting_for_ever(self, jobs):
+        """A worker with many models, each of which has more jobs all the time."""
+        waiting = submit(jobs, queue_class="a")
+        names = [f"m{number}" for number in range(8)]
+        drawn = []
+        for _ in range(4 * int(AFFINITY)):
+            for name in names:
+                submit(jobs, queue_class=name)
+            drawn.append(claim(jobs, slots=1, held=names)[0].job_id)
+
+        assert waiting in drawn
+
+    def test_classes_that_are_not_wanted_now_wait_and_hold_up_no_other(self, jobs):
+        later, now = submit(jobs, queue_class="a"), submit(jobs, queue_class="b")
+
+        assert [one.job_id for one in claim(jobs, without=["a"])] == [now]
+        assert claim(jobs, without=["a"]) == []
+        assert only(claim(jobs)).job_id == later
+
+    def test_what_has_just_come_is_left_to_a_worker_that_draws_and_has_its_model(self, jobs, roll):
+        holder, other = "inference-0@here", "inference-1@here"
+        roll.beat(holder)
+        roll.beat(other)
+        submit(jobs, queue_class="a")
+        claim(jobs, owner=holder, held=["a", "b"])
+        left = {submit(jobs, queue_class="b") for _ in range(2)}
+        foreign = submit(jobs, queue_class="c")
+
+        assert [one.job_id for one in claim(jobs, owner=other, held=["x"])] == [foreign]
+        taken = claim(jobs, owner=holder, held=["a", "b"], slots=1)
+        assert {one.job_id for one in taken} < left
+        # Now it has its share of the four.
+        assert {one.job_id for one in (*taken, *claim(jobs, owner=other))} == left
+
+    @pytest.mark.parametrize("hindrance", ["sleeps", "is gone", "lost it", "of another role"])
+    def test_a_worker_that_could_not_take_it_at_once_is_left_nothing(self, jobs, roll, hindrance):
+        holder, other = "inference-0@here", "inference-1@here"
+        if hindrance == "of another role":
+            holder = "trainer-0@here"
+        if hindrance != "is gone":
+            roll.beat(holder)
+        roll.beat(other)
+        submit(jobs, queue_class="a")
+        lease = only(claim(jobs, owner=holder, held=["a"]))
+        if hindrance == "sleeps":
+            jobs.leasing.succeed(lease, {})
+        if hindrance == "lost it":
+            claim(jobs, owner=holder, held=["x"])
+        ids = {submit(jobs, queue_class="a") for _ in range(2)}
+
+        assert only(claim(jobs, owner=other, slots=1)).job_id in ids
+
+    def test_what_its_holder_does_not_take_is_taken_by_any_other(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@here")
+        submit(jobs, queue_class="a")
+        claim(jobs, owner="inference-0@here", held=["a"])
+        ids = {submit(jobs, queue_class="a") for _ in range(3)}
+        assert claim(jobs, owner="inference-1@here") == []
+        time.sleep(1.2 * PATIENCE_MS / 1000)
+
+        assert {one.job_id for one in claim(jobs, owner="inference-1@here")} == ids
+
+    def test_of_workers_that_are_gone_nobody_remembers_what_they_held(self, jobs, roll, settings):
+        roll.beat("inference-0@here")
+        claim(jobs, owner="inference-0@here", held=["a"])
+        claim(jobs, owner="inference-1@gone", held=["b"])
+        claim(jobs, owner="inference-0@here", held=["c"])
+
+        with connect(settings.redis_url) as client:
+            assert client.hgetall("held") == {"inference-0@here": "c"}
 
     def test_live_workers_share_out_what_has_just_come(self, jobs, roll):
         roll.beat("inference-0@here")
