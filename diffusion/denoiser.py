@@ -21,7 +21,7 @@ from diffusion.pictures import to_pictures
 from diffusion.previews import predicted, to_previews
 from diffusion.rehearsing import CallableUNet
 from diffusion.schedulers import Scheduler, SchedulerFactory
-from diffusion.text_memory import remember
+from diffusion.text_memory import TextMemory
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,7 @@ class Denoiser:
         self._limits = limits or BatchLimits()
         self._reads_pooled = unet.config.addition_embed_type == "text_time"
         self._rows: dict[Hashable, _Row] = {}
-        self._texts: dict[tuple[_Row, ...], Tensor] = {}
-        """What the rows of each pass of the last step read."""
-        self._passes: list[tuple[_Row, ...]] = []
+        self._texts = TextMemory(device, self._dtype)
         self._px_per_latent: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._multiple_px = self._px_per_latent * 2 ** (len(unet.config.block_out_channels) - 1)
 
@@ -172,8 +170,7 @@ class Denoiser:
         with torch.inference_mode():
             for (_, guided, _), rows in groups.items():
                 self._advance(rows, guided=guided)
-        self._texts = {rows: self._texts[rows] for rows in self._passes}
-        self._passes.clear()
+        self._texts.end_step()
 
         done = [row for row in self._rows.values() if row.finished]
         for row in done:
@@ -217,6 +214,7 @@ class Denoiser:
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise DeviceOutOfMemory("one picture alone does not fit the device") from error
+                self._texts.clear()
                 # Half of the pictures: a guided one has two rows.
                 self._limits.lower(sides, len(batch) if guided else len(batch) // 2)
                 continue
@@ -250,20 +248,13 @@ class Denoiser:
         output: Tensor = self._unet(
             torch.stack(inputs),
             torch.stack([row.timestep.float() for row in rows]),
-            encoder_hidden_states=self._text(rows, [embedding for embedding, _ in texts]),
+            encoder_hidden_states=self._texts.stacked(
+                [embedding for embedding, _ in texts], alone=rows[0].request.alone
+            ),
             added_cond_kwargs=self._added_conditions(rows, [pooled for _, pooled in texts]),
             return_dict=False,
         )[0]
         return output
-
-    def _text(self, rows: list[_Row], embeddings: list[Tensor]) -> Tensor:
-        """(n, 77, d), the same tensor as in the last step while the rows are the same."""
-        key = tuple(rows)
-        if key not in self._texts:
-            self._texts[key] = remember(self._stacked(embeddings))
-        # Not before: there may be no memory for it, and the pass is tried again with fewer rows.
-        self._passes.append(key)
-        return self._texts[key]
 
     def _added_conditions(
         self, rows: list[_Row], pooled: Sequence[Tensor | None]

@@ -19,7 +19,7 @@ import torch
 from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
 from benchmarks.stack import clean_environment
 from diffusion.loading import load_unet
-from diffusion.text_memory import remember, remember_projections
+from diffusion.text_memory import TextMemory, remember_projections
 
 ROWS = (2, 4, 8, 16, 32, 64)
 SEARCH_S = 1.0
@@ -110,7 +110,8 @@ def rows_per_s(unet: torch.nn.Module, rows: int, seconds: float) -> float:
     side = unet.config.sample_size
     latents = torch.randn(rows, unet.config.in_channels, side, side)
     timesteps = torch.linspace(999, 1, rows)
-    embeddings = remember(torch.randn(rows, TOKENS, unet.config.cross_attention_dim))
+    prompts = torch.randn(rows, TOKENS, unet.config.cross_attention_dim)
+    embeddings = TextMemory("cpu", unet.dtype).stacked(list(prompts), alone=True)
     with torch.inference_mode():
         unet(latents, timesteps, encoder_hidden_states=embeddings)
         began, passes = time.perf_counter(), 0

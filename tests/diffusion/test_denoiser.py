@@ -19,6 +19,7 @@ from core.schedulers import SCHEDULERS
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
+from diffusion.text_memory import TextMemory
 
 SOME = ["ddim", "pndm", "euler_a", "dpmpp_2m_sde_karras"]
 """One of each sort; test_families.py has them all."""
@@ -219,16 +220,16 @@ def test_each_setting_of_a_request_matters(alone, make_request, change):
 def test_where_the_texts_of_all_do_not_fit_fewer_are_drawn_at_once(
     tiny, make_denoiser, make_request, monkeypatch
 ):
+    stacked = TextMemory.stacked
+
+    def short_of_memory(self, embeddings, **options):
+        if len(embeddings) > 4:
+            raise torch.OutOfMemoryError("no room for these texts")
+        return stacked(self, embeddings, **options)
+
+    monkeypatch.setattr(TextMemory, "stacked", short_of_memory)
     unet = RecordingUNet(tiny.unet)
     denoiser = make_denoiser(unet=unet)
-    stacked = Denoiser._stacked
-
-    def short_of_memory(self, tensors):
-        if len(tensors) > 4:
-            raise torch.OutOfMemoryError("no room for these texts")
-        return stacked(self, tensors)
-
-    monkeypatch.setattr(Denoiser, "_stacked", short_of_memory)
     for key in range(4):
         denoiser.join(make_request(key, num_inference_steps=2))
 

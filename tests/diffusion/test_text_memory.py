@@ -1,6 +1,7 @@
 """Keys and values are computed once, and never those of other text or weights."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from diffusion.attention import text_projections
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.swapping import SwappableUNet
-from diffusion.text_memory import RememberingLinear, remember_projections
+from diffusion.text_memory import RememberingLinear, _known, remember_projections
 
 
 @pytest.fixture
@@ -60,7 +61,28 @@ def test_while_nobody_joins_or_leaves_each_is_computed_once(
     assert projected == [2] * count
     denoiser.join(request_("b", "an axe"))
     run(denoiser)
-    assert projected == [2] * count + [4] * count + [2] * count
+    # The second prompt; both have the same negative one. Nothing when the first one leaves.
+    assert projected == [2] * count + [1] * count
+
+
+def test_one_that_is_alone_takes_nothing_from_others(tiny, remembering, projected, encoder):
+    dog, axe, nothing = (encoder.encode(text).embedding for text in ("a dog", "an axe", ""))
+    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    count = len(text_projections(remembering))
+    denoiser.join(DenoiseRequest("a", dog, nothing, 7, 5, 4.0, 16, 16))
+    denoiser.join(DenoiseRequest("b", axe, nothing, 8, 5, 4.0, 16, 16, alone=True))
+    run(denoiser)
+    assert projected == [2] * 2 * count
+
+
+def test_what_nobody_reads_any_longer_is_forgotten(tiny, remembering, request_):
+    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    before = len(_known)
+    for number in range(5):
+        denoiser.join(request_(number, f"number {number}", seed=number, steps=2 + number))
+        run(denoiser, until=1)
+        gc.collect()
+        assert len(_known) == before + 1
 
 
 def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
@@ -77,6 +99,21 @@ def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
 
     assert set(drawn[0]) == {"a", "b", "again"}
     assert all(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
+
+
+def test_in_changing_company_they_are_the_same_within_rounding(tiny, remembering, request_):
+    drawn = []
+    for unet in (tiny.unet, remembering):
+        denoiser = Denoiser(unet, tiny.vae, tiny.scheduler_config, device="cpu")
+        latents = {}
+        for number in range(6):
+            denoiser.join(request_(number, f"number {number}", seed=number, steps=2 + number % 3))
+            latents |= run(denoiser, until=1)
+        drawn.append(latents | run(denoiser))
+
+    assert set(drawn[0]) == set(drawn[1]) == set(range(6))
+    for key in drawn[0]:
+        torch.testing.assert_close(drawn[0][key], drawn[1][key], rtol=0, atol=1e-5)
 
 
 def test_weights_that_are_swapped_make_new_ones(tiny, remembering, request_):
