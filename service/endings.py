@@ -1,8 +1,8 @@
 """Tells those who wait for a job that it has ended, as soon as it has.
 
 The job store publishes the id of every job that ends (core/lua/prelude.lua). One thread of the
-process listens, and rings whoever waits for that job. A message that nobody heard is lost, so
-whoever waits looks for himself now and then, too.
+process listens, and rings whoever waits for that job. A message that nobody heard is lost: so
+everybody is rung when it begins to listen again, and whoever waits looks for himself now and then.
 """
 
 import asyncio
@@ -58,17 +58,23 @@ class Endings:
                 self._stopped.wait(TRIES_EVERY_S)
 
     def _listen(self) -> None:
-        with self._redis.pubsub(  # type: ignore[no-untyped-call]
-            ignore_subscribe_messages=True
-        ) as channel:
+        with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(ENDED)
             while not self._stopped.is_set():
-                if message := channel.get_message(timeout=LOOKS_EVERY_S):
+                message = channel.get_message(timeout=LOOKS_EVERY_S)
+                if message is not None and message["type"] == "subscribe":
+                    # It listens from now on; what ended before, while Redis was away, was missed.
+                    self._ring(*self._awaited())
+                elif message is not None:
                     self._ring(message["data"])
 
-    def _ring(self, job_id: str) -> None:
+    def _awaited(self) -> list[str]:
         with self._lock:
-            waiting = list(self._waiting.get(job_id, ()))
+            return list(self._waiting)
+
+    def _ring(self, *job_ids: str) -> None:
+        with self._lock:
+            waiting = [one for job_id in job_ids for one in self._waiting.get(job_id, ())]
         for loop, event in waiting:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(event.set)

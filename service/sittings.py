@@ -1,5 +1,6 @@
 """For clients that know only requests which are answered with the picture."""
 
+import asyncio
 import base64
 from dataclasses import dataclass
 
@@ -21,9 +22,6 @@ from core.jobs import Job
 from core.specs import GenerationSpec
 from service.waiting import ended
 from service.wiring import Parts
-
-LOOKS_EVERY_S = 1.0
-"""Whether the client is still there."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,29 @@ async def sit(
         What AdmissionDesk.admit_generation raises.
     """
     job = await run_in_threadpool(parts.desk.admit_generation, spec, caller, idempotency_key=key)
-    left_s = parts.longest_sitting_s
-    while not job.state.ended and left_s > 0 and not parts.closing.is_set():
-        slice_s = min(LOOKS_EVERY_S, left_s)
-        job = await ended(parts.jobs, parts.endings, job, within_s=slice_s, closing=parts.closing)
-        left_s -= slice_s
-        if not key and not job.state.ended and await request.is_disconnected():
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        job = await ended(
+            *(parts.jobs, parts.endings, job),
+            within_s=parts.longest_sitting_s,
+            closing=parts.closing,
+            gone=None if key else gone,
+        )
+        if not key and not job.state.ended and gone.done():
             await run_in_threadpool(abandon, parts, job)
-            break
+    finally:
+        gone.cancel()
     if not job.state.ended:
         raise StillDrawing(
             f"it is not drawn yet; the generation goes on at /v1/generations/{job.id}", job.id
         )
     return job
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection; its request has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def pictures(parts: Parts, job: Job) -> list[Drawn]:

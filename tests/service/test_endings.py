@@ -91,3 +91,12 @@ def test_it_listens_again_when_redis_was_away(client, jobs, endings):
     job_id = submit(jobs)
 
     assert asyncio.run(is_told(endings, job_id, lambda: draw_all(jobs)))
+
+
+def test_what_ended_while_redis_was_away_is_looked_for(client, jobs, endings):
+    job_id = submit(jobs)
+
+    def away() -> None:
+        client.client_kill_filter(_type="pubsub")
+
+    assert asyncio.run(is_told(endings, job_id, away))
