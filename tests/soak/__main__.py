@@ -1,4 +1,7 @@
-"""`python -m tests.soak`: an hour of load, and the slope of every process's memory."""
+"""`python -m tests.soak`: an hour of load, and the slope of every process's memory.
+
+Exits with 1 when a request failed or the memory of a process grew.
+"""
 
 import argparse
 import json
@@ -15,6 +18,7 @@ from core.installation import open_registry
 from core.settings import Settings
 from core.signing import Signer
 from tests.live_stack import Stack
+from tests.soak.judgement import JUDGED_FROM_MINUTES, MOST_MIB_PER_HOUR, complaints
 from tests.soak.load import BASE, Load
 from tests.soak.memory import Growth, Memory
 from tests.tiny_model import make_model
@@ -33,7 +37,14 @@ ENVIRONMENT = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of load (%(default)s)")
-    minutes = parser.parse_args().minutes
+    parser.add_argument(
+        "--slope",
+        type=float,
+        default=MOST_MIB_PER_HOUR,
+        help="of a process's memory, MiB an hour, beyond which it fails (%(default)s)",
+    )
+    given = parser.parse_args()
+    minutes = given.minutes
     console = Console(highlight=False)
     # Not below the working folder: a unix socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="trce-") as folder:
@@ -46,6 +57,7 @@ def main() -> None:
             stack.interrupt()
             stack.http.close()
     growths = memory.growths()
+    grown = complaints(growths, minutes=minutes, most_mib_per_hour=given.slope)
     OUT.mkdir(parents=True, exist_ok=True)
     document = {
         "minutes": minutes,
@@ -53,6 +65,8 @@ def main() -> None:
         "failed": len(load.failed),
         "connections_broken": len(load.broken),
         "models_erased": len(load.models) - 1,
+        "most_mib_per_hour": given.slope,
+        "grown": grown,
         "processes": [
             asdict(one) | {"slope_percent_per_hour": one.slope_percent_per_hour} for one in growths
         ],
@@ -65,7 +79,11 @@ def main() -> None:
     )
     for failure in load.failed[:5]:
         console.print(failure)
-    sys.exit(1 if load.failed else 0)
+    if minutes < JUDGED_FROM_MINUTES:
+        console.print(f"memory is judged from {JUDGED_FROM_MINUTES:g} minutes on")
+    for complaint in grown:
+        console.print(complaint)
+    sys.exit(1 if load.failed or grown else 0)
 
 
 def _soak(stack: Stack, seconds: float) -> tuple[Load, Memory]:

@@ -21,6 +21,8 @@ class Growth:
     samples: int
     first_mib: float
     last_mib: float
+    seconds: float
+    """Between the first and the last sample."""
     slope_mib_per_hour: float
     """Of the straight line through all samples, least squares."""
 
@@ -68,6 +70,7 @@ def growth(name: str, samples: list[tuple[float, float]]) -> Growth:
         samples=len(settled),
         first_mib=float(held[:third].mean()),
         last_mib=float(held[-third:].mean()),
+        seconds=float(at[-1] - at[0]),
         slope_mib_per_hour=float(slope),
     )
 
