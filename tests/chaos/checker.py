@@ -1,62 +1,21 @@
 """Compares what clients were promised with what became of it."""
 
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from core.errors import JobNotFound
+from core.job_specs import Kind
 from core.job_store import JobStore
 from core.jobs import Job
-from tests.chaos.clients import ENDED, Journal, Order, pixels
-from tests.chaos.faults import Fault
-from tests.chaos.streams import Entry, Redelivery, ended_at, faults_of, redeliveries
+from tests.chaos.clients import ENDED, pixels
+from tests.chaos.faults import OF_TRAINERS, Fault
+from tests.chaos.journal import Journal, Order
+from tests.chaos.streams import Entry, ended_at, faults_of, redeliveries
+from tests.chaos.verdict import Verdict, attribute
 
 ROUNDING = 1
 """Of 255, between pictures of one seed that shared different batches."""
-FELT_WITHIN_S = 30.0
-"""A fault later than this before a redelivery is not taken for its cause."""
-
-
-@dataclass
-class Verdict:
-    """`lost`, `doubled` and the like hold what was found, in words: empty is good."""
-
-    jobs: int = 0
-    ended: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    wrong_pictures: list[str] = field(default_factory=list)
-    broken_streams: list[str] = field(default_factory=list)
-    surprises: list[str] = field(default_factory=list)
-    attempts: Counter[int] = field(default_factory=Counter)
-    redelivered_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Fault -> seconds from it to the next start of each job that it interrupted."""
-    requeued_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """The same until it waited again, for whichever worker is free first."""
-    cancelled_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """State in which it was cancelled -> seconds from the request to the job's end."""
-
-    @property
-    def clean(self) -> bool:
-        return not any(
-            (self.lost, self.doubled, self.wrong_pictures, self.broken_streams, self.surprises)
-        )
-
-    @property
-    def all_redelivered_s(self) -> list[float]:
-        return sorted(one for some in self.redelivered_s.values() for one in some)
-
-    def complaints(self) -> list[str]:
-        return [
-            *(f"lost: {one}" for one in self.lost),
-            *(f"doubled: {one}" for one in self.doubled),
-            *(f"wrong picture: {one}" for one in self.wrong_pictures),
-            *(f"broken stream: {one}" for one in self.broken_streams),
-            *(f"surprise: {one}" for one in self.surprises),
-        ]
 
 
 def check(
@@ -70,6 +29,7 @@ def check(
         records: of every job in the store, by id, those that no client knows of included.
         streams: of the same jobs.
     """
+    felt = [fault for fault in faults if fault.kind not in OF_TRAINERS]
     verdict = Verdict(jobs=len(journal.orders), surprises=list(journal.surprises))
     drawn: dict[tuple[str, int, int], list[tuple[str, np.ndarray]]] = defaultdict(list)
     for order in journal.orders:
@@ -92,7 +52,7 @@ def check(
         if broken:
             verdict.broken_streams.append(f"job {order.job_id}: {'; '.join(broken)}")
         for one in redeliveries(entries):
-            _attribute(one, faults, verdict)
+            attribute(one, felt, verdict)
         if order.cancel_sent_at is not None and job.state == "cancelled":
             took_s = ended_at(entries) - order.cancel_sent_at
             verdict.cancelled_s[order.cancelled_while].append(took_s)
@@ -101,11 +61,11 @@ def check(
     return verdict
 
 
-def read_store(jobs: JobStore) -> tuple[dict[str, Job], dict[str, list[Entry]]]:
-    """Every job, and every stream."""
+def read_store(jobs: JobStore, kind: Kind) -> tuple[dict[str, Job], dict[str, list[Entry]]]:
+    """Every job of a kind, and every stream."""
     records: dict[str, Job] = {}
     last: str | None = None
-    while page := jobs.lists.latest("generation", limit=500, before=last):
+    while page := jobs.lists.latest(kind, limit=500, before=last):
         records |= {job.id: job for job in page}
         last = page[-1].id
     return records, {job_id: jobs.news.events(job_id) for job_id in records}
@@ -113,7 +73,7 @@ def read_store(jobs: JobStore) -> tuple[dict[str, Job], dict[str, list[Entry]]]:
 
 def missing(journal: Journal, jobs: JobStore) -> int:
     """How many accepted jobs have not ended yet, or are gone."""
-    return sum(not _has_ended(jobs, order.job_id) for order in journal.orders)
+    return sum(not _has_ended(jobs, job_id) for job_id in journal.job_ids)
 
 
 def _has_ended(jobs: JobStore, job_id: str) -> bool:
@@ -163,31 +123,3 @@ def _check_pictures(
                 and np.abs(first - picture).max() <= ROUNDING
             ):
                 verdict.wrong_pictures.append(f"{order} and {other} are the same picture")
-
-
-def _attribute(one: Redelivery, faults: list[Fault], verdict: Verdict) -> None:
-    """To the last fault while the first attempt ran; a handed-back job was not interrupted."""
-    if "shutting down" in one.why:
-        return
-    causes = [
-        fault
-        for fault in faults
-        if one.began_at <= fault.at <= one.waited_again_at
-        and one.waited_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
-    ]
-    if causes:
-        cause = causes[0]
-        verdict.redelivered_s[cause.kind].append(one.began_again_at - cause.at)
-        verdict.requeued_s[cause.kind].append(one.waited_again_at - cause.at)
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """0 of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
-
-
-def median(values: Iterable[float]) -> float:
-    """0 of nothing."""
-    ordered = list(values)
-    return statistics.median(ordered) if ordered else 0.0

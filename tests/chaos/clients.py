@@ -3,17 +3,16 @@
 import contextlib
 import io
 import random
-import threading
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from tests.chaos.asking import AWAY, POLL_S, Asking
 from tests.chaos.installation import MODEL
+from tests.chaos.journal import Journal, Order
 
 URL = "/v1/generations"
 PROMPTS = ("an axe", "a pistol", "a flower", "a dog on the photo")
@@ -23,60 +22,11 @@ BURST = 4
 CANCELLED_SHARE = 0.03
 LISTENING_SHARE = 0.25
 """Of the jobs, those that are followed by server-sent events instead of polls."""
-POLL_S = 0.15
 ENDED = {"succeeded", "failed", "cancelled"}
-AWAY = {429, 503}
-"""What a client may be told while the service cannot take its request."""
-
-
-@dataclass
-class Order:
-    """One request for one picture, and what became of it as its client saw it."""
-
-    prompt: str
-    seed: int
-    steps: int
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)
-    job_id: str = ""
-    """Empty until it was accepted."""
-    cancel_sent_at: float | None = None
-    """Unix seconds, when the cancel was accepted."""
-    cancelled_while: str = ""
-    """The state it was in then."""
-    state: str = ""
-    picture: bytes | None = None
-    heard: list[str] | None = None
-    """The ids of the events it was told of; None of one that was polled."""
-
-
-@dataclass
-class Journal:
-    """What all clients saw; many write at once."""
-
-    orders: list[Order] = field(default_factory=list)
-    refusals: int = 0
-    """Of requests that were repeated: 429, 503."""
-    silences: int = 0
-    """Of requests that were repeated: connections that broke."""
-    surprises: list[str] = field(default_factory=list)
-    """Answers that no client should ever get."""
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def accept(self, order: Order) -> None:
-        with self._lock:
-            self.orders.append(order)
-
-    def surprise(self, what: str) -> None:
-        with self._lock:
-            self.surprises.append(what)
-
-    @property
-    def accepted(self) -> int:
-        return len(self.orders)
 
 
 class Client:
-    """One that never gives up: it repeats a request until it has an answer."""
+    """Orders pictures in bursts, and follows each to its end."""
 
     def __init__(
         self, base_url: str, journal: Journal, seed: int, *, may_ask: Callable[[int], bool]
@@ -86,7 +36,7 @@ class Client:
             may_ask: whether one more job is wanted, of those accepted so far; ends the client
                 by raising StopIteration.
         """
-        self._http = httpx.Client(base_url=base_url, timeout=20)
+        self._asking = Asking(base_url, journal)
         self._journal = journal
         self._random = random.Random(seed)
         self._may_ask = may_ask
@@ -103,21 +53,21 @@ class Client:
                         self._cancel(order)
                 for order in orders:
                     self.follow(order)
-        self._http.close()
+        self._asking.http.close()
 
     def follow(self, order: Order) -> None:
         """Listen or poll until it has ended; fetch the picture."""
         if self._random.random() < LISTENING_SHARE:
             self._listen(order)
         while order.state not in ENDED:
-            job = self._ask("GET", f"{URL}/{order.job_id}", expected=200)
+            job = self._asking.ask("GET", f"{URL}/{order.job_id}", expected=200)
             if job is None:
                 return
             order.state = job.json()["state"]
             if order.state not in ENDED:
                 time.sleep(POLL_S)
         if order.state == "succeeded":
-            picture = self._ask("GET", f"{URL}/{order.job_id}/images/0", expected=200)
+            picture = self._asking.ask("GET", f"{URL}/{order.job_id}/images/0", expected=200)
             order.picture = None if picture is None else picture.content
 
     def _listen(self, order: Order) -> None:
@@ -126,7 +76,7 @@ class Client:
         while True:
             headers = {"Last-Event-ID": order.heard[-1]} if order.heard else {}
             try:
-                with self._http.stream(
+                with self._asking.http.stream(
                     "GET", f"{URL}/{order.job_id}/events", headers=headers
                 ) as answer:
                     if answer.status_code == httpx.codes.NO_CONTENT:
@@ -153,7 +103,7 @@ class Client:
             "seed": order.seed,
             "num_inference_steps": order.steps,
         }
-        answer = self._ask("POST", URL, body, key=order.key, expected=202)
+        answer = self._asking.ask("POST", URL, body, key=order.key, expected=202)
         if answer is not None:
             order.job_id = answer.json()["id"]
             self._journal.accept(order)
@@ -161,38 +111,10 @@ class Client:
 
     def _cancel(self, order: Order) -> None:
         at = time.time()
-        answer = self._ask("DELETE", f"{URL}/{order.job_id}", expected=200, or_too_late=409)
+        answer = self._asking.ask("DELETE", f"{URL}/{order.job_id}", expected=200, or_too_late=409)
         if answer is not None and answer.status_code == httpx.codes.OK:
             order.cancel_sent_at = at
             order.cancelled_while = "running" if answer.json()["cancelling"] else "queued"
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: dict | None = None,
-        *,
-        key: str = "",
-        expected: int,
-        or_too_late: int = 0,
-    ) -> httpx.Response | None:
-        """The expected answer, however often it takes; None after one that should not be."""
-        headers = {"Idempotency-Key": key} if key else {}
-        while True:
-            try:
-                answer = self._http.request(method, path, json=body, headers=headers)
-            except httpx.TransportError:
-                self._journal.silences += 1
-                time.sleep(POLL_S)
-                continue
-            if answer.status_code in {expected, or_too_late}:
-                return answer
-            if answer.status_code in AWAY and "Retry-After" in answer.headers:
-                self._journal.refusals += 1
-                time.sleep(POLL_S)
-                continue
-            self._journal.surprise(f"{method} {path}: {answer.status_code} {answer.text[:400]}")
-            return None
 
 
 def pixels(picture: bytes) -> np.ndarray:

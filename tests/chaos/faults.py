@@ -18,6 +18,12 @@ CUT_S = LEASE_S + 2.0
 FULL_S = 4.0
 DRAWS = "billiard.spawn"
 """Part of the command of each worker's child that draws."""
+TRAINS = "-m trainer "
+"""Part of the command of the process that a trainer worker starts for each erasure."""
+TRAINED_S = 8.0
+"""How long a training may have gone on, at most, before it must be struck."""
+OF_TRAINERS = ("training killed", "trainer worker killed")
+OF_DRAWERS = ("pool child killed", "worker killed", "worker frozen", "network cut")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Nemesis:
     installation: Installation
     random: random.Random
     done: list[Fault] = field(default_factory=list)
+    _let_train_s: float = 0.0
     _pending: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     @property
@@ -45,6 +52,9 @@ class Nemesis:
         return {
             "pool child killed": lambda: self._kill(self._pool_children()),
             "worker killed": lambda: self._kill(self._busy_workers()),
+            "training killed": lambda: self._kill_training(above=0),
+            # Celery's child, or its parent.
+            "trainer worker killed": lambda: self._kill_training(above=self.random.choice((1, 2))),
             "broker killed": lambda: self._kill(self._members("unixsocket:")),
             "service killed": lambda: self._kill(self._members("-m service")),
             "worker frozen": self._freeze_worker,
@@ -120,6 +130,24 @@ class Nemesis:
     def _kill(self, processes: list[psutil.Process]) -> float:
         self._pick(processes).kill()
         return 0.0
+
+    def _kill_training(self, *, above: int) -> float:
+        """The process that trains, or who started it, each time at another moment of its life.
+
+        Args:
+            above: how far: 0 is itself.
+        """
+        trainings = [
+            process
+            for process in self._members(TRAINS)
+            if time.time() - process.create_time() >= self._let_train_s
+        ]
+        process = self._pick(trainings)
+        for _ in range(above):
+            parent = process.parent()
+            process = self._pick([parent] if parent else [])
+        self._let_train_s = self.random.uniform(0.0, TRAINED_S)
+        return self._kill([process])
 
     def _freeze_worker(self) -> float:
         """The child that draws, or that and all that belongs to its worker."""

@@ -11,6 +11,7 @@ from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
 from core.redis_connection import connect
+from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer
 from core.terms import terms
@@ -23,9 +24,10 @@ MODEL = "tiny"
 LEASE_S = 5.0
 ENVIRONMENT = {
     "TRCE_LEASE_S": str(LEASE_S),
-    "TRCE_TRAINER_WORKERS": "0",
+    "TRCE_TRAINER_WORKERS": "1",
     # Here no death of a worker is the doing of its job, and some jobs see many.
     "TRCE_GENERATION_ATTEMPTS": "50",
+    "TRCE_ERASURE_ATTEMPTS": "50",
     "TRCE_SERVE_UNERASED_BASE": "true",
     "TRCE_MAX_OPEN_JOBS_PER_TENANT": "2000",
     "OMP_NUM_THREADS": "1",
@@ -38,7 +40,7 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder / "data"
         self.disk = Disk(self.data_dir)
-        self._import_tiny_model()
+        self.registry = self._import_tiny_model()
         self.stack = Stack(self.data_dir, "--inference-workers", "2", **ENVIRONMENT)
         self.stack.start()
         self.far = FarHost(self.data_dir, socket_path(self.data_dir / "broker"), ENVIRONMENT)
@@ -79,9 +81,11 @@ class Installation:
         self.far.close()
         self.disk.close()
 
-    def _import_tiny_model(self) -> None:
+    def _import_tiny_model(self) -> ModelRegistry:
         settings = Settings(_env_file=None, data_dir=self.data_dir)
         signer = Signer.load_or_create(settings.keys_dir)
         settings.models_dir.mkdir(parents=True)
+        registry = open_registry(settings)
         with tempfile.TemporaryDirectory() as made:
-            import_base(make_model(Path(made)), MODEL, open_registry(settings), signer)
+            import_base(make_model(Path(made)), MODEL, registry, signer)
+        return registry

@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.checker import median
+from tests.chaos.faults import OF_TRAINERS
 from tests.chaos.run import Run
+from tests.chaos.verdict import median
 
 WORKER_KILLS = ("pool child killed", "worker killed")
 FREEZES = ("worker frozen", "broker frozen", "service frozen")
@@ -20,8 +21,12 @@ def summary(run: Run) -> dict[str, Any]:
         "worker_kills": sum(happened[kind] for kind in WORKER_KILLS),
         "broker_kills": happened["broker killed"],
         "freezes": sum(happened[kind] for kind in FREEZES),
+        "erasures": sum(run.verdict.erasures.values()),
+        "trainer_kills": sum(happened[kind] for kind in OF_TRAINERS),
         "lost": len(run.verdict.lost),
         "doubled": len(run.verdict.doubled),
+        "complaints": len(run.verdict.complaints()),
+        "goals_missed": run.missed,
         "redelivery_p50_s": round(median(redelivered), 3),
         "redelivery_max_s": round(max(redelivered, default=0.0), 3),
     }
@@ -37,7 +42,8 @@ def table(run: Run) -> str:
     verdict, happened = run.verdict, Counter(fault.kind for fault in run.faults)
     lines = [
         f"seed {run.seed}, {run.minutes:.1f} minutes, {verdict.jobs} jobs accepted: "
-        + ", ".join(f"{count} {state}" for state, count in sorted(verdict.ended.items())),
+        + _each(verdict.ended),
+        f"{sum(verdict.erasures.values())} erasures: {_each(verdict.erasures)}",
         f"the second host is {run.far_host}; "
         + ("the disk is a small one of its own" if run.own_disk else "no disk could be filled"),
         f"clients repeated {run.journal.refusals} requests after a 429 or 503 with Retry-After, "
@@ -57,6 +63,7 @@ def table(run: Run) -> str:
             ("nothing accepted is lost", verdict.lost),
             ("nothing is done twice as seen by a client", verdict.doubled),
             ("the same seed is the same picture", verdict.wrong_pictures),
+            ("each erasure's model is there once, whole, the same as ever", verdict.wrong_models),
             ("every event stream is whole", verdict.broken_streams),
             ("no answer that a client cannot expect", verdict.surprises),
         ]
@@ -69,6 +76,10 @@ def table(run: Run) -> str:
         for state, took in sorted(verdict.cancelled_s.items())
     ]
     return "\n".join(lines)
+
+
+def _each(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
 def _both(seconds: list[float]) -> str:

@@ -4,20 +4,27 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.checker import Verdict, check, missing, read_store
-from tests.chaos.clients import BURST, Client, Journal
+from tests.chaos.checker import check, missing, read_store
+from tests.chaos.clients import BURST, Client
+from tests.chaos.erasing import ErasureClient, ErasurePace
 from tests.chaos.faults import Fault, Nemesis, plan
+from tests.chaos.goals import Goals
 from tests.chaos.installation import Installation
+from tests.chaos.journal import Journal
+from tests.chaos.models import check_erasures, read_models
+from tests.chaos.schedule import Pace, Schedule
+from tests.chaos.verdict import Verdict
 
 CLIENTS = 8
 WAVE_AHEAD_S = 0.6
 """How long before each fault its wave of jobs begins to be asked for."""
-PATIENCE_S = 15.0
-"""How long a fault waits for something to strike before another one takes its turn."""
+OVERTIME_SHARE = 0.1
+"""Of the time of load, for faults that found nothing to strike in it."""
 SETTLE_S = 180.0
 """How long, after the last fault, everything that was accepted may take to end."""
 TICK_S = 0.1
@@ -28,6 +35,7 @@ class Run:
     """What happened, all told."""
 
     seed: int
+    goals: Goals
     minutes: float
     faults: list[Fault]
     journal: Journal
@@ -35,40 +43,40 @@ class Run:
     far_host: str
     own_disk: bool
 
+    @property
+    def missed(self) -> list[str]:
+        """The goals that were not reached, in words."""
+        return self.goals.missed(
+            jobs=self.verdict.jobs,
+            erasures=sum(self.verdict.erasures.values()),
+            happened=Counter(fault.kind for fault in self.faults),
+        )
 
-def run(
-    folder: Path,
-    *,
-    seed: int,
-    jobs: int,
-    counts: dict[str, int],
-    minutes: float,
-    tell: Callable[[str], None],
-) -> Run:
-    """
-    Args:
-        jobs: at least so many are asked for, in equal waves.
-        counts: how often each kind of fault is to happen.
-        minutes: of load; faults are spread over them, and those that find no time are left out.
-    """
+
+def run(folder: Path, *, seed: int, goals: Goals, tell: Callable[[str], None]) -> Run:
+    """Ends when the goals are reached, or when a tenth more than their time is over."""
     began = time.monotonic()
-    rng = random.Random(seed)
     installation = Installation(folder)
     try:
         if not installation.disk.own:
-            counts = counts | {"disk filled": 0}
-        nemesis = Nemesis(installation, rng)
+            goals = goals.without("disk filled")
+        nemesis = Nemesis(installation, random.Random(seed))
         journal = Journal()
-        _drive(installation, nemesis, journal, plan(counts, rng), jobs, minutes * 60, seed, tell)
+        for line in _drive(installation, nemesis, journal, goals, seed):
+            tell(line)
         tell("the nemesis has done; waiting for what was accepted")
         _settle(nemesis, journal, installation)
-        records, streams = read_store(installation.jobs)
-        verdict = check(journal, records, streams, nemesis.done)
+        faults = nemesis.done
+        verdict = check(journal, *read_store(installation.jobs, "generation"), faults)
+        models = read_models(installation.registry)
+        erasures = read_store(installation.jobs, "erasure")
+        check_erasures(journal, *erasures, models, faults, verdict)
         verdict.surprises = [f"{one}{_cause(one, installation)}" for one in verdict.surprises]
         return Run(
             seed=seed,
+            goals=goals,
             minutes=(time.monotonic() - began) / 60,
-            faults=nemesis.done,
+            faults=faults,
             journal=journal,
             verdict=verdict,
             far_host=installation.far.kind,
@@ -79,80 +87,60 @@ def run(
 
 
 def _drive(
-    installation: Installation,
-    nemesis: Nemesis,
-    journal: Journal,
-    faults: list[str],
-    jobs: int,
-    seconds: float,
-    seed: int,
-    tell: Callable[[str], None],
-) -> None:
-    """Jobs come in waves, one for each fault, which strikes while they are being drawn."""
-    started = time.monotonic()
-    gap_s = seconds / (len(faults) + 1)
-    pace = Pace(jobs, waves=len(faults) + 1)
+    installation: Installation, nemesis: Nemesis, journal: Journal, goals: Goals, run_seed: int
+) -> Iterator[str]:
+    """Jobs come in waves, one for each fault, which strikes while they are being drawn.
+
+    The faults of trainers come in their own time, whenever a training is to be had.
+    """
+    began, url = time.monotonic(), installation.stack.url
+    seconds = goals.minutes * 60
+    latest = began + seconds * (1 + OVERTIME_SHARE)
+    mine, trainers = (
+        Schedule(plan(faults, nemesis.random), began=began, seconds=seconds, rng=nemesis.random)
+        for faults in goals.faults_by_schedule()
+    )
+    pace = Pace(goals.jobs, waves=len(mine.left) + 1, burst=CLIENTS * BURST)
+    erasures = ErasurePace(goals.erasures, began=began, seconds=seconds)
     clients = [
-        Client(installation.stack.url, journal, seed * 1000 + number, may_ask=pace.may_ask)
-        for number in range(CLIENTS)
+        *(Client(url, journal, run_seed * 1000 + n, may_ask=pace.may_ask) for n in range(CLIENTS)),
+        ErasureClient(url, journal, run_seed, erasures),
     ]
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
     for thread in threads:
         thread.start()
-    strike_at, told_at, left = started + gap_s, started, list(faults)
-    while left and time.monotonic() < started + seconds:
-        now = time.monotonic()
-        if now >= strike_at - WAVE_AHEAD_S:
-            pace.released = len(faults) - len(left) + 1
-        if now >= strike_at:
-            if nemesis.strike(left[-1]):
-                left.pop()
-                # Now and then two come close together.
-                strike_at = time.monotonic() + gap_s * nemesis.random.uniform(0.3, 1.7)
-            elif now >= strike_at + PATIENCE_S:
-                left.insert(0, left.pop())
-                strike_at = now
+    told_at = began
+    while (mine.left or trainers.left) and (now := time.monotonic()) < latest:
+        if mine.is_due(now, ahead_s=WAVE_AHEAD_S):
+            pace.released = pace.waves - len(mine.left)
+        if mine.is_due(now):
+            if nemesis.strike(mine.kind):
+                mine.struck(time.monotonic())
             else:
+                mine.missed(now)
                 # Most strike only what is at work, and a quick machine has done its wave by now.
                 pace.ask_for_more(journal.accepted)
+        erasures.wanted = trainers.is_due(now)
+        if erasures.wanted and nemesis.strike(trainers.kind):
+            trainers.struck(time.monotonic())
         nemesis.tend()
         if now > told_at + 30:
             told_at = now
-            tell(f"{journal.accepted} jobs accepted, {len(nemesis.done)} faults, {len(left)} left")
+            left = len(mine.left) + len(trainers.left)
+            yield (
+                f"{journal.accepted} jobs and {len(journal.erasures)} erasures accepted, "
+                f"{len(nemesis.done)} faults, {left} left"
+            )
         time.sleep(TICK_S)
     nemesis.relent()
     pace.released = pace.waves
+    erasures.wanted, erasures.finished = False, True
     deadline = time.monotonic() + SETTLE_S
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
         nemesis.tend()
         time.sleep(TICK_S)
     pace.over.set()
-
-
-@dataclass
-class Pace:
-    """How many jobs may be asked for by now."""
-
-    jobs: int
-    waves: int
-    released: int = 0
-    more: int = 0
-    """Jobs beyond the waves, so that there is something to strike."""
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def may_ask(self, accepted: int) -> bool:
-        """Raises StopIteration when no more are wanted."""
-        if accepted >= self.jobs + self.more or self.over.is_set():
-            raise StopIteration
-        return accepted < self._by_now()
-
-    def ask_for_more(self, accepted: int) -> None:
-        """One more burst for each client, if all that may be asked for was."""
-        if accepted >= self._by_now():
-            self.more += CLIENTS * BURST
-
-    def _by_now(self) -> float:
-        return self.jobs * self.released / self.waves + self.more
+    erasures.over.set()
 
 
 def _cause(surprise: str, installation: Installation) -> str:

@@ -9,8 +9,8 @@ from PIL import Image
 from core.jobs import Job
 from core.specs import GenerationSpec
 from tests.chaos.checker import check
-from tests.chaos.clients import Journal, Order
 from tests.chaos.faults import Fault
+from tests.chaos.journal import Journal, Order
 from tests.chaos.streams import faults_of
 
 SPEC = GenerationSpec(prompt="an axe", seed=1)

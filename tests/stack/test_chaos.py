@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.goals import Goals
 from tests.chaos.report import summary, table
 from tests.chaos.run import run
 
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.stack
 COUNTS = {
     "pool child killed": 2,
     "worker killed": 2,
+    "training killed": 1,
     "broker killed": 2,
     "service killed": 1,
     "worker frozen": 1,
@@ -23,16 +25,16 @@ COUNTS = {
     "disk filled": 1,
     "everything killed": 1,
 }
+GOALS = Goals(jobs=300, erasures=1, faults=COUNTS, minutes=0.75)
 
 
 def test_nothing_is_lost_and_nothing_is_doubled_whatever_is_killed():
     # Not tmp_path: a unix socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="trce-") as folder:
-        done = run(
-            Path(folder), seed=7, jobs=300, counts=COUNTS, minutes=0.75, tell=lambda _: None
-        )
+        done = run(Path(folder), seed=7, goals=GOALS, tell=lambda _: None)
     sys.stdout.write(table(done))
 
     assert done.verdict.complaints() == []
     assert summary(done)["jobs"] >= 300
+    assert summary(done)["erasures"] >= 1
     assert len(done.faults) >= 8
