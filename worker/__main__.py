@@ -10,6 +10,7 @@ from core.checkup.check import insist
 from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
 from core.startup import read_settings, start
+from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
 from worker.roles import KINDS_OF_ROLE
 
@@ -45,6 +46,7 @@ def main() -> None:
         # Otherwise it would come up, be counted as ready, and fail every job.
         gpus = settings.trainer_processes if arguments.role == "trainer" else 1
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
+    start(lambda: insist(look_at_clock(settings)))
     if settings.compile_unet and arguments.role == "inference":
         start(lambda: insist([check_compiler(settings.device)]))
     # Marks left by the last life are not for this one.

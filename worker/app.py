@@ -13,6 +13,7 @@ from typing import Any, cast, get_args
 import structlog
 from celery import signals
 
+from core.checkup.check import insist
 from core.errors import Misconfigured
 from core.job_store import JobStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
@@ -21,6 +22,7 @@ from core.settings import Settings
 from core.sweeper import Sweeper
 from core.telemetry import configure_logs
 from core.terms import terms
+from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
 from worker.replacing import or_be_replaced
 from worker.roles import KINDS_OF_ROLE, Role
@@ -85,6 +87,10 @@ def begin(**_: Any) -> None:
     """In the child: take back what its predecessor held, then assemble the worker."""
     try:
         _begin()
+    except Misconfigured as error:
+        log.error("cannot begin", reason=str(error))  # noqa: TRY400  (it is said whole)
+        time.sleep(BEGIN_AGAIN_S)
+        os._exit(1)
     except Exception:
         # Celery would log this and use the child all the same: it would eat wakes and draw
         # nothing. It is better gone; Celery starts another, slowly if this goes on.
@@ -101,6 +107,8 @@ def _begin() -> None:
     jobs = _store(retry_s=BROKER_RESTART_S)
     if again := jobs.leasing.take_back(OWNER):
         log.warning("took back", owner=OWNER, jobs=again)
+    # Once more, as Redis may have come after this worker.
+    insist(look_at_clock(settings, retry_s=BROKER_RESTART_S))
     for kind in KINDS_OF_ROLE[role]:
         if jobs.counts.queued(kind):
             wakes.send(kind)

@@ -1,13 +1,12 @@
 """Whether Redis keeps what it is told: jobs that were accepted must survive its restart."""
 
-import time
 from typing import Any
 
 import redis
 
 from core.checkup.check import Check, ok, problem, warning
+from core.checkup.clock import check_clock
 
-MAX_SKEW_S = 2.0
 FULL = 0.8
 """Of maxmemory: from here on a day's growth may fill it."""
 OLDEST_MAJOR = 6
@@ -16,9 +15,7 @@ OLDEST_MAJOR = 6
 def check_broker(client: redis.Redis) -> list[Check]:
     """Looks at one server; one check when it does not answer."""
     try:
-        before = time.time()
-        seconds, micros = _plain(client.time())
-        middle = (before + time.time()) / 2
+        clock = check_clock(client)
         info: dict[str, Any] = _plain(client.info())
         config = _config(client)
     except redis.AuthenticationError as error:
@@ -36,7 +33,7 @@ def check_broker(client: redis.Redis) -> list[Check]:
         _durability(info, config),
         _eviction(info, config),
         _memory(info),
-        _clock(seconds + micros / 1e6 - middle),
+        clock,
     ]
 
 
@@ -98,14 +95,6 @@ def _memory(info: dict[str, Any]) -> Check:
     if used > FULL * bound:
         return warning("redis memory", found, "raise maxmemory, or lower TRCE_KEEP_GENERATIONS_S")
     return ok("redis memory", found)
-
-
-def _clock(ahead_s: float) -> Check:
-    """Of Redis against this host: keys, quotas and beats compare the two."""
-    found = f"Redis' clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} ours"
-    if abs(ahead_s) > MAX_SKEW_S:
-        return problem("clock", found, "synchronise both hosts (chrony or systemd-timesyncd)")
-    return ok("clock", "agrees with Redis")
 
 
 def _config(client: redis.Redis) -> dict[str, str]:
