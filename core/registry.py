@@ -136,6 +136,18 @@ class ModelRegistry:
             f"(serial {manifest.serial}, {newest} was seen); or this host's copy is behind"
         )
 
+    def is_at_hand(self, model_id: str) -> bool:
+        """Whether nothing of a model or its base need be fetched before it is looked at."""
+        if self.mirror is None:
+            return True
+        try:
+            manifest = self.unchecked(model_id)
+        except ModelNotFound:
+            return not _is_model_id(model_id)
+        except UntrustedModel:
+            return True  # who looks at it is told
+        return manifest.edit is None or self.is_at_hand(manifest.edit.base_model)
+
     def served(self, model_id: str) -> Manifest:
         """Raises ModelNotFound, UntrustedModel, ModelNotServed."""
         manifest = self.get(model_id)

@@ -119,6 +119,7 @@ class Batcher:
             slots=free,
             lease_s=self._lease_s,
             held=[self._held_class, *self._shelf.models],
+            without=self._shelf.awaited,
             idle=not self._drawings,
         )
         if not leases:
@@ -132,7 +133,8 @@ class Batcher:
                 if lease.attempt == 1:
                     metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
                 with self._answering_for(lease):
-                    opened.append(self._open(lease))
+                    if drawing := self._open(lease):
+                        opened.append(drawing)
             for drawing in opened:
                 with self._answering_for(drawing.lease):
                     self._join(drawing, texts_beside(drawing, opened))
@@ -181,8 +183,12 @@ class Batcher:
                 self._leasing.hand_back(lease, "its worker failed at another job")
             raise
 
-    def _open(self, lease: Lease) -> Drawing:
+    def _open(self, lease: Lease) -> Drawing | None:
+        """None: its model is being fetched, and it waits in the queue."""
         assert isinstance(lease.spec, GenerationSpec)
+        if why := self._shelf.wait_for(lease.spec.model):
+            self._leasing.hand_back(lease, why)
+            return None
         with metrics.at_device("load"):
             variant = self._shelf.variant(lease.spec.model, lease.spec)
         return Drawing(lease, lease.spec, variant)

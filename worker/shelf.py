@@ -6,24 +6,23 @@ wait in host memory, and are copied over the base's when its turn comes.
 """
 
 import contextlib
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 import torch
 
 from core.errors import DeviceOutOfMemory, UntrustedModel
 from core.manifests import Manifest
-from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from core.specs import GenerationSpec
-from diffusion.erasure import FILENAME, Erasure
 from diffusion.freed_memory import return_to_system
 from diffusion.loading import load_base
 from worker import metrics
+from worker.erasure_file import read_erasure
+from worker.fetching import Fetches
+from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
 from worker.variant import Base, Variant
 
@@ -31,16 +30,6 @@ log = structlog.get_logger()
 
 MAX_BASES = 2
 MAX_VARIANTS = 32
-BYTES_PER_PARAMETER = 8
-"""At most, of a changed tensor in a file: float64, twice what is written."""
-MAPS_BYTES = 64 << 20
-"""At most, of a file's header and text maps: twice those of SDXL, the widest."""
-
-
-class RefusalRecord(Protocol):
-    def refused(self, model_id: str, reason: str) -> None: ...
-
-    def loaded(self, model_id: str) -> None: ...
 
 
 class Shelf:
@@ -73,6 +62,7 @@ class Shelf:
         self._buckets = buckets
         self._most_rows = most_rows
         self._registry = registry
+        self._fetches = Fetches(registry)
         self._device = device
         self._dtype = dtype
         self._layout = layout
@@ -108,14 +98,22 @@ class Shelf:
             ModelTooLarge, SizeNotDrawable: nothing was loaded or forgotten then.
             DeviceOutOfMemory: it does not fit beside what is being drawn with now.
         """
-        try:
+        with telling_refusals(model_id, self._refusals):
             return self._variant(model_id, spec)
-        except UntrustedModel as error:
-            log.warning("model refused", model=model_id, reason=str(error))
-            metrics.REFUSED.labels(model_id).inc()
-            if self._refusals:
-                self._refusals.refused(model_id, str(error))
-            raise
+
+    def wait_for(self, model_id: str) -> str | None:
+        """Why a model has to be waited for; None: this host has it. Others may be drawn with.
+
+        Raises:
+            AppError: what speaks against the model.
+        """
+        with telling_refusals(model_id, self._refusals):
+            return self._fetches.wait_for(model_id)
+
+    @property
+    def awaited(self) -> list[str]:
+        """Models that `wait_for` would name a reason for."""
+        return self._fetches.awaited
 
     def _variant(self, model_id: str, spec: GenerationSpec | None) -> Variant:
         manifest = self._registry.served(model_id)
@@ -220,20 +218,8 @@ class Shelf:
         base = self._base(base_manifest)
         if manifest.edit is None:
             return Variant(manifest, base, base.denoiser)
-        files = ModelFiles(self._registry.path(manifest.id), manifest)
-        for name in sorted(files.listed - {FILENAME}):
-            files.check(name)
-        parameters = sum(map(math.prod, base.unet.shapes.values()))
-        most = BYTES_PER_PARAMETER * parameters + MAPS_BYTES
-        with files.stream(FILENAME) as stream:
-            if stream.size > most:
-                raise UntrustedModel(
-                    f"model {manifest.id}: {FILENAME} has {stream.size} bytes, and no erasure of "
-                    f"{base_manifest.id} has more than {most}"
-                )
-            data = stream.read(stream.size)
-        erasure = Erasure.parse(data)
-        erasure.check_fits(base.unet.shapes)
+        folder, shapes = self._registry.path(manifest.id), base.unet.shapes
+        erasure = read_erasure(folder, manifest, base_manifest, shapes)
         log.info("loaded", model=manifest.id, base=base_manifest.id)
         if not erasure.tensors:
             return Variant(manifest, base, base.denoiser, erasure)

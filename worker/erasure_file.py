@@ -1,0 +1,42 @@
+"""What an erased model changes, read from its folder and held against manifest and base."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.errors import UntrustedModel
+from core.manifests import Manifest
+from core.model_files import ModelFiles
+from diffusion.erasure import FILENAME, Erasure
+
+BYTES_PER_PARAMETER = 8
+"""At most, of a changed tensor in a file: float64, twice what is written."""
+MAPS_BYTES = 64 << 20
+"""At most, of a file's header and text maps: twice those of SDXL, the widest."""
+
+
+def read_erasure(
+    folder: Path, manifest: Manifest, base: Manifest, shapes: Mapping[str, tuple[int, ...]]
+) -> Erasure:
+    """
+    Args:
+        shapes: of the base's UNet, by names of its tensors.
+
+    Raises:
+        UntrustedModel: a file is not as the manifest says, or larger than any erasure of the base.
+        ModelUnsupported: it is of another UNet.
+    """
+    files = ModelFiles(folder, manifest)
+    for name in sorted(files.listed - {FILENAME}):
+        files.check(name)
+    most = BYTES_PER_PARAMETER * sum(map(math.prod, shapes.values())) + MAPS_BYTES
+    with files.stream(FILENAME) as stream:
+        if stream.size > most:
+            raise UntrustedModel(
+                f"model {manifest.id}: {FILENAME} has {stream.size} bytes, and no erasure of "
+                f"{base.id} has more than {most}"
+            )
+        data = stream.read(stream.size)
+    erasure = Erasure.parse(data)
+    erasure.check_fits(dict(shapes))
+    return erasure
