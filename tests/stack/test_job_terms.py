@@ -1,11 +1,13 @@
 """On what terms jobs live, over a live stack: long, in turns, cancelled, late, forgotten.
 
 The device is simulated, so a step takes 0.5 s on every machine, and one job is drawn at a time.
-Times are reported (`pytest -s`); what is asserted is what a client sees.
+Times are reported (`pytest -s`); what is asserted is what a client sees, and of cancelling how
+long it takes, longer only on a machine that is crowded (`tests/crowding.py`).
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from benchmarks.serving.simulated_workers import PICTURE_S, STEP_S
 from benchmarks.stack import running_stack
 from core.keys import KeyStore
 from core.redis_connection import connect
+from tests.crowding import crowding
 
 pytestmark = pytest.mark.stack
 
@@ -31,6 +34,9 @@ TOGETHER = 8
 """Pictures of each job, and of a batch."""
 ENV = {"TRCE_LEASE_S": str(LEASE_S), "TRCE_BATCH_ROWS": str(TOGETHER)}
 WITHIN_S = 300.0
+SEVERAL = 5
+QUEUED_S = 0.1
+"""From asking to cancel what waits to its end; of what runs a second more than a step."""
 LONG_AGO_S = 90 * 24 * 3600
 
 
@@ -212,19 +218,23 @@ def test_a_running_job_that_is_cancelled_stops_on_its_way(acme):
     assert done["state"] == "cancelled"
     assert done["progress"]["done"] < 100
     assert done["images"][0]["finish_reason"] == "cancelled"
+    assert done["finished_at"] - asked_at < (step_s + 1.0) * crowding()
 
 
 def test_a_queued_job_that_is_cancelled_is_never_begun(acme):
     blocker = ask(acme, steps=8)
     running(acme, blocker)
-    path = ask(acme, steps=1)
-    asked_at = time.monotonic()
-    state = acme.delete(path).raise_for_status().json()["state"]
-    tell(f"cancelled while it waited in {time.monotonic() - asked_at:.3f} s")
+    took_s = []
+    for path in [ask(acme, steps=1, seed=seed) for seed in range(SEVERAL)]:
+        asked_at = time.time()
+        done = acme.delete(path).raise_for_status().json()
+        assert (done["state"], done["attempt"]) == ("cancelled", 0)
+        took_s.append(done["finished_at"] - asked_at)
+    tell(f"cancelled while they waited in {statistics.median(took_s):.3f} s, the median")
 
-    assert state == "cancelled"
     assert ended(acme, blocker)["state"] == "succeeded"
     assert job(acme, path)["attempt"] == 0
+    assert statistics.median(took_s) < QUEUED_S * crowding()
 
 
 def test_a_job_past_its_deadline_stops_on_its_way_and_says_so(acme):
