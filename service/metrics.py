@@ -6,7 +6,9 @@ What stands in Redis is the same whichever service process tells it: aggregate o
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import redis
 from prometheus_client import (
     GC_COLLECTOR,
     CollectorRegistry,
@@ -20,9 +22,11 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from core.disk_metrics import DiskOfData
 from core.errors import AppError, PromptRefused, StoreUnavailable
 from core.job_counts import JobCounts
 from core.queue import TASK_OF_KIND
+from core.redis_memory import redis_memory
 from core.registry import ModelRegistry
 from core.workers import WorkerRoll
 from service.refused_models import RefusedModels
@@ -34,15 +38,18 @@ REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 70)
 class Metrics:
     def __init__(
         self,
+        client: redis.Redis,
         counts: JobCounts,
         roll: WorkerRoll,
         registry: ModelRegistry,
         refused: RefusedModels,
         *,
+        data_dir: Path,
         within_s: float,
     ) -> None:
         """
         Args:
+            data_dir: on the disk whose room is shown.
             within_s: a worker that has not beaten for so long counts as gone.
         """
         self._registry = CollectorRegistry()
@@ -65,7 +72,9 @@ class Metrics:
             ["stage", "category"],
             registry=self._registry,
         )
-        self._registry.register(_Shared(counts, roll, registry, refused, within_s=within_s))
+        shared = _Shared(client, counts, roll, registry, refused, within_s=within_s)
+        self._registry.register(shared)
+        self._registry.register(DiskOfData(data_dir))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self._registry.register(GC_COLLECTOR)
@@ -98,6 +107,7 @@ class _Shared(Collector):
 
     def __init__(
         self,
+        client: redis.Redis,
         counts: JobCounts,
         roll: WorkerRoll,
         registry: ModelRegistry,
@@ -105,6 +115,7 @@ class _Shared(Collector):
         *,
         within_s: float,
     ) -> None:
+        self._redis = client
         self._counts = counts
         self._roll = roll
         self._models = registry
@@ -120,7 +131,7 @@ class _Shared(Collector):
         with self._asking:
             up = GaugeMetricFamily("t2i_redis_up", "Whether Redis answers.")
             try:
-                found = [*self._jobs_and_workers()]
+                found = [*self._jobs_and_workers(), self._memory()]
                 up.add_metric([], 1)
             except StoreUnavailable:
                 found = []
@@ -149,6 +160,16 @@ class _Shared(Collector):
             for name in self._roll.present(role, self._within_s):
                 workers.add_metric([role, name], 1)
         yield from (depth, outcomes, workers)
+
+    def _memory(self) -> Metric:
+        shown = GaugeMetricFamily(
+            "t2i_redis_memory_bytes", "What Redis holds, and its maxmemory.", labels=["state"]
+        )
+        memory = redis_memory(self._redis)
+        shown.add_metric(["used"], memory.used_bytes)
+        if memory.bound_bytes:
+            shown.add_metric(["max"], memory.bound_bytes)
+        return shown
 
     def _served(self) -> Metric:
         served = GaugeMetricFamily("t2i_model_served", "Models that draw.", labels=["model"])

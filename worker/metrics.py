@@ -8,10 +8,13 @@ Prometheus expects of a process.
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+
+from core.disk_metrics import DiskOfData
 
 log = structlog.get_logger()
 
@@ -62,6 +65,8 @@ GPU_UTILISATION = Gauge(
     "Share of the last moment in which the GPU computed, for whomever, as its driver has it.",
     ["gpu"],
 )
+DISK = DiskOfData()
+REGISTRY.register(DISK)
 
 Work = Literal["load", "encode", "swap", "step", "decode", "preview"]
 
@@ -74,6 +79,11 @@ def listen(port: int, host: str) -> None:
         start_http_server(port, host)
     except OSError as error:
         log.warning("no metrics", port=port, error=error.strerror)
+
+
+def watch_disk(data_dir: Path) -> None:
+    """From now on, tell how much room is left below the data folder."""
+    DISK.folder = data_dir
 
 
 def watch_gpu(number: int | None) -> None:

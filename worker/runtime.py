@@ -57,6 +57,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     device = place.device
     tracing = start_tracing(settings.trace_endpoint, role)
     metrics.listen(settings.metrics_port, settings.metrics_host)
+    metrics.watch_disk(settings.data_dir)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         metrics.watch_gpu(device.index)

@@ -6,6 +6,7 @@ import redis
 
 from core.checkup.check import Check, ok, problem, warning
 from core.checkup.clock import check_clock
+from core.redis_memory import memory_in
 
 FULL = 0.8
 """Of maxmemory: from here on a day's growth may fill it."""
@@ -86,7 +87,7 @@ def _eviction(info: dict[str, Any], config: dict[str, str]) -> Check:
 
 
 def _memory(info: dict[str, Any]) -> Check:
-    used, bound = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    used, bound = memory_in(info)
     if not bound:
         return ok("redis memory", f"{used >> 20} MB used, no bound")
     found = f"{used >> 20} of {bound >> 20} MB used"

@@ -1,4 +1,4 @@
-"""Writes dashboards/trce.json: six questions, a row of panels for each."""
+"""Writes dashboards/trce.json: eight questions, a row of panels for each."""
 
 import json
 from pathlib import Path
@@ -122,6 +122,37 @@ ROWS: dict[str, list[tuple[str, str, str, list[tuple[str, str]]]]] = {
             "timeseries",
             "bytes",
             [("t2i_gpu_memory_bytes", "{{instance}} {{state}}")],
+        ),
+    ],
+    "What fills up?": [
+        (
+            "Memory of Redis, of its maxmemory",
+            "timeseries",
+            "percentunit",
+            [
+                (
+                    "max(t2i_redis_memory_bytes{state='used'})"
+                    " / max(t2i_redis_memory_bytes{state='max'})",
+                    "used",
+                )
+            ],
+        ),
+        (
+            "Memory of Redis",
+            "timeseries",
+            "bytes",
+            [("max by (state) (t2i_redis_memory_bytes)", "{{state}}")],
+        ),
+        (
+            "Free below the data folder",
+            "timeseries",
+            "bytes",
+            [
+                (
+                    "min by (job, instance) (t2i_data_disk_bytes{state='free'})",
+                    "{{job}} {{instance}}",
+                )
+            ],
         ),
     ],
     "What was blocked?": [

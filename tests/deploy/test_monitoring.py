@@ -17,12 +17,23 @@ from worker.roles import KINDS_OF_ROLE
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-SOURCES = ("service/metrics.py", "worker/metrics.py")
+SOURCES = ("service/metrics.py", "worker/metrics.py", "core/disk_metrics.py")
 DEFINED = re.compile(r'"(t2i_\w+)",\s*"[^"]*"(?:,\s*(?:labels=)?\[([^\]]*)\])?')
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 OF_PROMETHEUS = {"le", "job", "instance"}
 FUNCTIONS = {
-    *("sum", "max", "count", "topk", "rate", "increase", "deriv", "absent", "histogram_quantile"),
+    *(
+        "sum",
+        "max",
+        "min",
+        "count",
+        "topk",
+        "rate",
+        "increase",
+        "deriv",
+        "absent",
+        "histogram_quantile",
+    ),
     *("by", "on", "and", "unless"),
 }
 VALUES = {

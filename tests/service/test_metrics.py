@@ -1,8 +1,10 @@
 """What Prometheus reads: counted where it happens, looked up where it stands."""
 
+import shutil
 import socket
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from scenery import APPLE
 
@@ -103,3 +105,24 @@ def test_a_port_of_their_own_needs_none(serve):
 
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert sample(text, "t2i_redis_up") == 1
+
+
+def test_memory_of_redis_and_its_bound_are_shown(client, parts):
+    assert 'state="max"' not in read(client), "it has no bound here"
+    try:
+        parts.client.config_set("maxmemory", "1gb")
+        text = read(client)
+    finally:
+        parts.client.config_set("maxmemory", "0")
+
+    assert sample(text, "t2i_redis_memory_bytes", state="max") == 2**30
+    assert 100_000 < sample(text, "t2i_redis_memory_bytes", state="used") < 2**30
+
+
+def test_the_room_below_the_data_folder_is_shown(client, settings):
+    text = read(client)
+    usage = shutil.disk_usage(settings.data_dir)
+
+    assert sample(text, "t2i_data_disk_bytes", state="size") == usage.total
+    free = sample(text, "t2i_data_disk_bytes", state="free")
+    assert free == pytest.approx(usage.free, rel=0.1)

@@ -1,5 +1,6 @@
 """A worker counts what it drew, how full its batches were and what it waited for."""
 
+import shutil
 import time
 
 import pytest
@@ -155,3 +156,14 @@ def test_a_drawn_job_leaves_its_wait_and_its_drawing_in_the_trace(make_batcher, 
     assert wait.end_time == draw.start_time
     assert draw.attributes["job"] == job_id
     assert draw.attributes["kept"] is True
+
+
+def test_the_room_below_the_data_folder_is_shown_once_it_is_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(metrics.DISK, "folder", None)
+    assert REGISTRY.get_sample_value("t2i_data_disk_bytes", {"state": "free"}) is None
+
+    metrics.watch_disk(tmp_path)
+    assert value("t2i_data_disk_bytes", state="size") == shutil.disk_usage(tmp_path).total
+
+    metrics.watch_disk(tmp_path / "gone")
+    assert REGISTRY.get_sample_value("t2i_data_disk_bytes", {"state": "free"}) is None
