@@ -36,6 +36,10 @@ class _Limit:
     def of_pass(self) -> int:
         return self.rows if self.gaining is None else min(self.rows, self.gaining)
 
+    def cuts(self, waiting: int) -> bool:
+        """Of so many rows more would be drawn, and gain something, were there memory."""
+        return self.rows < waiting and (self.gaining is None or self.rows < self.gaining)
+
 
 class BatchLimits:
     def __init__(
@@ -73,7 +77,7 @@ class BatchLimits:
             # The pass that tried it was drawn: nobody has lowered it since.
             limit.before = None
             self._fitted(sides, limit.rows)
-        if limit.of_pass == limit.rows < waiting:
+        if limit.cuts(waiting):
             limit.cut += 1
             if limit.cut > limit.patience:
                 self._try_more(sides, limit)

@@ -41,6 +41,19 @@ def test_it_does_not_rise_beyond_what_gains_anything():
     assert set(passes(limits, 10 * PATIENCE, room=100)) == {6}
 
 
+def test_what_was_never_tried_has_not_fitted():
+    """A pass of 8 is as good as one of more: nobody learns whether 10 would fit."""
+    fitted: list[int] = []
+    limits = BatchLimits(
+        16,
+        found=lambda _: 8,
+        fitted=lambda _, rows: fitted.append(rows),
+        worthwhile=lambda *_: 8,
+    )
+    assert set(passes(limits, 10 * PATIENCE, room=100)) == {8}
+    assert fitted == []
+
+
 def test_what_does_not_fit_still_is_taken_back_and_tried_less_and_less_often():
     told: list[int] = []
     limits = BatchLimits(16, remember=lambda _, rows: told.append(rows))
