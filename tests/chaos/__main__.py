@@ -24,7 +24,7 @@ def main() -> None:
     for name, default, what in [
         ("jobs", 10_000, "to be accepted"),
         ("worker-kills", 200, "of workers and of the processes in them that draw"),
-        ("erasures", 60, "of the smallest kind, half of them with stage 2"),
+        ("erasures", 40, "of the smallest kind, half of them with stage 2"),
         ("trainer-kills", 20, "of trainings and of the workers that run them"),
         ("broker-kills", 50, ""),
         ("freezes", 50, "of workers, broker and service, for longer than a lease"),

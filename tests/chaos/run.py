@@ -135,7 +135,8 @@ def _drive(
     nemesis.relent()
     pace.released = pace.waves
     erasures.wanted, erasures.finished = False, True
-    deadline = time.monotonic() + SETTLE_S
+    # What is still to be asked for, too, has the time that the faults have.
+    deadline = latest + SETTLE_S
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
         nemesis.tend()
         time.sleep(TICK_S)
