@@ -24,7 +24,7 @@ test: install ## run all tests, those over real processes too
 	$(BIN)/python -m pytest
 
 stack-test: install ## build the images, run them with docker compose, kill, scale and upgrade (build/stack/)
-	$(BIN)/python deploy/stack_test.py
+	$(BIN)/python -m deploy.stack_test
 
 CHAOS ?=
 chaos: install ## kill, freeze, cut and fill for an hour, and count what breaks (build/chaos/; CHAOS="--jobs 500 --minutes 5")

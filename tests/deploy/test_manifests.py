@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import yaml
 
 from core.checkup.names import FOR_COMPOSE, OTHERS
 from core.settings import Settings
+from deploy import compose_command
 from service.door import OPEN_TO_ALL
 from worker.roles import KINDS_OF_ROLE
 
@@ -168,9 +168,6 @@ class TestCompose:
 
 def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     """`!reset` drops a key, the environments of two files come together, `.env` may be missing."""
-    monkeypatch.syspath_prepend(str(DEPLOY))
-    import compose_command
-
     (tmp_path / "deploy").mkdir()
     for name in ("docker-compose.yml", "deploy/compose.cpu.yml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
@@ -193,7 +190,6 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     compose_command.compose("p", files, tmp_path)
     merged = json.loads(Path(command[-1]).read_text())
     assert merged["services"]["inference"]["env_file"] == [str(tmp_path / ".env")]
-    del sys.modules["compose_command"]
 
 
 class TestKubernetes:
