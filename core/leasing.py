@@ -138,13 +138,19 @@ class Leasing:
         """Queue it for another attempt, or fail it when it has had its last."""
         return self._release(lease, counted=True, why=why)
 
-    def give_back(self, leases: Sequence[tuple[str, str]], why: str) -> int:
+    def give_back(
+        self, leases: Sequence[tuple[str, str]], why: str, *, outage: bool = False
+    ) -> int:
         """Requeue what a worker held that is gone, by (job id, token); returns how many of those
-        leases it still had. Their attempts count.
+        leases it still had.
+
+        Args:
+            outage: the worker lives, and let go since Redis was away. These attempts do not count,
+                of each job as often as it may be tried; others do.
         """
-        keep_ms = self._longest_keep_ms
+        keep_ms, counted = self._longest_keep_ms, "outage" if outage else 1
         run = self._scripts.run
-        return sum(int(run("release", *lease, 1, why, keep_ms)) for lease in leases)
+        return sum(int(run("release", *lease, counted, why, keep_ms)) for lease in leases)
 
     def take_back(self, owner: str) -> int:
         """Requeue what an earlier life of `owner` held; returns how many jobs wait again."""

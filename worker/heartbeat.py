@@ -5,11 +5,13 @@ model does for seconds; a process does not. It also notices what a thread cannot
 has been finished for too long. Then it kills the worker, whose supervisor starts another.
 
     worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
+                                             {"let_go": [[job id, token], ...]}
     child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled" | "late", ...}
                                              the first after its first beat
 
 When the worker dies its end of the pipe closes. The child gives back what it held, so that
-another worker has it at once instead of when the lease lapses, and ends.
+another worker has it at once instead of when the lease lapses, and ends. What the worker let go
+of while Redis was away, the child gives back as soon as Redis answers, and no attempt is counted.
 """
 
 import contextlib
@@ -72,6 +74,13 @@ class Heartbeat:
             self._leases = held
             self._tell({"leases": held})
 
+    def let_go(self, leases: Iterable[Lease]) -> None:
+        """Redis has been away for too long: give these back when it answers again."""
+        held = [(lease.job_id, lease.token) for lease in leases]
+        if held:
+            self._tell({"let_go": held})
+        self.hold([])
+
     def step(self) -> None:
         """The worker has got somewhere: it does not hang."""
         self._tell({"step": 1})
@@ -127,6 +136,7 @@ class Pulse:
         self._beat_file = beat_file(settings.run_dir, owner)
         self._beat_file.parent.mkdir(parents=True, exist_ok=True)
         self._leases: list[tuple[str, str]] = []
+        self._let_go: list[tuple[str, str]] = []
         self._last_step = time.monotonic()
         self._told: dict[str, Verdict] | None = None
         self._unread = b""
@@ -157,11 +167,20 @@ class Pulse:
             self._last_step = time.monotonic()
             if "leases" in message:
                 self._leases = [(job_id, token) for job_id, token in message["leases"]]
+            if "let_go" in message:
+                self._let_go += [(job_id, token) for job_id, token in message["let_go"]]
         return bool(data)
 
     def _give_back(self) -> None:
         with contextlib.suppress(StoreUnavailable, redis.RedisError):  # then the leases lapse
+            self._give_back_after_outage()
             self._leasing.give_back(self._leases, "its worker died")
+
+    def _give_back_after_outage(self) -> None:
+        """The token decides: a job that somebody else has by now is left to him."""
+        if self._let_go:
+            self._leasing.give_back(self._let_go, "the broker was away", outage=True)
+            self._let_go = []
 
     def _beat(self) -> None:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
@@ -172,6 +191,7 @@ class Pulse:
         try:
             if self._leases:
                 verdicts = self._leasing.beat(self._leases, lease_s=self._lease_s)
+            self._give_back_after_outage()
         except (StoreUnavailable, redis.RedisError):
             return  # they may lapse; then the fencing token decides
         with contextlib.suppress(OSError):

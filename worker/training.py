@@ -153,6 +153,9 @@ class Trainings:
             metrics.QUEUE_WAIT.labels(kind).observe(leases[0].waited_s)
         try:
             self._run(leases[0])
+        except StoreUnavailable:
+            self._heartbeat.let_go(leases)  # another attempt resumes
+            raise
         finally:
             metrics.not_erasing()
             self._heartbeat.hold([])
@@ -185,7 +188,7 @@ class Trainings:
         except TrainerCrashed as error:
             self._leasing.try_again(lease, str(error))
         except StoreUnavailable:
-            raise  # the lease lapses, and another attempt resumes
+            raise
         except RetryableError as error:
             # Not the job's fault: an outage of the models' bucket may not use up its attempts.
             self._leasing.hand_back(lease, str(error))

@@ -17,7 +17,7 @@ redis.call('PERSIST', 'job:' .. id)
 redis.call('PERSIST', 'events:' .. id)
 redis.call('PERSIST', 'samples:' .. id)
 redis.call('HDEL', 'job:' .. id, 'reason', 'result', 'finished_at', 'progress', 'cancel',
-  'deadline', 'done_token', 'webhook_tries', 'webhook_delivered', 'webhook_problem')
+  'deadline', 'done_token', 'webhook_tries', 'webhook_delivered', 'webhook_problem', 'outages')
 redis.call('ZREM', 'webhooks', id)
 redis.call('HSET', 'job:' .. id, 'retried', 1,
   'max_attempts', tonumber(get(id, 'attempt')) + tonumber(attempts))

@@ -320,6 +320,27 @@ class TestLeases:
         assert jobs.get(job_id).attempt == 0
         assert only(claim(jobs)).attempt == 1
 
+    def test_outages_of_the_broker_count_no_attempts_until_the_job_may_be_their_cause(self, jobs):
+        job_id = submit(jobs)
+        attempts = []
+        while leases := claim(jobs):
+            (lease,) = leases
+            jobs.leasing.give_back([(job_id, lease.token)], "the broker was away", outage=True)
+            attempts.append(lease.attempt)
+
+        assert attempts == [1, 1, 1, 1, 1, 1, 2, 3, 4, 5]
+        assert jobs.get(job_id).state is JobState.FAILED
+        assert "gave up after 5 attempts" in jobs.get(job_id).reason
+
+    def test_an_outage_gives_back_nothing_that_is_another_workers_by_now(self, jobs):
+        submit(jobs)
+        old = only(claim(jobs, owner="w0"))
+        jobs.leasing.take_back("w0")
+        new = only(claim(jobs, owner="w1"))
+
+        assert jobs.leasing.give_back([(old.job_id, old.token)], "away", outage=True) == 0
+        assert jobs.leasing.succeed(new, {"n": 1})
+
     def test_trying_again_counts_one(self, jobs):
         submit(jobs)
         jobs.leasing.try_again(only(claim(jobs)), "out of memory")

@@ -38,12 +38,17 @@ class SteerableHeartbeat:
 
     def __init__(self) -> None:
         self.held: list[list[str]] = []
+        self.gone: list[str] = []
         self.steps = 0
         self.verdicts: dict[str, Verdict] = {}
         self.on_step = lambda steps: None
 
     def hold(self, leases: Iterable[Lease]) -> None:
         self.held.append([lease.job_id for lease in leases])
+
+    def let_go(self, leases: Iterable[Lease]) -> None:
+        self.gone += [lease.job_id for lease in leases]
+        self.hold([])
 
     def step(self) -> None:
         self.steps += 1
@@ -155,7 +160,8 @@ def add_variant(registry, settings):
 @pytest.fixture
 def make_shelf(registry):
     def make(**options) -> Shelf:
-        return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, **options)
+        values = {"registry": registry, "device": torch.device("cpu"), "dtype": torch.float32}
+        return Shelf(**(values | options))
 
     return make
 

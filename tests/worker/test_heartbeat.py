@@ -119,6 +119,30 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
     assert job.attempt == 1
 
 
+def test_what_was_let_go_in_an_outage_waits_again_uncounted_once_it_is_over(
+    env, broker, jobs, monkeypatch
+):
+    monkeypatch.setenv("TRCE_LEASE_S", "60")
+    beating = Heartbeat("inference-0@test")
+    beating.begin()
+    jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
+    (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    beating.hold([lease])
+    broker.kill()
+    try:
+        beating.let_go([lease])
+    finally:
+        broker.start()
+
+    deadline = time.monotonic() + 20
+    while (job := jobs.get(lease.job_id)).state != "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    beating.close()
+    assert job.attempt == 0
+    assert not jobs.leasing.succeed(lease, {"n": 1}), "who let go has nothing more to say"
+
+
 def test_what_was_given_to_another_since_is_not_taken_from_it(jobs):
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
     (old,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
