@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.redis_connection import answering
 
 KEY = "models_refused"
+RECENT_S = 60.0
+"""A worker that goes on refusing a model says so with each job that asks for it."""
 
 
 class Refusal(BaseModel):
@@ -36,10 +38,18 @@ class Refusals:
         with answering():
             self._redis.hset(KEY, model_id, refusal.model_dump_json())
 
-    def clear(self, model_id: str) -> None:
-        """It was loaded."""
+    def end(self, model_id: str, *, worker: str) -> None:
+        """A worker serves it: it was the one that refused it, or nobody has of late.
+
+        A host whose copy alone is spoilt goes on being told of while others serve theirs.
+        """
         with answering():
-            self._redis.hdel(KEY, model_id)
+            found: Any = self._redis.hget(KEY, model_id)
+            refusal = None if found is None else _parsed(found)
+            if refusal is None:
+                return
+            if refusal.worker == worker or refusal.at < self._now() - RECENT_S:
+                self._redis.hdel(KEY, model_id)
 
     def all(self) -> dict[str, Refusal]:
         """The last one of each model; those of another version of this program are left out."""
@@ -47,8 +57,13 @@ class Refusals:
             found: Any = self._redis.hgetall(KEY)
         refusals = {}
         for model_id, text in found.items():
-            try:
-                refusals[model_id] = Refusal.model_validate_json(text)
-            except ValidationError:
-                continue
+            if refusal := _parsed(text):
+                refusals[model_id] = refusal
         return refusals
+
+
+def _parsed(text: str) -> Refusal | None:
+    try:
+        return Refusal.model_validate_json(text)
+    except ValidationError:
+        return None

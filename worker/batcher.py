@@ -82,13 +82,19 @@ class Batcher:
         """Work until nothing waits, or until told to shut down.
 
         Raises:
-            StoreUnavailable: Redis stayed away. What was held goes back when its leases lapse.
+            StoreUnavailable: Redis stayed away. What was held goes back, uncounted, when it is
+                there again.
             WeightsDiffer, and errors without a name: what failed may be the device, so the process
                 is not to claim again. Everything was given back.
         """
         try:
             with self._blaming(None):
                 self._drain()
+        except StoreUnavailable:
+            # Those that have ended meanwhile are not ours any more, and stay as they are.
+            drawn = (drawing.lease for drawing in self._drawings.values())
+            self._heartbeat.let_go({one.token: one for one in [*self._claimed, *drawn]}.values())
+            raise
         finally:
             self._drop_everything()
 
@@ -261,6 +267,8 @@ class Batcher:
     def _step_one(self, denoiser: Denoiser) -> None:
         try:
             self._swap(denoiser)
+            if not len(denoiser):
+                return
             with (
                 metrics.at_device("step"),
                 metrics.timed_step(rows=len(denoiser), largest_px=self._largest(denoiser)),
@@ -270,7 +278,7 @@ class Batcher:
             together = [[done] for done in finished] if self._alone else [finished]
             with metrics.at_device("decode"):
                 pictures = [picture for some in together for picture in _decode(denoiser, some)]
-        except WeightsDiffer:
+        except (WeightsDiffer, StoreUnavailable):
             raise
         except AppError as error:
             self._give_up(denoiser, error)
@@ -283,14 +291,28 @@ class Batcher:
             )
 
     def _swap(self, denoiser: Denoiser) -> None:
-        """Its weights onto the device, where they are not yet."""
+        """Its weights onto the device, where they are not yet; who may not draw now leaves."""
         began_s = time.perf_counter()
         with metrics.at_device("swap"):
             swapped = denoiser.wear()
+            if swapped:
+                self._check_again(denoiser)
         took_s = time.perf_counter() - began_s
         if swapped:
             metrics.SWAP.labels("swap").observe(took_s)
         self._turns.took(took_s)
+
+    def _check_again(self, denoiser: Denoiser) -> None:
+        """End the jobs of models in a batch that are not to be served any more."""
+        drawings = self._drawn_by(denoiser)
+        for variant in {id(one.variant): one.variant for one in drawings}.values():
+            try:
+                self._shelf.check_again(variant)
+            except AppError:
+                for drawing in (one for one in drawings if one.variant is variant):
+                    with self._answering_for(drawing.lease):
+                        raise
+                    self._forget(drawing)
 
     def _denoisers(self) -> list[Denoiser]:
         """Those with rows, each once."""

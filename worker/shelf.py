@@ -49,7 +49,7 @@ class Shelf:
         """
         Args:
             layout: of the weights of UNets and VAEs.
-            refusals: where it is told which models were refused, and which were loaded.
+            refusals: where it is told which models were refused, and which are served.
             delta_cache_bytes: of changed weights that wait in host memory; one variant is always
                 kept.
             room: says what fits; None: everything may be tried.
@@ -99,7 +99,35 @@ class Shelf:
             DeviceOutOfMemory: it does not fit beside what is being drawn with now.
         """
         with telling_refusals(model_id, self._refusals):
-            return self._variant(model_id, spec)
+            variant = self._variant(model_id, spec)
+        if self._refusals:
+            self._refusals.served(model_id)
+        return variant
+
+    def check_again(self, variant: Variant) -> None:
+        """Hold what is in memory against its manifest, and that of its base, as they are now.
+
+        No tensor is read, nor is a signature checked twice with the same keys: it takes well under
+        a millisecond.
+
+        Raises:
+            ModelNotFound, ModelNotServed.
+            UntrustedModel: also if another model has its name by now.
+        """
+        with telling_refusals(variant.model_id, self._refusals):
+            manifest = self._registry.get(variant.model_id)
+            if manifest.content_digest != variant.digest:
+                raise UntrustedModel(
+                    f"model {manifest.id}: its manifest lists other files than those it was "
+                    "loaded from"
+                )
+            base = self._base_manifest(manifest)
+            if base.content_digest != variant.base.manifest.content_digest:
+                raise UntrustedModel(
+                    f"model {manifest.id} says now that it was made from another {base.id} than "
+                    "the one it is drawn with"
+                )
+            self._registry.serving.check(manifest)
 
     def wait_for(self, model_id: str) -> str | None:
         """Why a model has to be waited for; None: this host has it. Others may be drawn with.
@@ -125,8 +153,6 @@ class Shelf:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
                 self._variants[digest] = self._load(manifest, base)
             self._forget_least_used()
-            if self._refusals:
-                self._refusals.loaded(model_id)
         self._variants.move_to_end(digest)
         variant = self._variants[digest]
         if self._holding:

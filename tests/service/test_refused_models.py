@@ -37,8 +37,8 @@ def test_requests_for_good_models_are_accepted_meanwhile(client, ready):
     assert client.post("/v1/generations", json=APPLE).status_code == 202
 
 
-def test_once_it_was_loaded_it_is_named_no_longer(client, parts, ready, seen_by_a_worker):
-    Refusals(parts.client).clear("safe")
+def test_once_it_is_served_it_is_named_no_longer(client, parts, ready, seen_by_a_worker):
+    Refusals(parts.client).end("safe", worker="inference-0@there")
 
     assert client.get("/readyz").json()["refused_models"] == ["forged"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.errors import ModelsUnavailable, WeightsDiffer
+from core.errors import ModelsUnavailable, StoreUnavailable, WeightsDiffer
 from core.jobs import JobState
 from core.storage import Storage
 from diffusion.denoiser import Denoiser
@@ -392,6 +392,26 @@ def test_an_outage_of_the_models_bucket_uses_up_no_attempts_and_is_waited_out(
     batcher.drain()
     job = jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_what_an_outage_of_the_broker_interrupts_is_let_go(
+    jobs, submit, make_batcher, heartbeat, monkeypatch
+):
+    """The heartbeat gives it back when the broker answers; this process draws it no more."""
+    ended, under_way = submit(num_inference_steps=2), submit(num_inference_steps=50)
+    away = fail_with(StoreUnavailable("the job store does not answer"))
+
+    def outage(steps: int) -> None:
+        if jobs.get(ended).state.ended:
+            monkeypatch.setattr(jobs.leasing, "report", away)
+
+    heartbeat.on_step = outage
+    with pytest.raises(StoreUnavailable):
+        make_batcher().drain()
+
+    assert under_way in heartbeat.gone
+    assert heartbeat.held[-1] == []
+    assert jobs.get(under_way).state is JobState.RUNNING
 
 
 def test_a_late_job_is_stopped_and_keeps_what_was_drawn(jobs, submit, make_batcher, heartbeat):

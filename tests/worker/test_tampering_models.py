@@ -201,6 +201,49 @@ class TestWhileItRuns:
         assert refusals.all() == {}
 
 
+class TestTheEndOfARefusal:
+    """Whoever serves a model ends it, though the model was loaded long ago."""
+
+    @pytest.fixture
+    def now(self):
+        return [1000.0]
+
+    @pytest.fixture
+    def shelf(self, registry, redis_client, now) -> Shelf:
+        refusals = Refusals(redis_client, now=lambda: now[0])
+        board = RefusalBoard(refusals, "inference-0@test", now=lambda: now[0])
+        shelf = Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, refusals=board)
+        shelf.variant("emoji")
+        return shelf
+
+    def test_a_manifest_that_is_put_right_again_ends_it_at_once(self, shelf, refusals, settings):
+        path = settings.models_dir / "emoji" / "manifest.json"
+        good = path.read_bytes()
+        base_manifest_edited(settings.models_dir)
+        with pytest.raises(UntrustedModel):
+            shelf.variant("emoji")
+        assert list(refusals.all()) == ["emoji"]
+        path.write_bytes(good)
+
+        shelf.variant("emoji")
+
+        assert refusals.all() == {}
+
+    def test_that_of_another_worker_ends_when_it_was_not_repeated_for_a_while(
+        self, shelf, redis_client, refusals, now
+    ):
+        """A host whose copy alone is spoilt is told of as long as jobs meet it."""
+        Refusals(redis_client, now=lambda: now[0]).note("emoji", "why", worker="inference-0@far")
+        now[0] += 50
+        shelf.variant("emoji")
+        assert list(refusals.all()) == ["emoji"]
+
+        now[0] += 50
+        shelf.variant("emoji")
+
+        assert refusals.all() == {}
+
+
 def test_jobs_of_good_models_go_on_and_the_other_one_fails_with_the_reason(
     erased, shelf, submit, jobs, make_batcher, settings
 ):
