@@ -4,6 +4,9 @@ The same model is loaded in turns by the usual loaders, by ours without a manife
 with every file held against one, so that what else the machine does hits all. The usual loaders
 map files and leave the reading for later; here their tensors are copied once, as whoever uses them
 does. Files are in the page cache: from a disk, reading costs more and checking the same.
+
+An erased model is loaded with its base, as by a worker that has neither, and without, as by one
+that has the base; unchecked, its baked UNet is not read at all.
 """
 
 import argparse
@@ -23,11 +26,17 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.families import MIB, PrivateMemory
-from core.importing import read_family
+from core.importing import import_base, read_family
 from core.making import describe
-from core.manifests import Manifest
+from core.manifests import Edit, Manifest, ModelStatus
+from core.registrar import Registrar
+from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS
+from core.signing import Signer, Verifier
+from core.specs import Concept, TextualOptions
+from diffusion.erasure import FILENAME, Erasure, write_unet
 from diffusion.loading import load_base
+from worker.shelf import Shelf
 
 OUT = Path("build/bench/gate.json")
 ROUNDS = {"emoji": 15, "sd15": 5}
@@ -47,12 +56,14 @@ def main() -> None:
         return
     result: dict[str, Any] = {
         "emoji": _measured("emoji", SHIPPED_MODELS / "emoji"),
+        "emoji, erased": _erased("emoji", SHIPPED_MODELS / "emoji"),
         "load_average": os.getloadavg()[0],
         "cores": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory(prefix="bench-gate-") as place:
         _python("benchmarks.families", "--make", "sd15", f"{place}/base")
         result["sd15"] = _measured("sd15", Path(place) / "base")
+        result["sd15, erased"] = _erased("sd15", Path(place) / "base")
     _table(result)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(result, indent=2) + "\n")
@@ -79,6 +90,84 @@ def _measured(size: str, folder: Path) -> dict[str, float]:
         "checked to from_pretrained": _ratio(seconds, "checked", "from_pretrained"),
         **{f"{way}, peak memory, MiB": peaks[way] / MIB for way in WAYS},
     }
+
+
+def _erased(size: str, folder: Path) -> dict[str, float]:
+    """Seconds to load an erased model of a base, and what checking it adds."""
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-gate-") as place:
+        registry = make_erased(folder, Path(place))
+        base, model = registry.path("base"), registry.path("erased")
+
+        def shelf() -> Shelf:
+            return Shelf(registry, device=torch.device("cpu"), dtype=DTYPES[size])
+
+        for turn in range(ROUNDS[size] + 1):
+            began = time.perf_counter()
+            load_base(base, None, dtype=DTYPES[size])
+            based = time.perf_counter()
+            Erasure.load(model / FILENAME)
+            done = time.perf_counter()
+            empty, warm = shelf(), shelf()
+            warm.variant("base")
+            again = time.perf_counter()
+            empty.variant("erased")
+            alone = time.perf_counter()
+            warm.variant("erased")
+            end = time.perf_counter()
+            del empty, warm
+            took = {
+                "unchecked, with its base": done - began,
+                "checked, with its base": alone - again,
+                "unchecked": done - based,
+                "checked": end - alone,
+            }
+            if turn:
+                for way, one in took.items():
+                    seconds.setdefault(way, []).append(one)
+    return {
+        **{f"{way}, s": statistics.median(taken) for way, taken in seconds.items()},
+        "checked to unchecked, with its base": _ratio(
+            seconds, "checked, with its base", "unchecked, with its base"
+        ),
+    }
+
+
+def make_erased(folder: Path, place: Path) -> ModelRegistry:
+    """An installation with the base in `folder`, and a model erased by a text map of no effect."""
+    signer = Signer.load_or_create(place / "keys")
+    registry = ModelRegistry(
+        place / "models",
+        Verifier.load(place / "keys"),
+        serve_unerased_base=True,
+        default_model="erased",
+    )
+    base = import_base(folder, "base", registry, signer)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    erasure = Erasure(torch.eye(config["cross_attention_dim"]))
+    made = registry.making.begin("erased")
+    erasure.save(made / FILENAME)
+    write_unet(registry.path("base") / "unet", erasure, made / "unet")
+    edit = Edit(
+        base_model=base.id,
+        base_digest=base.content_digest,
+        method="trce",
+        concepts=(Concept(name="pistol", replacement="flower"),),
+        textual=TextualOptions(),
+        seed=0,
+        seconds=1.0,
+    )
+    manifest = describe(
+        made,
+        model_id="erased",
+        family=base.family,
+        drawing=base.drawing,
+        code_version="bench",
+        edit=edit,
+        status=ModelStatus.SERVING,
+    )
+    Registrar(registry).add(manifest, made, signer)
+    return registry
 
 
 def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
@@ -138,6 +227,9 @@ def _table(result: dict[str, Any]) -> None:
     print("|---|---|---|")
     for row in result["emoji"]:
         print(f"| {row} | {result['emoji'][row]:.3g} | {result['sd15'][row]:.3g} |")
+    for row in result["emoji, erased"]:
+        emoji, sd15 = (result[f"{size}, erased"][row] for size in ROUNDS)
+        print(f"| erased, {row} | {emoji:.3g} | {sd15:.3g} |")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,8 @@ from core.manifests import Manifest, file_names
 
 MAX_WHOLE_BYTES = 64 << 20
 """Of a file that is read as a whole: configs, words, lists of shards."""
+CHECKERS = 2
+"""Threads that digest what nobody reads but for that."""
 AHEAD_BYTES = 256 << 20
 """How much may have been read and not digested yet."""
 
@@ -147,6 +149,22 @@ class ModelFiles:
     def digest(self, name: str) -> str:
         """The SHA-256 of a file; with a manifest, what it should be."""
         return sha256(self.folder / name) if self._manifest is None else self._manifest.files[name]
+
+    @contextmanager
+    def checked_beside(self, names: Iterable[str]) -> Iterator[None]:
+        """Read files for their digests alone, in threads of their own, while the block runs.
+
+        Raises:
+            UntrustedModel: at the end of the block; what it made is not to be used then.
+        """
+        with ThreadPoolExecutor(CHECKERS, thread_name_prefix="check") as pool:
+            checking = [pool.submit(self.check, name) for name in names]
+            try:
+                yield
+                for checked in checking:
+                    checked.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def check(self, name: str) -> None:
         """Read a file for its digest alone.

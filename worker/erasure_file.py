@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 from core.errors import UntrustedModel
 from core.manifests import Manifest
@@ -16,25 +15,23 @@ MAPS_BYTES = 64 << 20
 
 
 def read_erasure(
-    folder: Path, manifest: Manifest, base: Manifest, shapes: Mapping[str, tuple[int, ...]]
+    files: ModelFiles, base: Manifest, shapes: Mapping[str, tuple[int, ...]]
 ) -> Erasure:
     """
     Args:
+        files: of the erased model; its other files are not looked at.
         shapes: of the base's UNet, by names of its tensors.
 
     Raises:
-        UntrustedModel: a file is not as the manifest says, or larger than any erasure of the base.
+        UntrustedModel: it is not as the manifest says, or larger than any erasure of the base.
         ModelUnsupported: it is of another UNet.
     """
-    files = ModelFiles(folder, manifest)
-    for name in sorted(files.listed - {FILENAME}):
-        files.check(name)
     most = BYTES_PER_PARAMETER * sum(map(math.prod, shapes.values())) + MAPS_BYTES
     with files.stream(FILENAME) as stream:
         if stream.size > most:
             raise UntrustedModel(
-                f"model {manifest.id}: {FILENAME} has {stream.size} bytes, and no erasure of "
-                f"{base.id} has more than {most}"
+                f"model {files.folder.name}: {FILENAME} has {stream.size} bytes, and no erasure "
+                f"of {base.id} has more than {most}"
             )
         data = stream.read(stream.size)
     erasure = Erasure.parse(data)

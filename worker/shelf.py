@@ -15,8 +15,10 @@ import torch
 
 from core.errors import DeviceOutOfMemory, UntrustedModel
 from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from core.specs import GenerationSpec
+from diffusion.erasure import FILENAME
 from diffusion.freed_memory import return_to_system
 from diffusion.loading import load_base
 from worker import metrics
@@ -241,11 +243,14 @@ class Shelf:
             self._variants.popitem(last=False)
 
     def _load(self, manifest: Manifest, base_manifest: Manifest) -> Variant:
-        base = self._base(base_manifest)
         if manifest.edit is None:
+            base = self._base(base_manifest)
             return Variant(manifest, base, base.denoiser)
-        folder, shapes = self._registry.path(manifest.id), base.unet.shapes
-        erasure = read_erasure(folder, manifest, base_manifest, shapes)
+        files = ModelFiles(self._registry.path(manifest.id), manifest)
+        # The UNet for other programs is as large as the base's, and takes as long to digest.
+        with files.checked_beside(sorted(files.listed - {FILENAME})):
+            base = self._base(base_manifest)
+            erasure = read_erasure(files, base_manifest, base.unet.shapes)
         log.info("loaded", model=manifest.id, base=base_manifest.id)
         if not erasure.tensors:
             return Variant(manifest, base, base.denoiser, erasure)

@@ -134,6 +134,8 @@ def add_variant(registry, settings):
         )
         folder = registry.making.begin(model_id)
         erasure.save(folder / FILENAME)
+        (folder / "unet").mkdir()
+        (folder / "unet" / "config.json").write_text("{}")
         made = describe(
             folder,
             model_id=model_id,

@@ -1,14 +1,18 @@
 """A worker refuses what does not check out, says so, and goes on drawing what does."""
 
 import shutil
+import threading
+import time
 
 import pytest
 import torch
 
+import worker.shelf
 from core.errors import ModelNotServed, UntrustedModel
 from core.jobs import JobState
 from core.key_folder import KeyFolder
 from core.manifests import ModelStatus
+from core.model_files import ModelFiles
 from core.refusals import Refusals
 from core.registrar import Registrar
 from core.signing import Signer
@@ -74,6 +78,11 @@ def erasure_is_gone(folder):
     (folder / MODEL / FILENAME).unlink()
 
 
+def baked_unet_changed(folder):
+    """A worker does not load it; whoever exports the model would."""
+    (folder / MODEL / "unet" / "config.json").write_text("[]")
+
+
 def base_is_another(folder):
     """Signed, whole, and not the one that the model was made from."""
     shutil.rmtree(folder / "emoji")
@@ -108,6 +117,7 @@ def base_classifier_changed(folder):
         one_more_file,
         erasure_behind_a_link,
         erasure_is_gone,
+        baked_unet_changed,
         base_is_another,
         base_manifest_edited,
         base_unet_changed,
@@ -157,6 +167,31 @@ def _digest(path):
     from core.files import sha256
 
     return sha256(path)
+
+
+def test_what_is_digested_alone_is_digested_while_the_base_is_loaded_and_before_it_is_served(
+    erased, shelf, settings, monkeypatch
+):
+    loading, digested = threading.Event(), []
+    load_base, check = worker.shelf.load_base, ModelFiles.check
+
+    def load(*args, **options):
+        loading.set()
+        return load_base(*args, **options)
+
+    def slowly(files, name):
+        if "unet" in name and files.folder.name == erased:
+            assert loading.wait(30), "the base waits for the digest"
+            time.sleep(0.5)
+            digested.append(name)
+        check(files, name)
+
+    monkeypatch.setattr(worker.shelf, "load_base", load)
+    monkeypatch.setattr(ModelFiles, "check", slowly)
+
+    shelf.variant(erased)
+
+    assert digested == ["unet/config.json"]
 
 
 class TestWhileItRuns:
