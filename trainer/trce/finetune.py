@@ -30,8 +30,8 @@ from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
 from trainer.trce.lesson import Lesson
 from trainer.trce.ranks import ALONE, Ranks
-from trainer.trce.steering import SteeringLoss, hinge
-from trainer.trce.texts import predict
+from trainer.trce.steering import SteeringLoss
+from trainer.trce.step import step_losses
 
 CHECKPOINT_EVERY_S = 120.0
 FORMAT = "trce-finetune-1"
@@ -193,9 +193,12 @@ def _backward(
     parts = [ranks.own * options.accumulation + part for part in range(options.accumulation)]
     loss: SteeringLoss | None = None
     for part in parts:
-        share = step_loss(unet, lesson, options, step, part=part, parts=ranks.count * len(parts))
-        share.total(regularisation=options.regularisation).backward()
-        loss = share.detach() if loss is None else loss + share.detach()
+        for share in step_losses(
+            unet, lesson, options, step, part=part, parts=ranks.count * len(parts)
+        ):
+            share.total(regularisation=options.regularisation).backward()
+            loss = share.detach() if loss is None else loss + share.detach()
+            del share
     assert loss is not None
     ranks.add_up([loss.prompted, loss.unprompted, loss.anchored])
     total = loss.total(regularisation=options.regularisation)
@@ -204,49 +207,3 @@ def _backward(
             f"stage 2: the loss is {total.item()} at step {step}; lower the learning rate"
         )
     return loss
-
-
-def step_loss(
-    unet: UNet2DConditionModel,
-    lesson: Lesson,
-    options: SteeringOptions,
-    step: int,
-    *,
-    part: int = 0,
-    parts: int = 1,
-) -> SteeringLoss:
-    """What one of a batch's parts adds to the loss of its step, in one forward pass.
-
-    The pass sees x_t with its prompt and without, and u_t. The parts' losses add up to that of
-    the batch.
-    """
-    points, anchors = lesson.points, lesson.anchors
-    rows = _part_of(lesson.draws, step, options.batch, part, parts)
-    quiet = _part_of(lesson.anchor_draws, step, options.anchors, part, parts)
-    nothing = lesson.kept.repeated(len(rows))
-    latents = points.latents[rows]
-    with torch.autocast(latents.device.type, torch.bfloat16, enabled=options.autocast):
-        predicted = predict(
-            unet,
-            torch.cat([latents, latents, anchors.latents[quiet]]),
-            torch.cat([points.timesteps[rows], points.timesteps[rows], anchors.timesteps[quiet]]),
-            lesson.prompts[points.prompts[rows]] + nothing + lesson.kept[anchors.prompts[quiet]],
-        )
-    prompted, unprompted, anchored = predicted.split([len(rows), len(rows), len(quiet)])
-    units = lesson.units[rows]
-    margin = options.margin * units
-
-    def cost(prediction: Tensor) -> Tensor:
-        targets = points.safe[rows], points.unsafe[rows]
-        return (hinge(prediction, *targets, margin=margin) / units).sum() / options.batch
-
-    change = (anchored - anchors.noise[quiet]).square().flatten(1).mean(dim=1)
-    return SteeringLoss(
-        prompted=cost(prompted),
-        unprompted=cost(unprompted),
-        anchored=(change / lesson.anchor_units[quiet]).sum() / options.anchors,
-    )
-
-
-def _part_of(draws: Tensor, step: int, batch: int, part: int, parts: int) -> Tensor:
-    return draws[step * batch : (step + 1) * batch].tensor_split(parts)[part]

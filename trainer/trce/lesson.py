@@ -21,12 +21,12 @@ from core.specs import SteeringOptions
 from diffusion.erasure import Erasure
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
+from trainer.trce.course import Course
 from trainer.trce.draft import Draft
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
     AnchorPoints,
-    Course,
     SteeringPoints,
     anchor_points,
     choose_anchors,

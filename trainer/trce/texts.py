@@ -39,7 +39,7 @@ class Texts:
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    def __getitem__(self, rows: Tensor) -> "Texts":
+    def __getitem__(self, rows: Tensor | slice) -> "Texts":
         pooled = None if self.pooled is None else self.pooled[rows]
         return Texts(self.embeddings[rows], pooled, self.size_px)
 

@@ -10,17 +10,17 @@ not be read.
 Source: arXiv:2503.07389, section 3.2 (stage 2).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from trainer.trce.course import Course, follow, longest_first, predict_in_fours
 from trainer.trce.draft import Draft
 from trainer.trce.ranks import ALONE, Ranks
-from trainer.trce.texts import Texts, predict
+from trainer.trce.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,6 @@ class AnchorPoints:
     effect: Tensor
     """(n,), the mean square of what the followed caption changes in the prediction; zero where
     none is followed."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """How trajectories are drawn."""
-
-    scheduler_config: dict[str, Any]
-    """The model's own; DDIM is made from it."""
-    steps: int
-    """Of a whole trajectory."""
-    guidance_scale: float
-    shape: tuple[int, int, int]
-    """Channels, height and width of the latents."""
-    seed: int
-    """Trajectory i starts from the noise of seed + i."""
-    batch: int
-    """Trajectories that are drawn together."""
 
 
 def choose_points(trajectories: int, steps: int, *, count: int, seed: int) -> Tensor:
@@ -124,7 +107,7 @@ def steering_points(
     device = unsafe.embeddings.device
     points = _blank_points(len(distinct), course.shape, device)
     points.prompts.copy_(distinct[:, 0] % len(unsafe))
-    for group in _groups(distinct, course, points, draft, advance, ranks):
+    for group, last in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         visit = _Recorder(
             unet=unet,
@@ -139,7 +122,7 @@ def steering_points(
             target_scale=target_scale,
             guidance_scale=course.guidance_scale,
         )
-        _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
+        follow(course, group.tolist(), last, visit, device)
     ranks.add_up([points.latents, points.timesteps, points.safe, points.unsafe])
     return points, place
 
@@ -163,11 +146,11 @@ class _Recorder:
         kept = [(place, row) for at, place, row in self.wanted if at == step]
         here = torch.tensor([place for place, _ in kept], dtype=torch.long)
         n = len(latents)
-        predicted = predict(
+        predicted = predict_in_fours(
             self.unet,
             torch.cat([latents, latents, latents[here]]),
             timestep,
-            self.empty.repeated(n) + self.unsafe + self.safe[here],
+            self.empty.repeated(n) + self.unsafe[:n] + self.safe[here],
         )
         nothing, unsafe, safe = predicted.split([n, n, len(here)])
         for (place, row), safe_noise in zip(kept, safe, strict=True):
@@ -226,7 +209,7 @@ def anchor_points(
         *(blank.latents, blank.timesteps, distinct[:, 2].to(device), blank.safe),
         effect=torch.zeros(len(distinct), device=device),
     )
-    for group in _groups(distinct, course, points, draft, advance, ranks):
+    for group, last in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         followed = (group - unconditional + 1).clamp(min=0)
 
@@ -238,13 +221,13 @@ def anchor_points(
             rows: Tensor = rows,
             followed: Tensor = followed,
         ) -> Tensor:
-            guided = followed > 0
             n = len(latents)
-            predicted = predict(
+            guided = followed[:n] > 0
+            predicted = predict_in_fours(
                 unet,
                 torch.cat([latents, latents[guided]]),
                 timestep,
-                texts.repeated(n) + texts[followed[guided]],
+                texts.repeated(n) + texts[followed[:n][guided]],
             )
             nothing, something = predicted[:n], predicted[:n].clone()
             something[guided] = predicted[n:]
@@ -257,7 +240,7 @@ def anchor_points(
                 points.effect[row] = (something[at] - nothing[at]).square().mean()
             return nothing + course.guidance_scale * (something - nothing)
 
-        _follow(course, group.tolist(), int(distinct[rows, 1].max()), visit, device)
+        follow(course, group.tolist(), last, visit, device)
     ranks.add_up([points.latents, points.timesteps, points.noise, points.effect])
     return points, place
 
@@ -269,8 +252,9 @@ def _groups(
     draft: Draft | None,
     advance: Callable[[int], None],
     ranks: Ranks,
-) -> Iterator[Tensor]:
-    """The trajectories for this rank to draw together, but for those of an earlier, killed run.
+) -> Iterator[tuple[Tensor, list[int]]]:
+    """The trajectories for this rank to draw together, and the last wanted step of each, as
+    `follow` takes them; but for those of an earlier, killed run.
 
     In each round every rank has a group, but maybe in the last; `advance` counts those of all.
     """
@@ -281,34 +265,10 @@ def _groups(
     if done:
         advance(sum(len(group) for one in own[:done] for group in one))
     for number, one in enumerate(own[done:], start=done + 1):
-        yield one[ranks.own]
+        yield longest_first(one[ranks.own], distinct)
         if draft:
             draft.keep(points, number)
         advance(sum(map(len, one)))
-
-
-@torch.no_grad()
-def _follow(
-    course: Course,
-    trajectories: Sequence[int],
-    last: int,
-    visit: Callable[[int, Tensor, Tensor], Tensor],
-    device: torch.device,
-) -> None:
-    """Denoise from step 0 through `last`; `visit` sees (step, t, x_t) and predicts the noise."""
-    # A configuration of another scheduler may leave this out; latents are not pixels.
-    config = {"clip_sample": False, **course.scheduler_config}
-    scheduler = DDIMScheduler.from_config(config)
-    scheduler.set_timesteps(course.steps, device=device)
-    starts = [
-        torch.randn(course.shape, generator=torch.Generator().manual_seed(course.seed + number))
-        for number in trajectories
-    ]
-    latents = torch.stack(starts).to(device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps[: last + 1]):
-        noise = visit(step, timestep, latents)
-        if step < last:
-            latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
 
 
 def _blank_points(count: int, shape: tuple[int, int, int], device: torch.device) -> SteeringPoints:

@@ -6,9 +6,10 @@ import torch
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
+from trainer.trce.course import Course
 from trainer.trce.draft import Draft
 from trainer.trce.texts import Texts
-from trainer.trce.trajectories import Course, anchor_points, choose_points, steering_points
+from trainer.trce.trajectories import anchor_points, choose_points, steering_points
 
 CHOSEN = choose_points(6, 3, count=12, seed=0)
 ANCHORS = torch.cat([choose_points(6, 3, count=12, seed=1), torch.zeros(12, 1).long()], dim=1)

@@ -13,9 +13,10 @@ from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
 from trainer.concepts import PromptPair
 from trainer.trce import finetune as module
-from trainer.trce.finetune import Checkpoint, finetune, step_loss, trainable
+from trainer.trce.finetune import Checkpoint, finetune, trainable
 from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
 from trainer.trce.steering import hinge
+from trainer.trce.step import step_losses
 
 OPTIONS = SteeringOptions(
     learning_rate=2e-3,
@@ -84,8 +85,8 @@ def test_the_loss_falls(model, lesson):
     def loss(one) -> float:
         with torch.no_grad():
             losses = [
-                step_loss(one, lesson, long, step).total(regularisation=long.regularisation)
-                for step in range(long.steps)
+                sum(share.total(regularisation=long.regularisation) for share in shares)
+                for shares in (step_losses(one, lesson, long, step) for step in range(long.steps))
             ]
         return float(torch.stack(losses).mean())
 
@@ -107,7 +108,8 @@ def test_gradients_do_not_add_up_over_steps(model, lesson):
     for step in range(3):
         for parameter in parameters.values():
             parameter.grad = None
-        step_loss(plain, lesson, short, step).total(regularisation=1.0).backward()
+        for share in step_losses(plain, lesson, short, step):
+            share.total(regularisation=1.0).backward()
         optimizer.step()
 
     for name, parameter in trainable(unet).items():
@@ -272,18 +274,40 @@ def test_every_point_is_asked_about_at_its_own_timestep_with_its_own_prompt(mode
             asked.append((latents, timesteps, encoder_hidden_states))
             return (latents,)
 
-    step_loss(Recorder(), lesson, OPTIONS, 3)
-    [(latents, timesteps, texts)] = asked
+    shares = step_losses(Recorder(), lesson, OPTIONS, 3)
+    next(shares)
+    [steered] = asked
+    next(shares)
+    [_, anchored] = asked
+    assert next(shares, None) is None
     rows = lesson.draws[6:8]
     quiet = lesson.anchor_draws[9:12]
     points, anchors = lesson.points, lesson.anchors
-    nothing = lesson.kept.embeddings[0]
 
-    assert latents.equal(torch.cat([points.latents[rows]] * 2 + [anchors.latents[quiet]]))
-    assert timesteps.equal(torch.cat([points.timesteps[rows]] * 2 + [anchors.timesteps[quiet]]))
+    latents, timesteps, texts = steered
+    assert latents.equal(torch.cat([points.latents[rows]] * 2))
+    assert timesteps.equal(torch.cat([points.timesteps[rows]] * 2))
     assert texts[:2].equal(lesson.prompts.embeddings[points.prompts[rows]])
-    assert texts[2:4].equal(nothing.expand(2, -1, -1))
-    assert texts[4:].equal(lesson.kept.embeddings[anchors.prompts[quiet]])
+    assert texts[2:].equal(lesson.kept.embeddings[0].expand(2, -1, -1))
+
+    latents, timesteps, texts = anchored
+    assert latents.equal(anchors.latents[quiet])
+    assert timesteps.equal(anchors.timesteps[quiet])
+    assert texts.equal(lesson.kept.embeddings[anchors.prompts[quiet]])
+
+
+def test_one_pass_goes_backward_before_the_next_goes_forward(model, lesson):
+    """So that the activations of one are in memory, and never those of a whole step."""
+    unet = copy.deepcopy(model.unet)
+    parameters = trainable(unet)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    [first, *_] = parameters.values()
+    had_gradients = []
+    unet.register_forward_pre_hook(lambda *_: had_gradients.append(first.grad is not None))
+    module._backward(unet, lesson, OPTIONS, 0)
+
+    assert had_gradients == [False, True]
 
 
 def test_the_trained_unet_reads_prompts_through_its_own_stage_one(model):

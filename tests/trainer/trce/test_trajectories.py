@@ -7,9 +7,9 @@ from diffusers import DDIMScheduler
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
+from trainer.trce.course import Course
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
-    Course,
     anchor_points,
     choose_anchors,
     choose_points,
@@ -187,6 +187,25 @@ def test_a_scheduler_config_that_does_not_speak_of_clipping_does_not_clip_latent
         for one in (config, model.scheduler_config)
     ]
     assert drawn[0].equal(drawn[1])
+
+
+def test_a_trajectory_is_drawn_to_its_last_chosen_point_and_no_further(model, texts):
+    unsafe, safe, empty = texts
+    rows = []
+    hook = model.unet.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    chosen = torch.tensor([[number, 0] for number in range(7)] + [[7, 3]])
+    try:
+        steering_points(
+            *(model.unet, unsafe, safe, empty, chosen),
+            Course(model.scheduler_config, STEPS, GUIDANCE, (4, 8, 8), seed=40, batch=8),
+            target_scale=BETA,
+            advance=lambda _: None,
+        )
+    finally:
+        hook.remove()
+
+    # Two predictions of each by which it goes on, a third of those chosen; in multiples of four.
+    assert rows == [24, 4, 4, 4]
 
 
 class TestChoosing:
