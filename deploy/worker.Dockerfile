@@ -9,9 +9,16 @@ WORKDIR /app
 COPY pyproject.toml requirements.lock ./
 RUN pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
         --constraint requirements.lock torch
+# What not every installation needs. Debian packages, parted by spaces: `g++` for TRCE_COMPILE_UNET.
+ARG TRCE_PACKAGES=""
+RUN test -z "$TRCE_PACKAGES" \
+ || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $TRCE_PACKAGES \
+      && rm -rf /var/lib/apt/lists/*; }
+# Extras of pyproject.toml beside ours, parted by commas: `nudenet` for the detector of that name.
+ARG TRCE_EXTRAS=""
 RUN touch README.md LICENSE NOTICE \
  && pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --constraint requirements.lock '.[worker,s3,tracing,c2pa,demo]' \
+        --constraint requirements.lock ".[worker,s3,tracing,c2pa,demo${TRCE_EXTRAS:+,$TRCE_EXTRAS}]" \
  && rm -rf README.md LICENSE NOTICE build *.egg-info
 
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin trce \

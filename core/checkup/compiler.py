@@ -31,6 +31,6 @@ def check_compiler(device: str) -> Check:
     return problem(
         "torch.compile",
         f"fails: {said[-1].strip() if said else 'it died'}",
-        "install a C++ compiler (g++) for a CPU, or Triton for a GPU, or set "
-        "TRCE_COMPILE_UNET=false",
+        "install a C++ compiler (g++) for a CPU, or Triton and a compiler for a GPU (containers: "
+        "TRCE_PACKAGES=g++ and deploy/compose.compile.yml), or set TRCE_COMPILE_UNET=false",
     )

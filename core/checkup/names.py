@@ -14,7 +14,7 @@ NAME = "settings"
 PREFIX = "TRCE_"
 OTHERS = {"TRCE_API_KEY", "TRCE_URL", "TRCE_ROLE", "TRCE_OWNER", "TRCE_REDIS_URL"}
 """Variables with the prefix that are not fields of Settings."""
-FOR_COMPOSE = {"TRCE_BIND", "TRCE_VERSION"}
+FOR_COMPOSE = {"TRCE_BIND", "TRCE_EXTRAS", "TRCE_PACKAGES", "TRCE_VERSION"}
 """Read by docker-compose.yml, from the same `.env`."""
 
 

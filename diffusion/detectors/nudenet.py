@@ -58,7 +58,8 @@ class NudeNetDetector:
         except (ImportError, PackageNotFoundError) as error:
             raise DetectorNotUsable(
                 f"detector nudenet: it is not installed here ({error}); "
-                "pip install 'trce-service[nudenet]'"
+                "pip install 'trce-service[nudenet]', or build the workers' image with "
+                "TRCE_EXTRAS=nudenet"
             ) from error
         convention = _convention(spec, known=vars(nudenet)["__labels"])
         try:

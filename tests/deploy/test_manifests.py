@@ -19,6 +19,8 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ROOT = DEPLOY.parent
 KUBERNETES = DEPLOY / "kubernetes"
 SETTINGS = {f"TRCE_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL"}
+OVERRIDES = tuple(f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "compile"))
+OF_LIBRARIES = {"OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
 OURS = {"redis", "setup", "service", "inference", "trainer"}
 
 
@@ -114,18 +116,15 @@ class TestCompose:
 
     def test_the_environment_names_settings_only(self, stack):
         services = {**stack["services"]}
-        for file in ("deploy/compose.cpu.yml", "deploy/compose.s3.yml"):
+        for file in OVERRIDES:
             services |= {f"{file}:{name}": one for name, one in read(file)["services"].items()}
         for name, service in services.items():
             if name.split(":")[-1] in OURS:
-                given = set(service.get("environment", {})) - {"OMP_NUM_THREADS"}
+                given = set(service.get("environment", {})) - OF_LIBRARIES
                 assert given <= SETTINGS, name
 
     def test_its_own_variables_are_known_where_names_are_checked(self):
-        text = "".join(
-            (ROOT / name).read_text()
-            for name in ("docker-compose.yml", "deploy/compose.cpu.yml", "deploy/compose.s3.yml")
-        )
+        text = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", *OVERRIDES))
         used = set(re.findall(r"\$\{(TRCE_[A-Z0-9_]+)", text))
 
         assert used <= SETTINGS | OTHERS | FOR_COMPOSE
@@ -146,9 +145,10 @@ class TestCompose:
         [
             pytest.param([], id="GPUs"),
             pytest.param(["-f", "deploy/compose.cpu.yml"], id="CPUs"),
+            pytest.param(["-f", "deploy/compose.compile.yml"], id="compiled"),
             pytest.param(["-f", "deploy/compose.s3.yml"], id="another store"),
             pytest.param(["-f", "deploy/compose.s3.yml", "--profile", "s3"], id="MinIO"),
-            pytest.param(["--profile", "monitoring"], id="monitoring"),
+            pytest.param(["--profile", "monitoring", "--profile", "alerts"], id="monitoring"),
         ],
     )
     def test_compose_accepts_the_files(self, words):
