@@ -8,7 +8,7 @@ from importlib import resources
 import yaml
 
 from core.phrases import without_article
-from core.specs import Concept
+from core.specs import Concept, TextualOptions
 from trainer.articles import with_article
 
 
@@ -57,3 +57,10 @@ def _pairs_of_phrase(concept: Concept, phrase: str) -> list[PromptPair]:
         for template in reversed(templates(concept.kind))
     }
     return [PromptPair(unsafe, safe, 1 / len(safe_of)) for unsafe, safe in safe_of.items()]
+
+
+def words_move(concept: Concept, options: TextualOptions) -> bool:
+    """A style is a word or two of a prompt; the [EoT]s, which read it all, tell little of it."""
+    return options.moved_words == "all" or (
+        options.moved_words == "styles" and concept.kind == "style"
+    )

@@ -10,9 +10,10 @@ from core.merging import taken_over
 from core.specs import Concept, ErasureSpec, TextualOptions
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure
+from trainer.concepts import words_move
 from trainer.preservation import NEIGHBOUR, Kept
 from trainer.trce.archive import FILENAME as STATISTICS
-from trainer.trce.archive import load_statistics
+from trainer.trce.archive import load_statistics, may_hold_words
 from trainer.trce.statistics import Statistics
 
 
@@ -68,7 +69,21 @@ def read_earlier(
                 "its concepts; give `steering` to train anew for the concepts of all"
             )
         of_model, kept_there = load_statistics(folder / STATISTICS)
+        if not may_hold_words(folder / STATISTICS):
+            _check_no_words(
+                manifest, [concepts[name] for name in of_model if name in concepts], spec
+            )
         statistics |= {name: one for name, one in of_model.items() if name in concepts}
         kept = kept_there if kept is None else kept | kept_there
     assert kept is not None
     return Earlier(frozenset(concepts), statistics, kept)
+
+
+def _check_no_words(manifest: Manifest, concepts: Sequence[Concept], spec: ErasureSpec) -> None:
+    """Raises ConceptInvalid: of some of the concepts words are moved, and here they were not."""
+    if words := [one.name for one in concepts if words_move(one, spec.textual)]:
+        raise ConceptInvalid(
+            f"merge: {manifest.id} was made before words were moved (textual.moved_words), and "
+            f"its statistics of {', '.join(words)} hold none; add that to `remove`, and describe "
+            "it once more in `concepts`"
+        )

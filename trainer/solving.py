@@ -9,7 +9,7 @@ from core.specs import Concept, ErasureSpec, TextualOptions
 from diffusion.erasure import Erasure
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
-from trainer.concepts import prompt_pairs
+from trainer.concepts import prompt_pairs, words_move
 from trainer.earlier import Earlier
 from trainer.preservation import Kept, caption_groups, read_groups
 from trainer.reporting import counter
@@ -102,7 +102,7 @@ def solve(
         encoder,
         pairs,
         which=options.eot_tokens,
-        words_of=[one.name for one in concepts if _words_move(one, options)],
+        words_of=[one.name for one in concepts if words_move(one, options)],
         advance=advance,
     )
 
@@ -145,13 +145,6 @@ def _solved(
         return None
     K = kept.moment(words)  # noqa: N806  (the paper's letter)
     return text_map(total, K, preserve=options.preserve, ridge=options.ridge)
-
-
-def _words_move(concept: Concept, options: TextualOptions) -> bool:
-    """A style is a word or two of a prompt; the [EoT]s, which read it all, tell little of it."""
-    return options.moved_words == "all" or (
-        options.moved_words == "styles" and concept.kind == "style"
-    )
 
 
 def words_of(concepts: Sequence[Concept]) -> list[str]:

@@ -4,9 +4,11 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from core.errors import ConceptInvalid, ModelUnsupported, UntrustedModel
+from core.files import sha256
 from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
@@ -151,6 +153,21 @@ def copy_with(shelf, tmp_path, name, change):
     return folder
 
 
+def described_again(folder, name):
+    manifest = Manifest.read(folder)
+    files = manifest.files | {name: sha256(folder / name)}
+    manifest.model_copy(update={"files": files}).write(folder)
+
+
+def made_before_words_were_moved(folder):
+    """Its statistics have the same tensors under the format's former name."""
+    path = folder / "statistics.safetensors"
+    with safe_open(str(path), framework="pt") as file:
+        [contents] = file.metadata().values()
+    save_file(load_file(path), path, metadata={"trce-statistics-2": contents})
+    described_again(folder, path.name)
+
+
 def refused(tiny_folder, tmp_path, error, why, *folders, names=None):
     names = names or [folder.name for folder in folders]
     spec = ErasureSpec.model_validate({"base_model": "tiny", "merge": names})
@@ -166,12 +183,7 @@ def test_weights_trained_by_stage_2_are_not_merged(shelf, tiny_folder, tmp_path)
         erasure = Erasure.load(folder / "erasure.safetensors")
         changed = Erasure(erasure.text_map, {"conv_in.bias": torch.zeros(8)})
         changed.save(folder / "erasure.safetensors")
-        manifest = Manifest.read(folder)
-        from core.files import sha256
-
-        digest = sha256(folder / "erasure.safetensors")
-        files = manifest.files | {"erasure.safetensors": digest}
-        manifest.model_copy(update={"files": files}).write(folder)
+        described_again(folder, "erasure.safetensors")
 
     folder = copy_with(shelf, tmp_path, "a", steer)
     refused(tiny_folder, tmp_path, ModelUnsupported, "stage 2 changed 1 tensors of a", folder)
@@ -210,6 +222,31 @@ def test_a_merge_may_train_anew_what_stage_2_had_trained(tmp_path):
         completed(ErasureSpec.model_validate(spec), [steered])
     anew = ErasureSpec.model_validate(spec | {"steering": {}})
     assert completed(anew, [steered]).steering == SteeringOptions()
+
+
+def test_statistics_from_before_words_were_moved_are_those_of_things(
+    shelf, tiny_folder, tmp_path, no_reading
+):
+    folder = copy_with(shelf, tmp_path, "a", made_before_words_were_moved)
+    out = tmp_path / "out"
+    spec = ErasureSpec.model_validate({"base_model": "tiny", "merge": ["a"]})
+    erase(tiny_folder, None, spec, out, lambda _: None, model_id="out", merge=[folder])
+
+    assert torch.equal(text_map(out), text_map(shelf("a")))
+
+
+def test_statistics_from_before_words_were_moved_are_not_those_of_styles(
+    shelf, tiny_folder, tmp_path
+):
+    shelf("style", concepts=[AXE, BREAD | {"kind": "style"}])
+    folder = copy_with(shelf, tmp_path, "style", made_before_words_were_moved)
+    refused(tiny_folder, tmp_path, ConceptInvalid, "of bread hold none; add that", folder)
+
+    out = tmp_path / "out"
+    again = {"remove": ["bread"], "concepts": [BREAD | {"kind": "style"}]}
+    spec = ErasureSpec.model_validate({"base_model": "tiny", "merge": ["style"]} | again)
+    erase(tiny_folder, None, spec, out, lambda _: None, model_id="out", merge=[folder])
+    torch.testing.assert_close(solved(out), solved(shelf("style")), rtol=0, atol=1e-10)
 
 
 def test_a_changed_file_is_refused(shelf, tiny_folder, tmp_path):

@@ -22,7 +22,9 @@ from trainer.preservation import Kept, KeptGroup
 from trainer.trce.statistics import Statistics
 
 FILENAME = "statistics.safetensors"
-FORMAT = "trce-statistics-2"
+FORMAT = "trce-statistics-3"
+WITHOUT_WORDS = "trce-statistics-2"
+"""The same, from before words were moved: every sum is over [EoT]s alone."""
 POOLED = "pooled."
 
 Part = TypeVar("Part", Statistics, Kept)
@@ -94,9 +96,10 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Kept]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if FORMAT not in metadata:
+            text = metadata.get(FORMAT, metadata.get(WITHOUT_WORDS))
+            if text is None:
                 raise UntrustedModel(f"{path.name} is not in the format {FORMAT}; erase anew")
-            contents = _Contents.model_validate_json(metadata[FORMAT])
+            contents = _Contents.model_validate_json(text)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValidationError) as error:
         raise UntrustedModel(f"{path.name} holds no statistics: {error}") from error
@@ -111,6 +114,12 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Kept]:
         return concepts, _kept(tensors, "kept.", contents, pooled=contents.pooled)
     except (KeyError, ValueError) as error:
         raise UntrustedModel(f"{path.name} is incomplete: {error}") from error
+
+
+def may_hold_words(path: Path) -> bool:
+    """False: the file that `load_statistics` reads is from before words were moved."""
+    with safe_open(str(path), framework="pt") as file:
+        return FORMAT in (file.metadata() or {})
 
 
 def _with_pooled(prefix: str, part: Part) -> list[tuple[str, Part]]:
