@@ -99,7 +99,7 @@ def erase(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
     earlier = read_earlier(spec, merge, merged, described) if merged else None
-    check_room(base, out, spec, concepts, device=device, processes=processes)
+    check_room(base, out, spec, concepts, device=device, work=work, processes=processes)
     encoder = _reader(base, manifest, spec, concepts, earlier, device=device)
     advance(1)
 

@@ -5,18 +5,25 @@ Both are estimated from the sizes of the base's files and the widths in its conf
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from core.errors import NotEnoughRoom
 from core.importing import read_family
+from core.phrases import mentions
 from core.specs import Concept, ErasureSpec
+from diffusion.attention import GROUPS
 from diffusion.families import text_parts
+from diffusion.model_concepts import ModelConcepts
 from diffusion.weights import find_weights, open_weights
+from trainer.preservation import caption_groups
+from trainer.trce.finetune import TRAINED
+from trainer.trce.lesson_size import lesson_bytes, prompts
 
 MIB = 1 << 20
 SLACK_BYTES = 64 * MIB
@@ -26,6 +33,12 @@ MATRICES_OF_SOLVING = 8
 """d x d each: K, A, B, a factor, eigenvalues' workspace, T and copies."""
 TRAINING_COPIES = 4
 """Weights, gradients and the two moments of the optimiser, for every parameter at the most."""
+TEXT_COPIES = 4
+"""While a lesson is made: unsafe prompts and safe ones, and both as stage 1 maps them."""
+PROMPT_TOKENS = 77
+"""Of CLIP, where the config of a text encoder does not say."""
+CHECKPOINT_COPIES = 3 * 2
+"""Weights and both moments; the new file lies beside the old one for a moment."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -33,6 +46,9 @@ CGROUP = Path("/sys/fs/cgroup")
 class Room:
     memory_bytes: int
     disk_bytes: int
+    """Where the model is written."""
+    work_bytes: int = 0
+    """Where a run keeps what it is resumed from."""
 
 
 def check_room(
@@ -42,26 +58,39 @@ def check_room(
     concepts: Sequence[Concept],
     *,
     device: torch.device | str,
+    work: Path | None = None,
     processes: int = 1,
 ) -> None:
     """Raises NotEnoughRoom, UntrustedModel.
 
     Args:
-        processes: that stage 2 runs in; on CPUs they share one memory.
+        work: where a run keeps what it is resumed from; None: nowhere.
+        processes: that stage 2 runs in; on CPUs they share one memory, and each keeps what it
+            draws.
     """
     need = needed(base, spec, concepts)
     if spec.steering is not None and torch.device(device).type == "cpu":
         need = replace(need, memory_bytes=need.memory_bytes * processes)
-    place = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
-    for what, wanted, free in (
-        ("memory", need.memory_bytes, free_memory_bytes(device)),
-        (f"disk at {place}", need.disk_bytes, shutil.disk_usage(place).free),
-    ):
+    asked = [("memory", need.memory_bytes, free_memory_bytes(device))]
+    for place, wanted in _by_disk([(out, need.disk_bytes), (work, need.work_bytes * processes)]):
+        asked.append((f"disk at {place}", wanted, shutil.disk_usage(place).free))
+    for what, wanted, free in asked:
         if free is not None and wanted > free:
             raise NotEnoughRoom(
                 f"this erasure needs about {wanted // MIB} MiB of {what}, and {free // MIB} MiB "
                 "are free"
             )
+
+
+def _by_disk(wanted: Sequence[tuple[Path | None, int]]) -> list[tuple[Path, int]]:
+    """A folder of each disk that something is to be written to, and how much that is."""
+    disks: dict[int, tuple[Path, int]] = {}
+    for folder, size in wanted:
+        if folder is not None and size:
+            place = next(one for one in (folder, *folder.resolve().parents) if one.exists())
+            first, before = disks.setdefault(place.stat().st_dev, (place, 0))
+            disks[place.stat().st_dev] = first, before + size
+    return list(disks.values())
 
 
 def needed(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> Room:
@@ -76,13 +105,23 @@ def needed(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> Room:
     matrix = _width(base) ** 2 * FLOAT64_BYTES
     groups = 3 + len(spec.textual.protect)
     sums = (MATRICES_OF_A_CONCEPT * len(concepts) + groups) * matrix
-    memory = text * FLOAT32_BYTES + sums + MATRICES_OF_SOLVING * matrix
-    if spec.steering is not None:
-        memory += unet * FLOAT32_BYTES * TRAINING_COPIES
-    disk = unet * FLOAT16_BYTES + sums + matrix
-    if spec.steering is not None:
-        disk += unet * FLOAT32_BYTES
-    return Room(memory + SLACK_BYTES, disk + SLACK_BYTES)
+    embeddings = _context(base, family) * FLOAT32_BYTES
+    withheld = _withheld(base, spec, concepts) * embeddings
+    # What is written is put together in memory first.
+    memory = text * FLOAT32_BYTES + sums + MATRICES_OF_SOLVING * matrix + 2 * withheld
+    disk = unet * FLOAT16_BYTES + sums + matrix + withheld
+    if spec.steering is None:
+        return Room(memory + SLACK_BYTES, disk + SLACK_BYTES)
+    config = _config(base / "unet")
+    latent = config.get("in_channels", 4) * config["sample_size"] ** 2
+    lesson = lesson_bytes(spec.steering, latent=latent, text=_context(base, family))
+    texts = TEXT_COPIES * prompts(spec.steering) * embeddings
+    memory += unet * FLOAT32_BYTES * TRAINING_COPIES + 2 * lesson + texts
+    trained = _parameters(base / "unet", _is_trained)
+    # Points are kept while they are drawn, and the lesson when they all are.
+    work = 2 * lesson + trained * FLOAT32_BYTES * CHECKPOINT_COPIES
+    disk += unet * FLOAT32_BYTES
+    return Room(memory + SLACK_BYTES, disk + SLACK_BYTES, work)
 
 
 def has_room_for_samples(
@@ -128,11 +167,37 @@ def _of_container() -> int | None:
         return None
 
 
-def _parameters(folder: Path) -> int:
+def _parameters(folder: Path, counts: Callable[[str], bool] = lambda _: True) -> int:
     with open_weights(*find_weights(folder).paths) as weights:
-        return sum(prod(weights.shape(name)) for name in weights.names)
+        return sum(prod(weights.shape(name)) for name in weights.names if counts(name))
+
+
+def _is_trained(parameter: str) -> bool:
+    return any(GROUPS[group](parameter) for group in TRAINED)
+
+
+def _withheld(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> int:
+    """How many captions speak of what is erased: their embeddings are kept."""
+    words = [word for concept in concepts for word in concept.words]
+    groups = caption_groups(
+        known=ModelConcepts.of(base), protect=(), seed=spec.seed, own=spec.textual.captions
+    )
+    return sum(mentions(one, words) is not None for group in groups for one in group.captions)
+
+
+def _context(base: Path, family: str) -> int:
+    """The numbers of one prompt, pooled ones included."""
+    configs = [_config(base / part) for part in text_parts(family)]
+    length = max(config.get("max_position_embeddings", PROMPT_TOKENS) for config in configs)
+    # Pooled embeddings are those of SDXL's second encoder.
+    pooled = sum(config["projection_dim"] for config in configs[1:])
+    return int(length * _width(base) + pooled)
 
 
 def _width(base: Path) -> int:
-    config = json.loads((base / "unet" / "config.json").read_text())
-    return int(config["cross_attention_dim"])
+    return int(_config(base / "unet")["cross_attention_dim"])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return config

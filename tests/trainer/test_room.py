@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from safetensors import safe_open
 
 from core.errors import NotEnoughRoom
 from core.specs import ErasureSpec
@@ -30,6 +33,74 @@ def test_an_estimate_covers_what_is_written(tiny_folder, tmp_path):
     erase(tiny_folder, None, one, tmp_path / "out", lambda _: None, model_id="out")
     written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert written < needed(tiny_folder, one, one.concepts).disk_bytes < written + 80 * MIB
+
+
+def test_captions_that_speak_of_what_is_erased_are_counted(tiny_folder, tmp_path):
+    """They are kept with the model: as many times the width as there are tokens in a prompt."""
+    captions = [f"bread number {i}" for i in range(300)]
+    own = spec(textual={"captions": captions, "preserve": 0.02, "ridge": 1e-3})
+    bread = spec(concepts=[AXE | {"name": "bread"}], textual=own.textual.model_dump())
+    free, withheld = (needed(tiny_folder, one, one.concepts) for one in (own, bread))
+    kept = withheld.disk_bytes - free.disk_bytes
+    assert withheld.memory_bytes - free.memory_bytes == 2 * kept
+
+    erase(tiny_folder, None, bread, tmp_path / "out", lambda _: None, model_id="out")
+    with safe_open(str(tmp_path / "out/statistics.safetensors"), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if "withheld" in name}  # noqa: SIM118
+    assert kept == sum(tensor.nbytes for tensor in tensors.values())
+
+
+def test_more_points_need_more_memory_and_more_of_the_work_folder(tiny_folder):
+    small, large = (
+        spec(steering={"steps": 900, "batch": batch, "trajectories": 900}) for batch in (1, 8)
+    )
+    less, more = (needed(tiny_folder, one, one.concepts) for one in (small, large))
+    assert more.memory_bytes > less.memory_bytes
+    assert more.work_bytes > less.work_bytes
+    assert more.disk_bytes == less.disk_bytes
+    assert needed(tiny_folder, spec(), spec().concepts).work_bytes == 0
+
+
+def test_an_estimate_covers_what_a_run_keeps(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.trce.finetune.CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr("trainer.trce.draft.KEEP_EVERY_S", 0.0)
+    few = {"steps": 3, "batch": 8, "trajectories": 20, "trajectory_steps": 2, "early": 1.0}
+    one = spec(steering=few | {"kept_trajectories": 4, "learning_rate": 1e-4})
+    work = tmp_path / "work"
+    work.mkdir()
+    seen = []
+
+    def look(_):
+        seen.append(sum(path.stat().st_size for path in work.iterdir() if path.is_file()))
+
+    erase(tiny_folder, None, one, tmp_path / "out", look, model_id="out", work=work)
+    assert 0 < max(seen) < needed(tiny_folder, one, one.concepts).work_bytes
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_too_little_room_for_the_work_folder_is_told_before_the_run(
+    tiny_folder, tmp_path, monkeypatch, same_disk
+):
+    """On one disk with the model, both must fit."""
+    one = spec(steering={"steps": 2000, "batch": 64, "trajectories": 4000, "trajectory_steps": 40})
+    need = needed(tiny_folder, one, one.concepts)
+    place = tmp_path if same_disk else Path("/dev/shm")
+    if not same_disk and not (place.is_dir() and place.stat().st_dev != tmp_path.stat().st_dev):
+        pytest.skip("there is no second disk here")
+    enough = need.disk_bytes + need.work_bytes - 1 if same_disk else need.work_bytes - 1
+    full, empty = (type("Usage", (), {"free": size}) for size in (enough, 1 << 60))
+    monkeypatch.setattr(
+        room.shutil, "disk_usage", lambda path: full if path.is_relative_to(place) else empty
+    )
+    monkeypatch.setattr("trainer.erase.load_prompt_encoder", lambda *a, **k: pytest.fail("read"))
+
+    with pytest.raises(NotEnoughRoom, match=f"MiB of disk at {place}"):
+        erase(
+            *(tiny_folder, None, one, tmp_path / "out", lambda _: None),
+            model_id="out",
+            work=place / "not-there-yet/work",
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["memory", "disk"])

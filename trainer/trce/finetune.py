@@ -35,6 +35,8 @@ from trainer.trce.step import step_losses
 
 CHECKPOINT_EVERY_S = 120.0
 FORMAT = "trce-finetune-1"
+TRAINED = ("self-attention", "queries")
+"""Of `diffusion.attention.GROUPS`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Losses:
 def trainable(unet: UNet2DConditionModel) -> dict[str, Parameter]:
     """Every parameter of self-attention, and the queries of cross-attention."""
     parameters = dict(unet.named_parameters())
-    names = [*parameter_names(unet, "self-attention"), *parameter_names(unet, "queries")]
+    names = [name for group in TRAINED for name in parameter_names(unet, group)]
     return {name: parameters[name] for name in names}
 
 
