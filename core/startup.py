@@ -16,8 +16,22 @@ from core.settings import Settings
 T = TypeVar("T")
 
 
-def read_settings() -> Settings:
-    """Raises Misconfigured: a value is not acceptable, a name unknown, the data folder closed.
+WRITTEN = {
+    "service": ("images", "making", "models"),
+    "inference": ("cache", "images", "run"),
+    "trainer": ("cache", "making", "models", "run"),
+    "setup": ("images", "keys", "making", "models"),
+}
+"""What each process writes to, of the data folder."""
+
+
+def read_settings(process: str) -> Settings:
+    """
+    Args:
+        process: one of WRITTEN.
+
+    Raises:
+        Misconfigured: a value is not acceptable, a name unknown, the data folder closed.
 
     Whether Redis answers is no question here: it may come later, and everything waits for it.
     """
@@ -25,7 +39,7 @@ def read_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         raise Misconfigured("\n  ".join(explain(error))) from error
-    insist([check_names(), *check_folder(settings.data_dir)])
+    insist([check_names(), *check_folder(settings.data_dir, WRITTEN[process])])
     return settings
 
 

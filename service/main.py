@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
+from core.checkup.check import insist
+from core.checkup.port import check_ports
 from core.job_specs import Kind
 from core.jobs import Job
 from core.settings import Settings
@@ -186,7 +188,8 @@ class Server(uvicorn.Server):
 
 def run() -> None:
     configure_logs()
-    settings = start(read_settings)
+    settings = start(lambda: read_settings("service"))
+    start(lambda: insist(check_ports(settings)))
     app = start(lambda: create_app(settings))
     config = uvicorn.Config(
         app,

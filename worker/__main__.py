@@ -41,7 +41,7 @@ def main() -> None:
     owner = f"{arguments.role}-{arguments.name}@{socket.gethostname()}"
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
-    settings = start(read_settings)
+    settings = start(lambda: read_settings(arguments.role))
     if settings.device.startswith("cuda"):
         # Otherwise it would come up, be counted as ready, and fail every job.
         gpus = settings.trainer_processes if arguments.role == "trainer" else 1

@@ -1,15 +1,12 @@
 """`trce setup`: what the first run needs, and a look at what every run needs."""
 
 from cli.answers import Json, answer
-from cli.stack.up import prepare
+from cli.stack.up import prepare, prepare_pictures
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, warning
 from core.checkup.folder import check_keys, check_models
-from core.checkup.pictures import check_pictures
 from core.errors import Misconfigured
-from core.installation import open_pictures
 from core.keys import KeyStore
-from core.object_storage import BucketStorage
 from core.redis_connection import connect
 from core.startup import read_settings
 
@@ -21,19 +18,19 @@ def setup(as_json: Json = False) -> None:
 
     Harmless to repeat: docker compose runs it before each start, and starts nothing if it fails.
     """
-    settings = read_settings()
+    settings = read_settings("setup")
     if settings.redis_url is None:
         raise Misconfigured("REDIS_URL is not set")
+    # First: importing the shipped model may put it into the bucket.
+    pictures = prepare_pictures(settings)
+    insist([pictures])
     prepare(settings)
-    pictures = open_pictures(settings)
-    if isinstance(pictures, BucketStorage):
-        pictures.make()
     with connect(settings.redis_url, retry_s=WAIT_FOR_REDIS_S) as client:
         checks = [
             *check_broker(client),
             check_keys(settings),
             check_models(settings),
-            check_pictures(pictures),
+            pictures,
         ]
         insist(checks)
         if not KeyStore(client).exist():

@@ -10,17 +10,21 @@ from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.checkup.broker import check_broker
-from core.checkup.check import insist
+from core.checkup.check import Check, insist, problem
 from core.checkup.folder import check_folder
 from core.checkup.names import check_names
-from core.errors import Misconfigured
+from core.checkup.pictures import check_pictures
+from core.errors import AppError, Misconfigured
 from core.importing import import_base
-from core.installation import open_registry
+from core.installation import open_pictures, open_registry
+from core.object_storage import BucketStorage
 from core.redis_connection import connect
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 
 BROKER_START_S = 30.0
+WRITTEN = ("cache", "images", "keys", "logs", "making", "models", "run")
+"""Of the data folder."""
 DRAIN_GRACE_S = 15.0
 """More than a worker takes to finish or hand back what it holds (worker/runtime.py: DRAIN_S)."""
 
@@ -31,8 +35,10 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     Raises:
         Misconfigured: another stack uses the data folder, the port is taken, no broker ...
     """
-    insist([check_names(), *check_folder(settings.data_dir)])
+    insist([check_names(), *check_folder(settings.data_dir, WRITTEN)])
     with exclusive(settings.data_dir / "up.lock"):
+        # First: importing the shipped model may put it into the bucket.
+        insist([prepare_pictures(settings)])
         settings = prepare(settings)
         supervisor = Supervisor()
         with on_stop_signals(supervisor.ask_to_stop):
@@ -62,6 +68,17 @@ def prepare(settings: Settings) -> Settings:
             "redis_url": settings.redis_url or broker_url(settings.broker_dir),
         }
     )
+
+
+def prepare_pictures(settings: Settings) -> Check:
+    """Make the bucket if there is to be one, and try the store of pictures."""
+    try:
+        pictures = open_pictures(settings)
+        if isinstance(pictures, BucketStorage):
+            pictures.make()
+    except AppError as error:
+        return problem("picture store", str(error), "see the TRCE_S3_ settings")
+    return check_pictures(pictures)
 
 
 def _start(supervisor: Supervisor, settings: Settings) -> None:

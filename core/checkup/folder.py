@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from core.checkup.check import Check, ok, problem, warning
@@ -14,7 +15,11 @@ from core.signing import Signer, Verifier
 SHORT_BYTES = 2 << 30
 
 
-def check_folder(folder: Path) -> list[Check]:
+def check_folder(folder: Path, below: Iterable[str] = ()) -> list[Check]:
+    """
+    Args:
+        below: folders in it that must be writable, too, where they are there.
+    """
     name = "data folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,13 +28,24 @@ def check_folder(folder: Path) -> list[Check]:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        fix = f"`chown -R {os.getuid()}:{os.getgid()} {folder}` on its host, or set TRCE_DATA_DIR"
-        return [problem(name, f"{folder} cannot be written ({error.strerror})", fix)]
+        return [problem(name, f"{folder} cannot be written ({error.strerror})", _fix(folder))]
+    closed = [part for part in map(folder.joinpath, below) if part.exists() and not _open(part)]
+    if closed:
+        found = f"{', '.join(map(str, closed))} cannot be written"
+        return [problem(name, found, _fix(folder))]
     free = shutil.disk_usage(folder).free
     found = f"{free / 2**30:.1f} GiB free in {folder}"
     if free < SHORT_BYTES:
         return [warning(name, found, "make room; models and pictures go there")]
     return [ok(name, found)]
+
+
+def _open(part: Path) -> bool:
+    return os.access(part, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _fix(folder: Path) -> str:
+    return f"`chown -R {os.getuid()}:{os.getgid()} {folder}` on its host, or set TRCE_DATA_DIR"
 
 
 def check_keys(settings: Settings) -> Check:

@@ -5,23 +5,39 @@ import socket
 import httpx
 
 from core.checkup.check import Check, ok, problem
+from core.settings import Settings
 
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where to look, not to listen)
 
 
+def check_ports(settings: Settings) -> list[Check]:
+    """Those that the service is about to listen on: nobody else may, not even one of ours."""
+    checks = [_check_free(settings.host, settings.port, "TRCE_PORT")]
+    if settings.metrics_port:
+        place = settings.metrics_host, settings.metrics_port
+        checks.append(_check_free(*place, "TRCE_METRICS_PORT"))
+    return checks
+
+
 def check_port(host: str, port: int) -> Check:
+    """As it looks from outside, to whom the service may run already."""
+    check = _check_free(host, port, "TRCE_PORT")
+    if check.state == "problem" and _is_ours(ANY.get(host, host), port):
+        return ok("port", f"this service answers on {port}")
+    return check
+
+
+def _check_free(host: str, port: int, setting: str) -> Check:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            if _is_ours(ANY.get(host, host), port):
-                return ok("port", f"this service answers on {port}")
             return problem(
                 "port",
                 f"{port} on {host} cannot be had ({error.strerror})",
-                "set TRCE_PORT (with docker compose, in .env) to a free one",
+                f"set {setting} (with docker compose, in .env) to a free one",
             )
     return ok("port", f"{port} on {host} is free")
 

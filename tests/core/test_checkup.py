@@ -162,6 +162,19 @@ class TestFolder:
         assert check.state == "problem"
         assert f"chown -R {os.getuid()}" in check.fix
 
+    def test_folders_in_it_must_be_open_where_they_are_there(self, tmp_path, monkeypatch):
+        """As `models` is not, copied there by root; permissions do not bind who runs tests so."""
+        (tmp_path / "models").mkdir()
+        (tmp_path / "run").mkdir()
+        monkeypatch.setattr(os, "access", lambda path, _: path.name != "models")
+
+        (check,) = check_folder(tmp_path, ("models", "run", "making"))
+
+        assert check.state == "problem"
+        assert check.found == f"{tmp_path / 'models'} cannot be written"
+        assert f"chown -R {os.getuid()}" in check.fix
+        assert check_folder(tmp_path, ("run",))[0].state != "problem"
+
     def test_without_a_key_it_says_what_makes_one(self, settings):
         assert "trce setup" in check_keys(settings).fix
 
@@ -202,6 +215,28 @@ def test_a_port_that_is_taken_is_found():
     assert check.state == "problem"
     assert "TRCE_PORT" in check.fix
     assert check_port("127.0.0.1", port).state == "ok"
+
+
+@pytest.mark.parametrize("setting", ["TRCE_PORT", "TRCE_METRICS_PORT"])
+def test_a_service_does_not_start_on_a_port_that_is_taken(setting, tmp_path, redis_url):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        env = {"TRCE_PORT": "0", "TRCE_METRICS_PORT": "0", setting: str(port)}
+        done = subprocess.run(
+            [sys.executable, "-m", "service"],
+            env=os.environ | env | {"TRCE_DATA_DIR": str(tmp_path), "REDIS_URL": redis_url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert f"cannot start: port: {port} on 127.0.0.1 cannot be had" in done.stderr
+    assert f"set {setting}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_problems_stop_the_start_and_warnings_do_not():

@@ -3,7 +3,7 @@
 import socket
 from typing import Any
 
-from deploy.stack_test.stack import OUT, Stack
+from deploy.stack_test.stack import OUT, PROJECT, Stack
 
 IMAGES = ("service", "worker")
 
@@ -26,6 +26,7 @@ def refuse_bad_settings(stack: Stack) -> dict[str, Any]:
     closed = OUT / "closed"
     closed.mkdir(exist_ok=True)
     closed.chmod(0o755)
+    copied = _copied_by_root(stack)
     found = {}
     for name, image, options, words in [
         ("unknown setting", "service", ["-e", "TRCE_BATCH_ROW=4"], "mean TRCE_BATCH_ROWS?"),
@@ -33,12 +34,28 @@ def refuse_bad_settings(stack: Stack) -> dict[str, Any]:
         ("half of S3", "service", ["-e", "TRCE_S3_ENDPOINT_URL=http://m:9000"], "set TRCE_S3_BUC"),
         ("data folder", "service", ["-v", f"{closed}:/data"], "`chown -R 10001:"),
         ("data folder of a worker", "worker", ["-v", f"{closed}:/data"], "`chown -R 10001:"),
+        (
+            "models copied by root",
+            "service",
+            ["-v", f"{copied}:/data"],
+            "/data/models cannot be w",
+        ),
+        ("beats of root", "worker", ["-v", f"{copied}:/data"], "/data/run cannot be written"),
         ("no Redis", "service", [], "REDIS_URL is not set"),
         ("no Redis of a worker", "worker", ["-e", "TRCE_DEVICE=cpu"], "set REDIS_URL"),
         ("no GPU", "worker", ["-e", "TRCE_DEVICE=cuda"], "sees no GPU, and TRCE_DEVICE=cuda"),
     ]:
         found[name] = _refusal(stack, image, options, words)
+    stack.docker("volume", "rm", copied)
     return found
+
+
+def _copied_by_root(stack: Stack) -> str:
+    """A volume that is open itself, with folders in it that are not."""
+    name = f"{PROJECT}-copied"
+    command = ["run", "--rm", "-u", "0", "-v", f"{name}:/data", "trce/service:0.1.0", "mkdir"]
+    stack.docker(*command, "-p", "/data/models", "/data/run")
+    return name
 
 
 def _refusal(stack: Stack, image: str, options: list[str], words: str) -> str:
