@@ -24,6 +24,7 @@ from trainer.trce.ranks import ALONE, Ranks, joined
 TASK = "task.json"
 MEETING = "meeting"
 READY = b"ready\n"
+FOLDER = "trce-ranks-"
 
 
 class Task(BaseModel):
@@ -92,6 +93,10 @@ def company(
 ) -> Iterator[Ranks]:
     """With so many processes less one at work beside this one, which is rank 0.
 
+    Args:
+        work: a folder of this run alone; what passes between the processes lies in it, so that
+            nothing is left elsewhere by one that was killed.
+
     Raises:
         RuntimeError: one of them has ended before its work was done; what it said is on stderr.
     """
@@ -99,7 +104,7 @@ def company(
         yield ALONE
         return
     device = torch.device(device)
-    folder = Path(tempfile.mkdtemp(prefix="trce-ranks-"))
+    folder = _meeting_place(work)
     task = Task(
         base=base.resolve(),
         manifest=manifest,
@@ -137,3 +142,13 @@ def company(
             kill_session(other)
             other.communicate()
         shutil.rmtree(folder)
+
+
+def _meeting_place(work: Path | None) -> Path:
+    """A new folder, in place of those that killed runs have left in `work`."""
+    if work is None:
+        return Path(tempfile.mkdtemp(prefix=FOLDER))
+    work.mkdir(parents=True, exist_ok=True)
+    for left in work.glob(f"{FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=FOLDER, dir=work)).resolve()

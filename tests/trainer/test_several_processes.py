@@ -53,6 +53,8 @@ def shared(make):
 def start(tiny_folder, tmp_path, cache):
     """The command, in two processes, that keeps whatever it can."""
     (tmp_path / "spec.json").write_text(SPEC.model_dump_json())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
 
     def start_it():
         return subprocess.Popen(
@@ -66,7 +68,7 @@ def start(tiny_folder, tmp_path, cache):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            env=os.environ | {"PYTHONWARNINGS": "ignore", "TMPDIR": str(elsewhere)},
         )
 
     return start_it
@@ -117,11 +119,13 @@ def test_whichever_process_is_killed_it_ends_with_the_same_bytes(shared, start, 
         _, alive = psutil.wait_procs([other], timeout=20)
         assert not alive
         assert not (tmp_path / "out").exists()
+        assert not list((tmp_path / "elsewhere").iterdir())
 
     again = start()
     told, _ = again.communicate()
     assert again.returncode == 0
     assert '"drawing trajectories"' not in told
+    assert not list((tmp_path / "work").glob("trce-ranks-*"))
     assert Manifest.read(tmp_path / "out").files == Manifest.read(shared[0]).files
 
 
