@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import structlog
 from PIL.Image import Image
@@ -27,13 +26,15 @@ from core.errors import (
 from core.jobs import ImageRecord, Lease
 from core.leasing import Leasing
 from core.specs import GenerationSpec
-from core.tracing import Tracing, Value
-from diffusion.denoise_request import DenoiseRequest
-from diffusion.denoiser import Denoiser, Finished
+from core.tracing import Tracing
+from diffusion.denoiser import Denoiser
 from worker import metrics
-from worker.drawing import Drawing, RowKey, finished_by_now, result_of, texts_beside
+from worker.committing import Commits
+from worker.decoding import decoded
+from worker.drawing import Drawing, RowKey, finished_by_now, result_of
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
+from worker.joining import join, texts_beside
 from worker.patience import Patience
 from worker.reporting import Reports
 from worker.shelf import Shelf
@@ -68,7 +69,7 @@ class Batcher:
         self._lease_s = lease_s
         self._draining = draining
         self._drain_s = drain_s
-        self._tracing = tracing or Tracing()
+        self._commits = Commits(leasing, tracing or Tracing())
         self._drawings: dict[str, Drawing] = {}
         self._claimed: list[Lease] = []
         self._held_class = ""
@@ -143,7 +144,7 @@ class Batcher:
                         opened.append(drawing)
             for drawing in opened:
                 with self._answering_for(drawing.lease):
-                    self._join(drawing, texts_beside(drawing, opened))
+                    join(drawing, texts_beside(drawing, opened))
                     self._begin(drawing)
         self._hold()
 
@@ -212,45 +213,6 @@ class Batcher:
             model=drawing.spec.model,
         )
 
-    def _join(self, drawing: Drawing, company: list[str]) -> None:
-        """Put its pictures into the batch.
-
-        Args:
-            company: texts of those that came with it; none are encoded with one that is alone.
-        """
-        spec, variant, alone = drawing.spec, drawing.variant, drawing.lease.alone
-        # Admission fills these in.
-        assert spec.width is not None
-        assert spec.height is not None
-        assert spec.seed is not None
-        embed = partial(variant.embed, company=company, alone=alone)
-        guided = spec.guidance_scale > 1
-        with metrics.at_device("encode"):
-            prompt = embed(spec.prompt)
-            negative = embed(spec.negative_prompt) if guided else None
-        requests = [
-            DenoiseRequest.of(
-                *(key, prompt, negative),
-                seed=spec.seed + key.number,
-                num_inference_steps=spec.num_inference_steps,
-                guidance_scale=spec.guidance_scale,
-                width_px=spec.width,
-                height_px=spec.height,
-                scheduler=spec.scheduler,
-                watched=spec.previews > 0,
-                alone=alone,
-            )
-            for key in drawing.keys
-        ]
-        try:
-            for request in requests:
-                variant.denoiser.join(request)
-            drawing.total = variant.denoiser.steps_total(requests[0].key)
-        except BaseException:
-            for key in drawing.keys:
-                variant.denoiser.leave(key)
-            raise
-
     # --- forward ---------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -277,7 +239,7 @@ class Batcher:
             # What shares a pass with a picture may change its last bits.
             together = [[done] for done in finished] if self._alone else [finished]
             with metrics.at_device("decode"):
-                pictures = [picture for some in together for picture in _decode(denoiser, some)]
+                pictures = [picture for some in together for picture in decoded(denoiser, some)]
         except (WeightsDiffer, StoreUnavailable):
             raise
         except AppError as error:
@@ -358,42 +320,9 @@ class Batcher:
                 self._leasing.try_again(drawing.lease, f"a picture could not be judged: {error}")
             else:
                 self._patience.succeeded()
-                self._commit(drawing, images)
+                self._commits.commit(drawing, images)
             self._forget(drawing)
         self._hold()
-
-    def _commit(self, drawing: Drawing, images: tuple[ImageRecord, ...]) -> None:
-        """Some pictures may have been withheld; when something went wrong with all, it failed."""
-        result = result_of(drawing, images)
-        if all(image.finish_reason == "error" for image in images):
-            kept = self._leasing.fail(drawing.lease, images[0].reason or "", result)
-        else:
-            kept = self._leasing.succeed(drawing.lease, result)
-        if kept:
-            for image in images:
-                metrics.IMAGES.labels(image.finish_reason).inc()
-        log.info("drawn" if kept else "fenced off", job=drawing.lease.job_id)
-        self._trace(drawing, kept=kept)
-
-    def _trace(self, drawing: Drawing, *, kept: bool) -> None:
-        """Of this attempt: how long its job had waited, and how long it was drawn."""
-        lease, now = drawing.lease, time.time()
-        facts: dict[str, Value] = {
-            "job": lease.job_id,
-            "attempt": lease.attempt,
-            "model": drawing.spec.model,
-        }
-        for name, began_s, ended_s in [
-            ("wait", drawing.began_s - lease.waited_s, drawing.began_s),
-            ("draw", drawing.began_s, now),
-        ]:
-            self._tracing.record(
-                name,
-                lease.request_id,
-                began_s=began_s,
-                ended_s=ended_s,
-                attributes={**facts, "kept": kept},
-            )
 
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, is late, or belongs to another worker now."""
@@ -441,13 +370,3 @@ class Batcher:
 
     def _hold(self) -> None:
         self._heartbeat.hold([drawing.lease for drawing in self._drawings.values()])
-
-
-def _decode(denoiser: Denoiser, finished: list[Finished]) -> list[Image | PictureNotFinite]:
-    """Pictures, and the error in the place of each that is not made of numbers."""
-    try:
-        return [*denoiser.decode([done.latents for done in finished])]
-    except PictureNotFinite as error:
-        if len(finished) == 1:
-            return [error]
-        return [picture for done in finished for picture in _decode(denoiser, [done])]

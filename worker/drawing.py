@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -53,16 +52,6 @@ class Drawing:
             return self.total, self.total
         denoiser = self.variant.denoiser
         return min(denoiser.steps_done(key) for key in self.undrawn), self.total
-
-
-def texts_beside(drawing: Drawing, opened: Sequence[Drawing]) -> list[str]:
-    """What is to be encoded for those that were opened together with a drawing, and for itself."""
-    return [
-        text
-        for one in opened
-        if one.variant.encoder is drawing.variant.encoder and not one.lease.alone
-        for text in (one.spec.prompt, one.spec.negative_prompt)
-    ]
 
 
 def finished_by_now(drawing: Drawing, *, late: str | None = None) -> tuple[ImageRecord, ...]:

@@ -30,6 +30,7 @@ from worker.refusing import RefusalBoard
 from worker.roles import Role
 from worker.room import Room
 from worker.shelf import Shelf
+from worker.trainer_means import TrainerMeans
 from worker.training import Trainings
 from worker.warming import warm_up
 
@@ -71,12 +72,14 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             owner=owner,
             lease_s=settings.lease_s,
             silence_s=settings.trainer_silence_s,
-            device=device.type if settings.trainer_processes > 1 else str(device),
-            processes=settings.trainer_processes,
-            threads=settings.cpu_threads,
-            cache=settings.data_dir / "cache",
-            checkpoints=settings.data_dir / "checkpoints",
-            prompt_sets=settings.prompt_sets_dir,
+            means=TrainerMeans(
+                device=device.type if settings.trainer_processes > 1 else str(device),
+                processes=settings.trainer_processes,
+                threads=settings.cpu_threads,
+                cache=settings.data_dir / "cache",
+                checkpoints=settings.data_dir / "checkpoints",
+                prompt_sets=settings.prompt_sets_dir,
+            ),
             draining=mark.exists,
             samples=settings.erasure_samples,
             judges=PolicyStore(connect(settings.redis_url)).judges,

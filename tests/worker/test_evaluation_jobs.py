@@ -12,6 +12,7 @@ import pytest
 from core.evaluation import EvaluationSpec
 from core.jobs import JobState
 from core.signing import Signer
+from worker.trainer_means import TrainerMeans
 from worker.training import Trainings
 
 QUICK = EvaluationSpec(
@@ -43,12 +44,14 @@ def trainings(settings, jobs, registry, heartbeat) -> Trainings:
         owner="trainer-0@test",
         lease_s=60,
         silence_s=600,
-        device="cpu",
-        processes=1,
-        threads=2,
-        cache=settings.data_dir / "cache",
-        checkpoints=settings.data_dir / "checkpoints",
-        prompt_sets=settings.prompt_sets_dir,
+        means=TrainerMeans(
+            device="cpu",
+            processes=1,
+            threads=2,
+            cache=settings.data_dir / "cache",
+            checkpoints=settings.data_dir / "checkpoints",
+            prompt_sets=settings.prompt_sets_dir,
+        ),
         draining=lambda: False,
     )
 

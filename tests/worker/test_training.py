@@ -22,7 +22,9 @@ from core.progress import Progress
 from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, SteeringOptions
-from worker.training import Trainings, model_id
+from worker.erasing import model_id
+from worker.trainer_means import TrainerMeans
+from worker.training import Trainings
 
 AXE = ErasureSpec(
     base_model="emoji",
@@ -57,12 +59,14 @@ def make_trainings(settings, jobs, registry, heartbeat, cache):
             owner="trainer-0@test",
             lease_s=60,
             silence_s=silence_s,
-            device="cpu",
-            processes=1,
-            threads=1,
-            cache=cache,
-            checkpoints=settings.data_dir / "checkpoints",
-            prompt_sets=settings.prompt_sets_dir,
+            means=TrainerMeans(
+                device="cpu",
+                processes=1,
+                threads=1,
+                cache=cache,
+                checkpoints=settings.data_dir / "checkpoints",
+                prompt_sets=settings.prompt_sets_dir,
+            ),
             draining=draining,
             **samples,
         )
@@ -184,7 +188,7 @@ def test_an_outage_of_the_models_bucket_counts_no_attempt_and_the_model_is_not_m
         raise AssertionError("it was made before")
 
     bucket.away = False
-    monkeypatch.setattr("worker.training.start_child", start_child)
+    monkeypatch.setattr("worker.trainer_process.start_child", start_child)
     time.sleep(0.3)
     trainings.drain()
     job = jobs.get(job_id)
