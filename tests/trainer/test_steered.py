@@ -11,11 +11,12 @@ from diffusers import UNet2DConditionModel
 
 from core.errors import SteeringDiverged
 from core.manifests import Manifest
+from core.specs import STEERING_PRESETS, ErasureSpec, SteeringOptions
 from diffusion.attention import text_projections
 from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_prompt_encoder
 from trainer.erase import erase
-from trainer.trce.finetune import finetune
+from trainer.trce.finetune import finetune, trainable
 
 SPEC = both_stages(batch=2, anchors=2, trajectories=4, anchor_trajectories=2, trajectory_steps=4)
 
@@ -53,6 +54,28 @@ def test_it_leaves_the_text_map_as_stage_one_made_it(made, run, tmp_path):
     assert both.text_map.equal(alone.text_map)
     assert not alone.tensors
     assert both.tensors
+
+
+def test_the_published_settings_run_to_their_end_on_a_model_of_sd1(run, unet, tmp_path):
+    """300 steps over 100 trajectories of 50, and 100 without a prompt, on random weights."""
+    told = SPEC.model_dump(exclude={"steering"}, exclude_unset=True) | {
+        "steering": "published-sd1"
+    }
+    reports = run(ErasureSpec.model_validate(told))
+
+    edit = Manifest.read(tmp_path / "out").edit
+    assert edit.steering == SteeringOptions.model_validate(STEERING_PRESETS["published-sd1"])
+    assert [one.total for one in reports if one.stage == "drawing trajectories"][-1] == 200
+    assert edit.loss_curve.every * len(edit.loss_curve.prompted) == 300
+    assert max(edit.loss_curve.unprompted) > 0
+
+    erasure = Erasure.load(tmp_path / "out/erasure.safetensors")
+    before = {name: one.half() for name, one in trainable(unet).items()}
+    moved = {name: (erasure.tensors[name] - one).abs() for name, one in before.items()}
+    assert any(one.any() for one in moved.values())
+    # No step of Adam is much longer than the rate; half precision rounds what is there.
+    steps = edit.steering.steps * edit.steering.learning_rate
+    assert all((moved[name] <= 2 * steps + one.abs() / 1024).all() for name, one in before.items())
 
 
 def test_the_unet_folder_is_the_same_model_as_the_artifact(made, tiny, encoder, unet):
