@@ -60,7 +60,7 @@ class Verdict:
 
 
 def attribute(one: Redelivery, faults: Sequence[Fault], verdict: Verdict) -> None:
-    """To the last fault while the first attempt ran; a handed-back job was not interrupted."""
+    """To the first fault that its first attempt can have felt; a handed-back job felt none."""
     if "shutting down" in one.why:
         return
     causes = [
