@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 WRITTEN = {
     "service": ("images", "making", "models"),
-    "inference": ("cache", "images", "run"),
+    "inference": ("images", "run"),
     "trainer": ("cache", "making", "models", "run"),
     "setup": ("images", "keys", "making", "models"),
 }
-"""What each process writes to, of the data folder."""
+"""What each process cannot do without writing to, of the data folder."""
 
 
 def read_settings(process: str) -> Settings:
