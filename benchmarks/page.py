@@ -5,6 +5,8 @@ erased models, hundreds of generations, an erasure with a long history. No worke
 competes for the machine but what else runs on it. Times are the service's own, from its log: from
 the request's arrival to the end of its answer. `/healthz`, which does nothing, is what a request
 costs at the least.
+
+Exits 1, and names them, if addresses take more than 50 ms.
 """
 
 import json
@@ -58,11 +60,19 @@ def main() -> None:
     load = os.getloadavg()[0]
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps({"load": load, "rounds": ROUNDS, "routes": rows}, indent=2) + "\n")
+    over = over_limit(rows)
     print(f"{'load ' + format(load, '.1f'):<44}{'median ms':>10}{'p95 ms':>9}{'x healthz':>11}")
     for path, row in rows.items():
-        late = "  over the limit" if row["median_ms"] > LIMIT_MS else ""
+        late = "  over the limit" if path in over else ""
         figures = f"{row['median_ms']:>10}{row['p95_ms']:>9}{row['times_healthz']:>11}"
         print(f"{path:<44}{figures}{late}")
+    if over:
+        sys.exit(f"over {LIMIT_MS:.0f} ms of server time: {', '.join(over)}")
+
+
+def over_limit(rows: dict[str, dict[str, float]]) -> list[str]:
+    """The addresses whose median is over the limit."""
+    return [path for path, row in rows.items() if row["median_ms"] > LIMIT_MS]
 
 
 def measure(folder: Path) -> dict[str, list[float]]:
