@@ -34,7 +34,7 @@ def export(
 
     Raises:
         ModelExists: there is something at `out`.
-        Invalid, ModelNotFound, UntrustedModel, ModelUnsupported.
+        Invalid, ModelNotFound, UntrustedModel, ModelUnsupported, NotEnoughRoom.
     """
     manifest = registry.get(model_id)
     if manifest.edit is None:
@@ -76,8 +76,10 @@ def _write_single_file(base: Path, folder: Path, path: Path) -> str:
     # Not before: it imports torch.
     from diffusion.erasure import FILENAME, Erasure  # noqa: PLC0415
     from diffusion.originals.single_file import write_single_file  # noqa: PLC0415
+    from trainer.full_disk import full_disk_named  # noqa: PLC0415
 
-    write_single_file(base, Erasure.load(folder / FILENAME), path)
+    with full_disk_named(path):
+        write_single_file(base, Erasure.load(folder / FILENAME), path)
     return "half precision, original layout, the erasure in its weights"
 
 
@@ -85,11 +87,13 @@ def _write_lora(base: Path, manifest: Manifest, folder: Path, path: Path, rank: 
     from diffusion.erasure import FILENAME, Erasure  # noqa: PLC0415
     from diffusion.lora import to_lora  # noqa: PLC0415
     from diffusion.weights import find_weights, open_weights  # noqa: PLC0415
+    from trainer.full_disk import full_disk_named  # noqa: PLC0415
 
     config = json.loads((base / "unet" / "config.json").read_text())
     with open_weights(*find_weights(base / "unet").paths) as weights:
         erasure = Erasure.load(folder / FILENAME)
         lora = to_lora(weights, erasure, config, family=manifest.family, rank=rank)
-    lora.save(path)
+    with full_disk_named(path):
+        lora.save(path)
     left_out = f"; {len(lora.left_out)} changed biases and norms left out" if lora.left_out else ""
     return f"rank {lora.rank}, relative error of the change {lora.error:.2g}{left_out}"

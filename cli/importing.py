@@ -39,6 +39,7 @@ def import_file(
         raise UntrustedModel(f"{source.name} is no {WEIGHTS} file; other formats can run code")
     # Not before: it imports torch.
     from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415
+    from trainer.full_disk import full_disk_named  # noqa: PLC0415
 
     folder = None
     if like is not None:
@@ -47,7 +48,7 @@ def import_file(
         check_content(source, source.name)
         scratch = registry.making.begin(f"unpack-{model_id}")
     try:
-        with told(source.name):
+        with told(source.name), full_disk_named(scratch):
             unpack_single_file(source, folder, scratch, prediction=prediction)
         return import_base(scratch, model_id, registry, signer)
     finally:

@@ -10,8 +10,10 @@ from rich.text import Text
 from cli.commands import (
     audit,
     bench,
+    carrying,
     compare,
     demo,
+    deriving,
     doctor,
     erase,
     evaluate,
@@ -29,6 +31,9 @@ from cli.examples import put_in
 from cli.explaining import explain
 from core.errors import AppError
 
+NOT_EVERYWHERE = {"torch", "diffusers", "transformers", "safetensors", "diffusion", "trainer"}
+"""What the image of the service lacks: it only asks the workers to draw and to erase."""
+
 app = typer.Typer(
     name="trce",
     help="Text-to-image with safe model hosting: erase concepts, prove it, serve only what was "
@@ -44,12 +49,21 @@ app.command("generate")(generate.generate)
 app.command("erase")(erase.erase)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
-app.command("export")(models.export)
+app.command("export")(carrying.export)
 app.command("verify")(verify.verify)
 app.command("audit")(audit.audit)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
+for name, command in (
+    ("merge", deriving.merge),
+    ("add", deriving.add),
+    ("remove", deriving.remove),
+    ("import", carrying.import_model),
+    ("export", carrying.export),
+    ("push", carrying.push),
+):
+    models.app.command(name)(command)
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
@@ -64,6 +78,13 @@ def run() -> None:
         app(prog_name="trce")
     except (AppError, OSError) as error:
         _complain(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in NOT_EVERYWHERE:
+            raise
+        _complain(
+            f"this needs {error.name}, which is not installed here, as in the image of the "
+            "service: run it in that of the workers"
+        )
     except ValidationError as error:
         _complain("; ".join(explain(error)))
 

@@ -2,8 +2,10 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
+from cli.running import Running
 from core.errors import Invalid
 from core.installation import open_registry
 from core.manifests import FILENAME, Manifest
@@ -13,6 +15,7 @@ from core.signing import Signer
 from core.specs import ErasureSpec
 
 MAX_NAME_CHARS = 60
+IN_ONE_PROCESS = Running()
 
 
 def erase_here(
@@ -20,8 +23,7 @@ def erase_here(
     settings: Settings,
     *,
     model_id: str | None = None,
-    device: str = "cpu",
-    processes: int = 1,
+    running: Running = IN_ONE_PROCESS,
 ) -> Manifest:
     """Make the model, sign it and register it as a candidate.
 
@@ -30,6 +32,7 @@ def erase_here(
     """
     # Not before: it imports torch, which every other subcommand does without.
     from trainer.erase import erase  # noqa: PLC0415
+    from trainer.full_disk import full_disk_named  # noqa: PLC0415
     from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
 
     signer = Signer.load(settings.keys_dir)
@@ -41,8 +44,9 @@ def erase_here(
         raise Invalid(f"there is a model {model_id} already; choose another id")
     scratch = registry.making.begin("offline")
     quieten_libraries()
+    running.set_threads()
     try:
-        with bars() as report:
+        with full_disk_named(scratch, running.work), bars() as report:
             made = erase(
                 registry.path(base.id),
                 base,
@@ -50,10 +54,11 @@ def erase_here(
                 scratch / "model",
                 report,
                 model_id=model_id,
-                device=device,
+                device=running.device,
                 cache=settings.data_dir / "cache",
                 merge=merge,
-                processes=processes,
+                work=running.work,
+                processes=running.processes,
             )
         return Registrar(registry).add(made, scratch / "model", signer)
     finally:
@@ -66,34 +71,48 @@ def erase_into(
     base: Path,
     *,
     like: Path | None,
-    device: str,
     captions: Path | None,
     cache: Path | None,
-    processes: int,
+    merge: Sequence[Path],
+    running: Running,
 ) -> Manifest:
     """Make an unsigned model in the folder `out` from the base model in `base`.
+
+    Args:
+        merge: the folders of the models that `spec.merge` names, in that order.
 
     Raises:
         AppError: and `out` is not there.
     """
     from trainer.erase import erase  # noqa: PLC0415
+    from trainer.full_disk import full_disk_named  # noqa: PLC0415
     from trainer.inputs import base_folder, model_id_of, with_captions  # noqa: PLC0415
     from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
 
     if captions is not None:
         spec = with_captions(spec, captions)
-    if spec.merge:
-        raise Invalid("models are merged in an installation: `trce models merge --data-dir`")
+    if spec.merge and not merge:
+        raise Invalid(
+            "the spec names models to merge: give --merge FOLDER for each, or merge models of an "
+            "installation with `trce models merge`"
+        )
     manifest = Manifest.read(base) if (base / FILENAME).exists() else None
     quieten_libraries()
+    running.set_threads()
     model_id = model_id_of(out)
-    with base_folder(base, like, out) as folder, bars() as report:
+    with (
+        full_disk_named(out, running.work),
+        base_folder(base, like, out) as folder,
+        bars() as report,
+    ):
         return erase(
             *(folder, manifest, spec, out, report),
             model_id=model_id,
-            device=device,
+            device=running.device,
             cache=cache,
-            processes=processes,
+            merge=merge,
+            work=running.work,
+            processes=running.processes,
         )
 
 

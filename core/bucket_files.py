@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core.byte_counting import listener
 from core.errors import ModelsUnavailable
 from core.files import CHUNK_BYTES
 
@@ -38,9 +39,13 @@ class BucketFiles:
 
     def put(self, path: Path, digest: str) -> None:
         """Unless it is there."""
-        if self.size(digest) is None:
-            with self.answering():
-                self._s3.upload_file(str(path), self._bucket, f"files/{digest}")
+        heard = listener()
+        if self.size(digest) is not None:
+            heard(path.stat().st_size)
+            return
+        with self.answering():
+            key = f"files/{digest}"
+            self._s3.upload_file(str(path), self._bucket, key, Callback=heard)
 
     def fetch(self, digest: str, target: Path) -> str:
         """Into a new file; the SHA-256 of what came is returned.

@@ -7,13 +7,12 @@ their names say.
 import errno
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import ModelUnsupported, NotEnoughRoom, UntrustedModel
-from core.files import open_plain, read_plain
+from core.files import copy_plain, open_plain, read_plain
 from core.manifests import FILENAME, REPORTS
 from core.model_files import MAX_WHOLE_BYTES
 from core.safetensors_header import read_header
@@ -44,8 +43,7 @@ def copy_model(source: Path, folder: Path) -> None:
             check_content(source / name, what)
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open_plain(source / name) as file, target.open("xb") as copy:
-                shutil.copyfileobj(file, copy)
+            copy_plain(source / name, target)
             # Now the copy, where nobody else writes; before, so that no rubbish is copied.
             check_content(target, what)
 

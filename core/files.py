@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+from core.byte_counting import listener
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -121,10 +123,30 @@ def sync_tree(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def copy_plain(source: Path, target: Path) -> None:
+    """Copy a plain file into a new one. Raises OSError."""
+    with open_plain(source) as file, target.open("xb") as copy:
+        shutil.copyfileobj(_Counted(file), copy, CHUNK_BYTES)
+
+
+class _Counted:
+    """A file of which whoever waits hears as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._heard = listener()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._heard(len(data))
+        return data
+
+
 def sha256(path: Path) -> str:
     """Of a plain file. Raises OSError."""
-    digest = hashlib.sha256()
+    digest, heard = hashlib.sha256(), listener()
     with open_plain(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            heard(len(chunk))
     return digest.hexdigest()

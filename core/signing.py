@@ -85,7 +85,10 @@ class Verifier:
         if broken := keys.broken():
             raise Misconfigured(f"{broken} is not an Ed25519 public key in PEM form")
         if not keys.trusted():
-            raise Misconfigured(f"no trusted public key below {keys.trusted_folder}")
+            raise Misconfigured(
+                f"no trusted public key below {keys.trusted_folder}; `trce setup` makes one where "
+                "nothing is yet, else name the installation: --data-dir, or TRCE_DATA_DIR"
+            )
         return cls(keys)
 
     def trusts(self, one: str) -> bool:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from core import erasure_flags as flags
 from core.consistency import check_filled_in
 from core.errors import AppError, ConceptInvalid, ModelUnsupported
 from core.manifests import FILENAME, Manifest
@@ -147,8 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--like",
         type=Path,
         metavar="DIR",
-        help="for one file of other than the published sizes: a diffusers folder of the same "
-        "architecture, for its configs",
+        help=flags.LIKE,
     )
     parser.add_argument(
         "--out",
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="keep the moments of captions here for other runs",
+        help=flags.CACHE,
     )
     parser.add_argument(
         "--merge",
@@ -178,33 +178,29 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR",
-        help="an erased model that SPEC names in `merge`; repeat it in the same order",
+        help=flags.MERGE,
     )
     parser.add_argument(
         "--captions",
         type=Path,
         metavar="FILE",
-        help="captions to preserve, one a line, in place of the everyday ones that ship",
+        help=flags.CAPTIONS,
     )
     parser.add_argument(
         "--work",
         type=Path,
         metavar="DIR",
-        help="keep checkpoints of stage 2 here; a run that was killed resumes from them",
+        help=flags.WORK,
     )
-    parser.add_argument(
-        "--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)"
-    )
+    parser.add_argument("--device", default="cpu", help=f"{flags.DEVICE} (default: %(default)s)")
     parser.add_argument(
         "--processes",
         type=int,
         default=1,
         metavar="N",
-        help="that stage 2 runs in: with --device cuda, GPUs (default: %(default)s)",
+        help=f"{flags.PROCESSES} (default: %(default)s)",
     )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="threads on the CPU (default: PyTorch's choice)"
-    )
+    parser.add_argument("--threads", type=int, metavar="N", help=flags.THREADS)
     parser.add_argument(
         "--progress",
         choices=("bar", "json"),

@@ -1,4 +1,4 @@
-"""A disk that fills up while an erasure writes: one error with a name, whoever was writing."""
+"""A disk that fills up while a model is written: one error with a name, whoever was writing."""
 
 import errno
 import re
@@ -29,7 +29,7 @@ def full_disk_named(*places: Path | None) -> Iterator[None]:
             raise
         written = " and ".join(str(place) for place in places if place is not None)
         raise NotEnoughRoom(
-            f"the disk has no room left for {written}; free some, and erase again"
+            f"the disk has no room left for {written}; free some, and start again"
         ) from error
 
 

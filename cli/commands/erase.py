@@ -12,7 +12,9 @@ from cli.commands.options import DataDir, Url
 from cli.completing import preset_names
 from cli.following import follow
 from cli.offline import erase_here, erase_into
+from cli.running import Running
 from cli.specs import parse_spec, read_fields
+from core import erasure_flags as flags
 from core.errors import Invalid
 from core.installation import open_registry
 from core.manifests import ModelStatus
@@ -41,23 +43,18 @@ def erase(
     base: Annotated[
         Path | None, typer.Option(help="With --out: the base model's folder or file.")
     ] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --base FILE of other than the published sizes: a diffusers folder of the "
-            "same architecture."
-        ),
-    ] = None,
-    captions: Annotated[
-        Path | None, typer.Option(help="With --out: captions to preserve, one a line.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="With --out: keep what captions gave for other runs.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="In this process: cpu, cuda, cuda:1 ...")] = "cpu",
+    like: Annotated[Path | None, typer.Option(help=f"With --base: {flags.LIKE}.")] = None,
+    captions: Annotated[Path | None, typer.Option(help=f"With --out: {flags.CAPTIONS}.")] = None,
+    cache: Annotated[Path | None, typer.Option(help=f"With --out: {flags.CACHE}.")] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help=f"With --out: {flags.MERGE}.")] = None,
+    work: Annotated[Path | None, typer.Option(help=f"In this process: {flags.WORK}.")] = None,
+    device: Annotated[str, typer.Option(help=f"In this process: {flags.DEVICE}")] = "cpu",
     processes: Annotated[
-        int, typer.Option(help="In this process: others beside it for stage 2, a GPU each.")
+        int, typer.Option(min=1, help=f"In this process: {flags.PROCESSES}.")
     ] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help=f"In this process: {flags.THREADS}.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
@@ -77,6 +74,7 @@ def erase(
         fields["base_model"] = base_model
     name = fields.get("base_model", "emoji")
     spec = parse_spec(fields, name, source=what)
+    running = Running(device, processes, threads, work)
     if out is not None:
         if promote or data_dir is not None:
             raise Invalid(
@@ -86,18 +84,18 @@ def erase(
         made = erase_into(
             *(out, spec, base),
             like=like,
-            device=device,
             captions=captions,
             cache=cache,
-            processes=processes,
+            merge=merge or [],
+            running=running,
         )
         answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
-    if base is not None or captions is not None or cache is not None:
-        raise Invalid("--base, --captions and --cache belong to --out")
+    if any((base, like, captions, cache, merge)):
+        raise Invalid("--base, --like, --captions, --cache and --merge belong to --out")
     if data_dir is not None:
         settings = Settings(data_dir=data_dir)
-        made = erase_here(spec, settings, device=device, processes=processes)
+        made = erase_here(spec, settings, running=running)
         if promote:
             registry = open_registry(settings)
             Registrar(registry).set_status(
@@ -105,6 +103,11 @@ def erase(
             )
         answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
+    if running != Running():
+        raise Invalid(
+            "--device, --processes, --threads and --work are for an erasure in this process: give "
+            "--out or --data-dir with them; a service's workers have their own settings"
+        )
     with Client(url) as client:
         accepted = client.erase(spec)
         erasure = follow(client, accepted["id"], Console(stderr=True))

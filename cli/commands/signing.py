@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from cli.answers import Json, answer
+from cli.byte_bars import byte_bar, size_of
 from cli.stack.borrowed import borrowed_redis
 from core.audit import AuditTrail
 from core.callers import LOCAL
@@ -71,9 +72,11 @@ def rotate(
     signed = []
     if resign and not pictures:
         registry = open_registry(settings)
-        for manifest in registry.all():
-            Registrar(registry).sign_again(manifest.id, Signer.load(settings.keys_dir))
-            signed.append(manifest.id)
+        models = [manifest.id for manifest in registry.all()]
+        with byte_bar("signing", size_of(map(registry.path, models)), as_json=as_json):
+            for model_id in models:
+                Registrar(registry).sign_again(model_id, Signer.load(settings.keys_dir))
+                signed.append(model_id)
     words += [f"{model} is signed by {new}" for model in signed]
     answer(words, {"signs": new, "trusted": old, "models": signed}, as_json=as_json)
 
@@ -119,9 +122,11 @@ def resign(
     registry = open_registry(settings)
     signer = Signer.load(settings.keys_dir)
     named = models or [manifest.id for manifest in registry.all()]
-    for model_id in named:
-        with _recorded(settings, "model.vouched" if vouch else "model.signed-again", model_id):
-            Registrar(registry).sign_again(model_id, signer, vouched=vouch)
+    action = "model.vouched" if vouch else "model.signed-again"
+    with byte_bar("signing", size_of(map(registry.path, named)), as_json=as_json):
+        for model_id in named:
+            with _recorded(settings, action, model_id):
+                Registrar(registry).sign_again(model_id, signer, vouched=vouch)
     words = [f"{model_id} is signed by {signer.key_id}" for model_id in named]
     answer(words, {"signs": signer.key_id, "models": named}, as_json=as_json)
 

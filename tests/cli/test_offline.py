@@ -1,18 +1,23 @@
 """`trce erase` and `trce models merge` in one process: no service, no broker."""
 
+import resource
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tiny_model import make_model
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli.main import app
+from core.errors import Invalid
 from core.importing import import_base
 from core.installation import open_registry
 from core.manifests import Manifest, ModelStatus
 from core.settings import Settings
 from core.signing import Signer
+from trainer.__main__ import _parser
 
 SPEC = {
     "base_model": "tiny",
@@ -103,6 +108,85 @@ def test_a_folder_is_made_without_any_installation(installation, spec, tmp_path)
     manifest = Manifest.read(tmp_path / "no-axes")
     manifest.check_files(tmp_path / "no-axes")
     assert manifest.edit.textual.captions == ("a kiln", "a potter at work")
+
+
+def test_a_folder_takes_over_what_folders_named_with_merge_erased(installation, spec, tmp_path):
+    base = ("--base", installation.models_dir / "tiny")
+    trce("erase", spec, "--out", tmp_path / "no-axes", *base)
+    spec.write_text(yaml.safe_dump({"base_model": "tiny", "merge": ["no-axes"]}))
+    out = ("--out", tmp_path / "again", *base)
+    assert "--merge FOLDER" in trce("erase", spec, *out, code=1)
+    trce("erase", spec, *out, "--merge", tmp_path / "no-axes")
+
+    assert Manifest.read(tmp_path / "again").edit.merged == ("no-axes",)
+
+
+def test_an_erasure_in_this_process_runs_as_its_flags_say(
+    installation, spec, tmp_path, monkeypatch
+):
+    given = []
+
+    def erase(*arguments, **options):
+        given.append(options | {"threads": torch.get_num_threads()})
+        raise Invalid("that is enough")
+
+    monkeypatch.setattr("trainer.erase.erase", erase)
+    before = torch.get_num_threads()
+    flags = ("--work", tmp_path / "work", "--threads", str(before + 1), "--processes", "2")
+    places = [
+        ("--data-dir", installation.data_dir),
+        ("--out", tmp_path / "out", "--base", installation.models_dir / "tiny"),
+    ]
+    try:
+        for place in places:
+            trce("erase", spec, *place, *flags, code=1)
+    finally:
+        torch.set_num_threads(before)
+
+    assert [(one["work"], one["threads"], one["processes"]) for one in given] == [
+        (tmp_path / "work", before + 1, 2)
+    ] * 2
+    assert "--out or --data-dir" in trce("erase", spec, *flags, code=1)
+
+
+def test_both_ways_to_erase_in_ones_own_process_have_the_same_flags():
+    """But for what a program that starts an erasure needs."""
+    for_programs = {"--progress", "--samples", "--model-id", "--base-manifest"}
+    own = {flag for one in _parser()._actions for flag in one.option_strings if flag != "-h"}
+    (erase,) = (one for one in get_command(app).commands.values() if one.name == "erase")
+    flags = {flag for one in erase.params for flag in one.opts} | {"--help"}
+
+    assert own - for_programs <= flags
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 4 KiB, which ends writing as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def model(installation, spec) -> str:
+    return trce("erase", spec, "--data-dir", installation.data_dir)
+
+
+def test_a_full_disk_is_told_and_nothing_half_written_stays(
+    installation, spec, model, tmp_path, full_disk
+):
+    data = ("--data-dir", installation.data_dir)
+    base = ("--base", installation.models_dir / "tiny")
+    for words in (
+        ("erase", spec, *data),
+        ("erase", spec, "--out", tmp_path / "out", *base),
+        ("export", model, *data, "--format", "single-file", "--out", tmp_path / "w.safetensors"),
+        ("export", model, *data, "--format", "lora", "--out", tmp_path / "l.safetensors"),
+    ):
+        assert "no room left" in trce(*words, code=1), words
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+    assert not list(installation.making_dir.iterdir())
 
 
 def test_captions_that_cannot_be_read_are_named(installation, spec, tmp_path):
