@@ -66,8 +66,8 @@ def test_base_and_erased_are_drawn_side_by_side_before_ones_eyes(window, serving
     page.get_by_role("button", name="Draw").click()
 
     expect(page.locator("figure")).to_have_count(2)
-    expect(page.locator("figure progress").first).to_be_visible()
-    expect(page.locator("img.preview").first).to_be_visible()
+    expect(page.locator("figure progress").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("img.preview").first).to_be_visible(timeout=PATIENCE_MS)
     drawn = page.get_by_role("img", name=re.compile("a sharp axe, drawn by"))
     expect(drawn).to_have_count(2, timeout=PATIENCE_MS)
     for picture in drawn.all():
