@@ -89,7 +89,7 @@ def watch_disk(data_dir: Path) -> None:
 def watch_gpu(number: int | None) -> None:
     """From now on, tell what torch holds on a CUDA device, and how busy its driver says it is.
 
-    The latter needs the package `nvidia-ml-py`; without it, nothing is told of it.
+    Where the driver cannot be asked, as of another vendor, nothing is told of the latter.
 
     Args:
         number: None: the present one.
