@@ -195,7 +195,9 @@ class ModelRegistry:
             _model_id.validate_python(model_id)
             manifest = self._manifests.read(self.path(model_id), trusted=trusted)
         except (ValidationError, FileNotFoundError, NotADirectoryError) as error:
-            raise ModelNotFound(f"no model {model_id!r}; GET /v1/models lists them") from error
+            raise ModelNotFound(
+                f"no model {model_id!r}; `trce models list` and GET /v1/models list them"
+            ) from error
         if manifest.id != model_id:
             raise UntrustedModel(f"model {model_id}: its manifest is that of {manifest.id}")
         return manifest
