@@ -1,5 +1,6 @@
 """`trce erase` and `trce models merge` in one process: no service, no broker."""
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -159,13 +160,18 @@ def test_both_ways_to_erase_in_ones_own_process_have_the_same_flags():
     assert own - for_programs <= flags
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """No file may grow beyond 4 KiB, which ends writing as a full disk does."""
+    """No file may grow beyond 4 KiB, which ends writing as a full disk does.
+
+    Around commands alone: pytest's own output may be a file, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -173,9 +179,7 @@ def model(installation, spec) -> str:
     return trce("erase", spec, "--data-dir", installation.data_dir)
 
 
-def test_a_full_disk_is_told_and_nothing_half_written_stays(
-    installation, spec, model, tmp_path, full_disk
-):
+def test_a_full_disk_is_told_and_nothing_half_written_stays(installation, spec, model, tmp_path):
     data = ("--data-dir", installation.data_dir)
     base = ("--base", installation.models_dir / "tiny")
     for words in (
@@ -184,7 +188,9 @@ def test_a_full_disk_is_told_and_nothing_half_written_stays(
         ("export", model, *data, "--format", "single-file", "--out", tmp_path / "w.safetensors"),
         ("export", model, *data, "--format", "lora", "--out", tmp_path / "l.safetensors"),
     ):
-        assert "no room left" in trce(*words, code=1), words
+        with full_disk():
+            told = trce(*words, code=1)
+        assert "no room left" in told, words
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
     assert not list(installation.making_dir.iterdir())
 
