@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
+from diffusers.models.attention import BasicTransformerBlock
 
 from core.errors import SteeringDiverged
 from core.specs import SteeringOptions
@@ -91,6 +93,68 @@ def test_the_loss_falls(model, lesson):
         return float(torch.stack(losses).mean())
 
     assert loss(unet) < loss(model.unet)
+
+
+def test_the_losses_are_those_of_the_definition(model, lesson):
+    """Safe and unsafe in their places, the margin added, every mean over its own batch."""
+    margin = options(margin=0.3)
+    points, anchors = lesson.points, lesson.anchors
+
+    def distance(one, other):
+        return (one - other).square().flatten(1).mean(dim=1)
+
+    for step in range(margin.steps):
+        rows = lesson.draws[step * 2 : step * 2 + 2]
+        quiet = lesson.anchor_draws[step * 3 : step * 3 + 3]
+        with torch.no_grad():
+            hinges, kept = step_losses(model.unet, lesson, margin, step)
+            found = hinges + kept
+
+            def hinged(texts, rows=rows):
+                noise = model.unet(
+                    points.latents[rows], points.timesteps[rows], encoder_hidden_states=texts
+                ).sample
+                nearer = distance(noise, points.safe[rows]) - distance(noise, points.unsafe[rows])
+                return (nearer + 0.3).relu().mean()
+
+            stays = model.unet(
+                anchors.latents[quiet],
+                anchors.timesteps[quiet],
+                encoder_hidden_states=lesson.kept.embeddings[anchors.prompts[quiet]],
+            ).sample
+            prompted = hinged(lesson.prompts.embeddings[points.prompts[rows]])
+            unprompted = hinged(lesson.kept.embeddings[:1].expand(2, -1, -1))
+
+        torch.testing.assert_close(found.prompted, prompted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.unprompted, unprompted, rtol=1e-4, atol=1e-5)
+        anchored = distance(stays, anchors.noise[quiet]).mean()
+        torch.testing.assert_close(found.anchored, anchored, rtol=1e-4, atol=1e-6)
+
+
+def test_predictions_come_nearer_to_the_safe_side_than_to_the_unsafe_one(model, lesson):
+    unet, _, _ = run(model, lesson, options(learning_rate=5e-3))
+    points = lesson.points
+
+    @torch.no_grad()
+    def nearer(one) -> float:
+        texts = lesson.prompts.embeddings[points.prompts]
+        noise = one(points.latents, points.timesteps, encoder_hidden_states=texts).sample
+        to_safe, to_unsafe = (noise - points.safe).square(), (noise - points.unsafe).square()
+        return float((to_safe - to_unsafe).mean())
+
+    assert nearer(unet) < nearer(model.unet)
+
+
+@pytest.mark.parametrize("early", [0.5, 0.2])
+def test_points_are_early_ones(model, early):
+    """The picture's meaning is decided in the first part of a trajectory."""
+    lesson = prepare(model, options(early=early, trajectory_steps=10, steps=40))
+    scheduler = DDIMScheduler.from_config(model.scheduler_config)
+    scheduler.set_timesteps(10)
+
+    assert set(lesson.points.timesteps.tolist()) == set(
+        scheduler.timesteps[: round(early * 10)].tolist()
+    )
 
 
 def test_gradients_do_not_add_up_over_steps(model, lesson):
@@ -204,6 +268,25 @@ def test_gradient_checkpointing_changes_memory_and_nothing_else(model, lesson):
     assert again == losses
     assert all(checkpointed[name].equal(plain[name]) for name in plain)
     assert not unet.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize(("checkpointing", "forward_passes"), [(False, 1), (True, 2)])
+def test_gradient_checkpointing_computes_activations_again(
+    model, lesson, checkpointing, forward_passes
+):
+    """It does what it is for: a block forgets what it computed, and goes forward once more."""
+    unet = copy.deepcopy(model.unet)
+    [block, *_] = [one for one in unet.modules() if isinstance(one, BasicTransformerBlock)]
+    passes = []
+    block.register_forward_pre_hook(lambda *_: passes.append(1))
+    finetune(
+        unet,
+        lesson,
+        options(gradient_checkpointing=checkpointing, steps=1),
+        advance=lambda *_: None,
+    )
+
+    assert len(passes) == 2 * forward_passes, "both hinges, and the anchors"
 
 
 def test_autocast_computes_in_bfloat16_and_keeps_weights_whole(model, lesson):
