@@ -4,6 +4,7 @@ Each field is an environment variable with the prefix TRCE_ (and REDIS_URL witho
 in `.env`. `.env.example` lists them all.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,10 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.samples import MAX_SAMPLES
 from core.thresholds import ATTACKS, SUITES, is_measurable
+from core.urls import check_origin, check_redis_url, check_web_url
 
 SECRETS = Path("/run/secrets")
 """Where containers find secrets as files: a file named like a variable holds its value."""
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "models"
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -159,9 +161,38 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _is_an_address(cls, given: str | None) -> str | None:
-        if given and not given.startswith(REDIS_SCHEMES):
-            raise ValueError("REDIS_URL begins with a scheme, as in redis://redis:6379/0")
+    def _is_a_redis(cls, given: str | None) -> str | None:
+        """An empty one is none: so says a line `REDIS_URL=` of `.env`."""
+        if given:
+            check_redis_url(given)
+        return given or None
+
+    @field_validator("s3_endpoint_url")
+    @classmethod
+    def _is_a_store(cls, given: str) -> str:
+        if given:
+            check_web_url(given, "http://minio:9000")
+        return given
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _is_a_collector(cls, given: str) -> str:
+        if given:
+            check_web_url(given, "http://collector:4318/v1/traces")
+        return given
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_web_sites(cls, given: str) -> str:
+        for site in given.split():
+            check_origin(site)
+        return given
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, given: str) -> str:
+        if not DEVICE.fullmatch(given):
+            raise ValueError("one of auto, cpu, cuda, cuda:0, cuda:1 ..., in small letters")
         return given
 
     @field_validator("require_suites")
