@@ -4,7 +4,7 @@ Who has lost a lease changes nothing more (see `Lease`).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -46,6 +46,7 @@ class Leasing:
         held: Sequence[str] = (),
         without: Sequence[str] = (),
         idle: bool,
+        known: Iterable[Lease] | None = None,
     ) -> list[Lease]:
         """Lease up to `slots` units of waiting work.
 
@@ -55,6 +56,8 @@ class Leasing:
                 What has just come of others is left to workers that are drawing and have it.
             without: classes of which it takes none now.
             idle: it holds nothing now, so it may take a job that must run alone.
+            known: all leases that it knows to have. What else it was given, in a reply that was
+                lost on the way, waits again, uncounted. None: unsaid, so it keeps everything.
         """
         keep_ms = ms(self._keep_s[kind])
         values = self._scripts.run(
@@ -69,6 +72,7 @@ class Leasing:
             keep_ms,
             PATIENCE_MS,
             " ".join(without),
+            "unsaid" if known is None else " ".join(lease.token for lease in known),
         )
         leases = []
         for (

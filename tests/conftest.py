@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: a real broker, keys, stores."""
 
 import contextlib
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ class BrokerProcess:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It keeps its connections, takes what it is sent, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")

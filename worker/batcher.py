@@ -128,6 +128,7 @@ class Batcher:
             held=[self._held_class, *self._shelf.models],
             without=self._shelf.awaited,
             idle=not self._drawings,
+            known=[drawing.lease for drawing in self._drawings.values()],
         )
         if not leases:
             return

@@ -103,7 +103,9 @@ class Trainings:
         """Whether there was a job of that kind."""
         if self._draining() or self._patience.waits:
             return False
-        leases = self._leasing.claim(kind, self._owner, slots=1, lease_s=self._lease_s, idle=True)
+        leases = self._leasing.claim(
+            kind, self._owner, slots=1, lease_s=self._lease_s, idle=True, known=()
+        )
         if not leases:
             return False
         self._heartbeat.hold(leases)

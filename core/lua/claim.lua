@@ -1,9 +1,21 @@
 -- Lease the next jobs to a worker: in order of score, up to `slots` units of cost.
 -- Returns id, token, attempt, alone, spec, tenant, request_id, waited_ms for each.
 go_on_in_full_memory()
-local kind, owner, slots, lease_ms, held_words, bonus, idle, ttl_ms, patience_ms, without = unpack(ARGV)
+local kind, owner, slots, lease_ms, held_words, bonus, idle, ttl_ms, patience_ms, without, known = unpack(ARGV)
 slots = tonumber(slots)
 local claimed, at = {}, now()
+
+-- What this worker was given in a reply that never reached it, nobody works on. A worker claims from
+-- one thread, so whatever it does not know of is of an earlier claim, not of one under way.
+if known ~= 'unsaid' then
+  local tokens = {}
+  for token in known:gmatch('%S+') do tokens[token] = true end
+  for _, id in ipairs(redis.call('SMEMBERS', 'owner:' .. owner)) do
+    if get(id, 'state') == 'running' and not tokens[get(id, 'token')] then
+      let_go_in_outage(id, 'the broker was away when it was given to a worker', ttl_ms)
+    end
+  end
+end
 
 -- Classes that the worker holds -> how much sooner it takes them; that it draws with the most.
 local held = {}

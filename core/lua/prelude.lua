@@ -120,3 +120,11 @@ local function give_back(id, why, ttl_ms)
   event(id, 'state', 'queued', 'why', why)
   return 1
 end
+
+-- A running job that its worker lost to an outage of this server: no attempt is counted, but no more
+-- often than the job may be tried, for it might be what takes the server down.
+local function let_go_in_outage(id, why, ttl_ms)
+  local outages = redis.call('HINCRBY', 'job:' .. id, 'outages', 1)
+  if outages <= tonumber(get(id, 'max_attempts')) then redis.call('HINCRBY', 'job:' .. id, 'attempt', -1) end
+  return give_back(id, why, ttl_ms)
+end

@@ -6,6 +6,7 @@ import time
 import pytest
 from test_job_store import claim, only, submit
 
+from core.errors import StoreUnavailable
 from core.job_store import JobStore
 from core.jobs import JobState
 from core.leasing import AFFINITY, PATIENCE_MS
@@ -331,6 +332,33 @@ class TestLeases:
         assert attempts == [1, 1, 1, 1, 1, 1, 2, 3, 4, 5]
         assert jobs.get(job_id).state is JobState.FAILED
         assert "gave up after 5 attempts" in jobs.get(job_id).reason
+
+    def test_a_claim_whose_reply_is_lost_leaves_no_job_with_a_worker_that_does_not_know(
+        self, broker, jobs, settings, monkeypatch
+    ):
+        """A frozen broker carries out what it was sent once it goes on; nobody reads the reply."""
+        monkeypatch.setattr("core.redis_connection.SILENCE_S", 0.5)
+        worker = JobStore(connect(settings.redis_url, retry_s=0), terms(settings))
+        ids = {submit(jobs) for _ in range(2)}
+        claim(worker, owner="other")  # it knows the script
+        other = submit(jobs)
+        kept = claim(worker, owner="w", slots=1)
+        lost = {submit(jobs) for _ in range(2)}
+        with broker.frozen(), pytest.raises(StoreUnavailable):
+            claim(worker, owner="w", known=kept)
+        deadline = time.monotonic() + 5
+        while jobs.counts.queued("generation"):
+            assert time.monotonic() < deadline
+        assert {lease.job_id for lease in kept} == {other}
+
+        again = claim(worker, owner="w", known=kept)
+
+        assert {lease.job_id for lease in again} == lost
+        assert {lease.attempt for lease in again} == {1}
+        assert jobs.leasing.succeed(kept[0], {"n": 1}), "what it knows it keeps"
+        assert {jobs.get(job_id).state for job_id in ids} == {JobState.RUNNING}, "so do others"
+        why = [fields.get("why") for _, fields in jobs.news.events(lost.pop())]
+        assert "the broker was away when it was given to a worker" in why
 
     def test_an_outage_gives_back_nothing_that_is_another_workers_by_now(self, jobs):
         submit(jobs)

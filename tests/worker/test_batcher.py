@@ -414,6 +414,26 @@ def test_what_an_outage_of_the_broker_interrupts_is_let_go(
     assert jobs.get(under_way).state is JobState.RUNNING
 
 
+def test_a_worker_keeps_what_it_draws_and_works_on_what_it_was_given_unknowingly(
+    jobs, submit, make_batcher, heartbeat
+):
+    """As when the reply to a claim of its own is lost in an outage."""
+    drawn, unknown = submit(num_inference_steps=6), None
+
+    def lose_a_reply(steps: int) -> None:
+        nonlocal unknown
+        if steps == 2:
+            unknown = submit()
+            jobs.leasing.claim("generation", "inference-0@test", slots=1, lease_s=30, idle=False)
+
+    heartbeat.on_step = lose_a_reply
+    make_batcher().drain()
+
+    for job_id in (drawn, unknown):
+        assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.SUCCEEDED, 1)
+    assert not any("why" in fields for _, fields in jobs.news.events(drawn))
+
+
 def test_a_late_job_is_stopped_and_keeps_what_was_drawn(jobs, submit, make_batcher, heartbeat):
     late, kept = submit(num_inference_steps=50, n=2), submit(num_inference_steps=6)
 
