@@ -18,6 +18,9 @@ log = structlog.get_logger()
 MAX_PAUSE_S = 5.0
 STEADY_S = 10.0
 """A process that ran this long starts without a pause when it dies."""
+TELLING_DEATHS = 3
+"""In a row and quick: from then on it is told what the log says last."""
+LAST_BYTES = 4096
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Member:
     started_at: float = 0.0
     pause_s: float = 0.0
     starts: int = 0
+    quick_deaths: int = 0
+    """In a row."""
 
     def start(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +57,13 @@ class Member:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def last_words(self) -> str:
+        """The last line of its log; empty where there is none."""
+        with self.log_file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @dataclass
@@ -76,10 +88,15 @@ class Supervisor:
             lived_s = time.monotonic() - member.started_at
             if lived_s > STEADY_S:
                 member.pause_s = 0.0
+                member.quick_deaths = 0
             if lived_s < member.pause_s:
                 continue
             assert member.process is not None
-            log.warning("died", process=member.name, code=member.process.returncode)
+            member.quick_deaths += 1
+            why = {"code": member.process.returncode, "log": str(member.log_file)}
+            if member.quick_deaths >= TELLING_DEATHS:
+                why["said"] = member.last_words()
+            log.warning("died", process=member.name, **why)
             # A worker's own children may have outlived it.
             kill_session(member.process)
             member.pause_s = min(MAX_PAUSE_S, max(0.2, 2 * member.pause_s))

@@ -11,6 +11,8 @@ from cli.stack.lock import exclusive
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, problem
+from core.checkup.compiler import check_compiler
+from core.checkup.device import check_driver, check_torch
 from core.checkup.folder import check_folder
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
@@ -33,9 +35,11 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     """Run until SIGINT or SIGTERM. `on_start` is called once every process has been started.
 
     Raises:
-        Misconfigured: another stack uses the data folder, the port is taken, no broker ...
+        Misconfigured: another stack uses the data folder, the port is taken, there is no broker,
+            no GPU where one is asked for ...
     """
     insist([check_names(), *check_folder(settings.data_dir, WRITTEN)])
+    insist(check_device(settings))
     with exclusive(settings.data_dir / "up.lock"):
         # First: importing the shipped model may put it into the bucket.
         insist([prepare_pictures(settings)])
@@ -48,6 +52,19 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
                 supervisor.run()
             finally:
                 supervisor.stop()
+
+
+def check_device(settings: Settings) -> list[Check]:
+    """What the workers would find at their own start, in their logs and again and again."""
+    checks = []
+    if settings.device.startswith("cuda"):
+        gpus = settings.trainer_processes if settings.trainer_workers else 1
+        torch = check_torch(settings.device, gpus_needed=gpus)
+        # Where torch sees the GPU it matters to nobody that `nvidia-smi` is not there.
+        checks = [torch] if torch.state == "ok" else [torch, check_driver(settings.device)]
+    if settings.compile_unet and settings.inference_workers:
+        checks.append(check_compiler(settings.device))
+    return checks
 
 
 def prepare(settings: Settings) -> Settings:

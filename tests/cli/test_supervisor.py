@@ -5,6 +5,7 @@ import time
 
 import psutil
 import pytest
+import structlog
 
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 
@@ -61,6 +62,22 @@ def test_what_dies_again_and_again_is_started_ever_more_slowly(supervisor, membe
         time.sleep(0.01)
 
     assert 2 <= crashing.starts <= 8
+
+
+def test_what_dies_three_times_at_once_is_told_with_what_it_said(supervisor, member):
+    words = "import sys; print('first'); sys.exit('cannot start: no GPU')"
+    crashing = member("crashing", [sys.executable, "-c", words])
+    with structlog.testing.capture_logs() as logged:
+        supervisor.start(crashing)
+        end = time.monotonic() + 10
+        while crashing.quick_deaths < 3 and time.monotonic() < end:
+            supervisor.tend()
+            time.sleep(0.01)
+
+    first, second, third = [one for one in logged if one["event"] == "died"]
+    assert "said" not in first | second
+    assert third["said"] == "cannot start: no GPU"
+    assert third["log"] == str(crashing.log_file)
 
 
 def test_stopping_leaves_nothing_behind(supervisor, member):

@@ -25,6 +25,28 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_a_gpu_that_is_not_there_is_said_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("TRCE_DEVICE", "cuda")
+    result = up("--data-dir", str(tmp_path / "data"), "--port", "0")
+
+    assert result.returncode == 2
+    assert "sees no GPU, and TRCE_DEVICE=cuda" in result.stderr
+    assert "listening" not in result.stdout
+    assert not (tmp_path / "data" / "logs").exists()
+
+
+def test_a_compiler_that_is_not_there_is_said_before_anything_starts(tmp_path, monkeypatch):
+    for name, value in {"COMPILE_UNET": "true", "WARM_UP": "default", "DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"TRCE_{name}", value)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = up("--data-dir", str(tmp_path / "data"), "--port", "0")
+
+    assert result.returncode == 2
+    assert "no-such-compiler" in result.stderr
+    assert "TRCE_COMPILE_UNET=false" in result.stderr
+
+
 def test_settings_out_of_range_are_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("TRCE_BATCH_ROWS", "0")
     result = up("--data-dir", str(tmp_path / "data"))
