@@ -7,6 +7,7 @@ truth (`core/job_store.py`), and every process that sweeps sends missing wakes a
 
 from typing import Any
 
+import redis
 from celery import Celery
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -66,31 +67,40 @@ def _celery_url(redis_url: str) -> str:
     return redis_url
 
 
+ENOUGH = 64
+"""So many wakes in a queue wake every worker that is idle, and those that end meanwhile."""
+
+
 class Wakes:
-    """Sends wakes. Losing one is no loss, so `send` never raises; `is_waiting` may."""
+    """Sends wakes. Losing one is no loss, so `send` never raises; `waiting` may."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def send(self, kind: Kind) -> bool:
-        """Whether the broker took it."""
+        """Whether the broker took it, or has enough of them.
+
+        A worker that is busy takes none: while all are, each job would add one for ever. An idle
+        worker takes one at once, so where many wait, nobody is idle for long.
+        """
         try:
-            self._app.send_task(TASK_OF_KIND[kind], queue=kind)
-        except (OperationalError, ConnectionError):
+            if self.waiting(kind) < ENOUGH:
+                self._app.send_task(TASK_OF_KIND[kind], queue=kind)
+        except (StoreUnavailable, OperationalError, ConnectionError):
             return False
         return True
 
-    def is_waiting(self, kind: Kind) -> bool:
-        """Whether a wake lies in the queue that no worker has taken.
+    def waiting(self, kind: Kind) -> int:
+        """How many wakes lie in the queue that no worker has taken.
 
         Raises:
             StoreUnavailable.
         """
         try:
-            with self._app.connection_for_write() as connection:
+            with self._app.pool.acquire(block=True) as connection:
                 queue = connection.default_channel.queue_declare(kind, passive=True)
-                return bool(queue.message_count)
+                return int(queue.message_count)
         except ChannelError:
-            return False  # Redis keeps no empty lists
-        except (OperationalError, ConnectionError) as error:
+            return 0  # Redis keeps no empty lists
+        except (OperationalError, ConnectionError, redis.RedisError) as error:
             raise StoreUnavailable("the broker does not answer") from error

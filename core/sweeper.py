@@ -62,7 +62,7 @@ class Sweeper:
         """
         self._jobs.leasing.reap()
         for kind in self._kinds:
-            if self._jobs.counts.queued(kind) and not self._wakes.is_waiting(kind):
+            if self._jobs.counts.queued(kind) and not self._wakes.waiting(kind):
                 self._wakes.send(kind)
         if self._tidy is not None and time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + self._tidy_every_s

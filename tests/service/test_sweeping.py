@@ -5,7 +5,7 @@ import pytest
 from scenery import APPLE, WEAPONS, eventually
 
 from core.leavings import LEAVINGS, Leavings
-from core.queue import Wakes, celery_app
+from core.queue import ENOUGH, Wakes, celery_app
 from core.sweeper import Sweeper
 from service.tidying import Tidying
 
@@ -17,29 +17,54 @@ def wakes(redis_url):
 
 class TestWakes:
     def test_every_accepted_job_is_followed_by_a_wake(self, client, wakes):
-        assert not wakes.is_waiting("generation")
+        assert not wakes.waiting("generation")
         client.post("/v1/generations", json=APPLE)
         client.post("/v1/erasures", json=WEAPONS)
 
-        assert wakes.is_waiting("generation")
-        assert wakes.is_waiting("erasure")
+        assert wakes.waiting("generation")
+        assert wakes.waiting("erasure")
 
     def test_a_lost_wake_is_sent_again(self, client, parts, wakes, generation):
         parts.client.delete("generation")  # as a worker does that dies with it in its hands
-        assert not wakes.is_waiting("generation")
+        assert not wakes.waiting("generation")
 
-        assert eventually(lambda: wakes.is_waiting("generation"))
+        assert eventually(lambda: wakes.waiting("generation"))
 
     def test_no_wake_is_sent_for_nothing(self, client, parts, wakes):
         parts.sweeper.sweep()
 
-        assert not wakes.is_waiting("generation")
+        assert not wakes.waiting("generation")
 
     def test_a_wake_that_waits_is_enough(self, client, parts, generation):
         for _ in range(3):
             parts.sweeper.sweep()
 
         assert parts.client.llen("generation") == 1
+
+    def test_wakes_do_not_pile_up_while_no_worker_takes_any(self, wakes, redis_url):
+        """A busy worker takes none; each of 1000 jobs was another, kept for ever."""
+        assert all(wakes.send("generation") for _ in range(1000))
+
+        assert wakes.waiting("generation") == ENOUGH
+
+    def test_a_wake_follows_a_job_as_soon_as_one_was_taken(self, wakes, parts):
+        for _ in range(2 * ENOUGH):
+            wakes.send("generation")
+        parts.client.rpop("generation", 2)
+        wakes.send("generation")
+
+        assert wakes.waiting("generation") == ENOUGH - 1
+
+    def test_a_broker_that_is_away_takes_none_and_gets_some_again_when_it_is_back(
+        self, broker, wakes
+    ):
+        assert wakes.send("generation")
+        broker.kill()
+        assert not wakes.send("generation")
+        broker.start()
+
+        assert wakes.send("generation")
+        assert wakes.waiting("generation") == 2
 
 
 class TestLeases:
@@ -64,7 +89,7 @@ class TestLife:
         eventually(lambda: client.get("/v1/generations").status_code == 200)
         jobs._redis.delete("generation")
 
-        assert eventually(lambda: wakes.is_waiting("generation"))
+        assert eventually(lambda: wakes.waiting("generation"))
         sweeper.stop()
         assert not sweeper._thread.is_alive()
 
