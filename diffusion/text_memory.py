@@ -88,7 +88,7 @@ class TextMemory:
             device: the UNet's, as is `dtype`.
         """
         self._as_read = {"device": torch.device(device), "dtype": dtype}
-        # By the identity of the embeddings, which each text keeps alive.
+        # By whether they are alone, and the embeddings' identities, which each text keeps alive.
         self._texts: dict[tuple[int, ...], tuple[Tensor, _Text]] = {}
         self._read: list[tuple[int, ...]] = []
 
@@ -98,7 +98,7 @@ class TextMemory:
         Args:
             alone: nothing is taken from other passes, whose bits depend on their company.
         """
-        key = tuple(map(id, embeddings))
+        key = (alone, *map(id, embeddings))
         if key not in self._texts:
             before = () if alone else [text for _, text in self._texts.values()]
             stacked = torch.stack([one.to(**self._as_read) for one in embeddings])

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,25 @@ def test_one_that_is_alone_takes_nothing_from_others(tiny, remembering, projecte
     denoiser.join(DenoiseRequest("b", axe, nothing, 8, 5, 4.0, 16, 16, alone=True))
     run(denoiser)
     assert projected == [2] * 2 * count
+
+
+def test_one_that_is_alone_takes_nothing_even_of_its_own_texts(
+    tiny, remembering, projected, request_
+):
+    """They may have been projected in company, and have other last bits for it."""
+    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    count = len(text_projections(remembering))
+    request = request_("a")
+    denoiser.join(request)
+    denoiser.join(request_("b", "an axe"))
+    run(denoiser, until=1)
+    denoiser.leave("b")
+    run(denoiser, until=1)
+    assert projected == [4] * count
+
+    denoiser.join(replace(request, key="strict", alone=True))
+    run(denoiser, until=1)
+    assert projected == [4] * count + [2] * count
 
 
 def test_what_nobody_reads_any_longer_is_forgotten(tiny, remembering, request_):
