@@ -16,6 +16,7 @@ from core.manifests import Drawing, Manifest, ModelStatus
 from core.model_files import MAX_WHOLE_BYTES, ModelFiles
 from core.registrar import Registrar
 from core.registry import ModelRegistry
+from core.schedulers import SCHEDULER_CONFIG, check_own
 from core.signing import Signer
 from core.specs import ModelId
 from core.version import CODE_VERSION
@@ -54,6 +55,7 @@ def import_base(source: Path, model_id: str, registry: ModelRegistry, signer: Si
         # Once more, of the copy: the source may have changed since.
         family, drawing = read_family(folder)
         files = ModelFiles(folder, None)
+        check_own(source.name, files.read_json(SCHEDULER_CONFIG))
         for part in _parts(files):
             weight_names(files, part)
         with told(source.name):

@@ -18,6 +18,7 @@ from core.kept_reports import KeptReports
 from core.making import Making
 from core.manifest_reader import ManifestReader
 from core.manifests import FILENAME, Manifest
+from core.schedulers import SCHEDULER_CONFIG
 from core.serving import Serving
 from core.signed_files import signed_file
 from core.signing import Verifier
@@ -161,8 +162,8 @@ class ModelRegistry:
             ModelNotFound, UntrustedModel.
         """
         base = self.get(manifest.edit.base_model) if manifest.edit else manifest
-        name = "scheduler/scheduler_config.json"
-        return dict(json.loads(signed_file(self.path(base.id), base, name, base.files)))
+        told = signed_file(self.path(base.id), base, SCHEDULER_CONFIG, base.files)
+        return dict(json.loads(told))
 
     def unchecked(self, model_id: str) -> Manifest:
         """A model's manifest, whoever signed it, or nobody: it proves nothing.

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from core.errors import SchedulerNotUsable
+from core.errors import ModelUnsupported, SchedulerNotUsable
+
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+"""Where a model's folder says which one is its own."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,19 @@ SCHEDULERS: dict[str, Scheduler] = {
 }
 """Public name -> what it means."""
 
+OWN_ONLY = frozenset(
+    {
+        "CMStochasticIterativeScheduler",
+        "DDIMParallelScheduler",
+        "DDPMParallelScheduler",
+        "EDMDPMSolverMultistepScheduler",
+        "EDMEulerScheduler",
+        "IPNDMScheduler",
+    }
+)
+"""Classes of diffusers that can draw, too, where they are a model's own."""
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
 
 def _known(name: str) -> str:
     if name not in SCHEDULERS:
@@ -75,6 +91,26 @@ def _known(name: str) -> str:
 SchedulerName = Annotated[
     str, AfterValidator(_known), Field(max_length=30, json_schema_extra={"enum": [*SCHEDULERS]})
 ]
+
+
+def check_own(model: str, config: Mapping[str, Any]) -> None:
+    """Whether a model with this `scheduler_config.json` can be drawn with at all.
+
+    Raises:
+        ModelUnsupported.
+    """
+    can = sorted({one.class_name for one in SCHEDULERS.values()} | OWN_ONLY)
+    if (found := config.get("_class_name")) not in can:
+        raise ModelUnsupported(
+            f"{model}: its scheduler is {found}, which cannot draw here; `_class_name` in "
+            f"{SCHEDULER_CONFIG} may be {', '.join(can)}"
+        )
+    predicts = config.get("prediction_type", "epsilon")
+    if predicts not in PREDICTIONS or config.get("use_flow_sigmas"):
+        raise ModelUnsupported(
+            f"{model}: its UNet predicts {'a flow' if predicts in PREDICTIONS else predicts}; "
+            f"`prediction_type` in {SCHEDULER_CONFIG} may be {', '.join(PREDICTIONS)}"
+        )
 
 
 def usable(config: Mapping[str, Any]) -> list[str]:

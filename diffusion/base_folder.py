@@ -9,8 +9,10 @@ from core.errors import ModelUnsupported
 from core.importing import family_of
 from core.manifests import Manifest
 from core.model_files import ModelFiles
+from core.schedulers import SCHEDULER_CONFIG, check_own
 from core.weight_names import weight_names
 from diffusion.families import ADDED_CONDITION, PARTS, SIZE_NUMBERS, text_parts
+from diffusion.schedulers import try_own
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class BaseFolder:
     """Its `model_index.json`."""
     configs: Mapping[str, dict[str, Any]]
     """Part -> its `config.json`."""
+    scheduler_config: dict[str, Any]
 
     @property
     def zero_empty(self) -> bool:
@@ -46,7 +49,10 @@ def open_base(folder: Path, manifest: Manifest | None) -> BaseFolder:
     _check_parts(files, index, family)
     configs |= {part: files.read_json(f"{part}/config.json") for part in text_parts(family)}
     _check_fit(folder, family, configs)
-    return BaseFolder(files, family, index, configs)
+    scheduler = files.read_json(SCHEDULER_CONFIG)
+    check_own(folder.name, scheduler)
+    try_own(folder.name, scheduler)
+    return BaseFolder(files, family, index, configs, scheduler)
 
 
 def _check_parts(files: ModelFiles, index: Mapping[str, Any], family: str) -> None:

@@ -126,10 +126,7 @@ class Denoiser:
         generator = torch.Generator("cpu").manual_seed(request.seed)
         # Schedulers that add noise draw it from the row's own generator, after the first noise.
         scheduler, options = self._schedulers.create(
-            request.num_inference_steps,
-            self._device,
-            name=request.scheduler,
-            generator=generator,
+            request.num_inference_steps, name=request.scheduler, generator=generator
         )
         noise = torch.randn(
             self._unet.config.in_channels,
@@ -180,14 +177,16 @@ class Denoiser:
     def previews(self, keys: Sequence[Hashable]) -> list[Image.Image]:
         """What the pictures of watched rows will look like, small, in the same order.
 
-        Each has done a step.
+        Each has done a step. None are shown where a scheduler cannot tell.
 
         Raises:
             PictureNotFinite, DeviceOutOfMemory.
         """
-        foreseen = [self._rows[key].predicted for key in keys]
-        latents = [one for one in foreseen if one is not None]
-        assert len(latents) == len(foreseen), "not watched, or not begun"
+        rows = [self._rows[key] for key in keys]
+        assert all(row.request.watched and row.done for row in rows), "not watched, or not begun"
+        latents = [row.predicted for row in rows if row.predicted is not None]
+        if len(latents) < len(rows):
+            return []
         with torch.inference_mode():
             return to_previews(self._vae, latents, self._px_per_latent)
 
@@ -247,7 +246,7 @@ class Denoiser:
         inputs = [row.scheduler.scale_model_input(row.latents, row.timestep) for row in rows]
         output: Tensor = self._unet(
             torch.stack(inputs),
-            torch.stack([row.timestep.float() for row in rows]),
+            torch.stack([row.timestep.float() for row in rows]).to(self._device),
             encoder_hidden_states=self._texts.stacked(
                 [embedding for embedding, _ in texts], alone=rows[0].request.alone
             ),

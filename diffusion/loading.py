@@ -27,7 +27,6 @@ from diffusion.weights import read_tensors
 
 READERS = 4
 """Threads that read and digest files: more than keep a disk or the memory busy gain nothing."""
-SCHEDULER = "scheduler/scheduler_config.json"
 
 Tensors = Callable[[str], dict[str, Tensor]]
 """A part's name -> its tensors, waited for."""
@@ -80,14 +79,13 @@ def load_base(
         tokenizer, text_encoder, second = _text(base, tensors)
         vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
         unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
-        scheduler_config = base.files.read_json(SCHEDULER)
     return Components(
         family=base.family,
         tokenizer=tokenizer,
         text_encoder=text_encoder,
         unet=unet,
         vae=vae,
-        scheduler_config=scheduler_config,
+        scheduler_config=base.scheduler_config,
         second=second,
         zero_empty=base.zero_empty,
     )
@@ -126,7 +124,7 @@ def load_unet(
     base = open_base(folder, manifest)
     with _reading(base, {"unet": dtype}, device) as tensors:
         unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
-        return unet, base.files.read_json(SCHEDULER)
+        return unet, base.scheduler_config
 
 
 def load_unet_and_vae(
@@ -144,7 +142,7 @@ def load_unet_and_vae(
     with _reading(base, dict.fromkeys(("unet", "vae"), torch.float32), device) as tensors:
         vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
         unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
-        return unet, vae, base.files.read_json(SCHEDULER)
+        return unet, vae, base.scheduler_config
 
 
 def check_base(folder: Path, manifest: Manifest | None) -> None:

@@ -22,13 +22,17 @@ LONGEST_PX = 128
 JPEG_QUALITY = 80
 
 
-def predicted(seen: Tensor, output: Tensor, timestep: Tensor, scheduler: Any) -> Tensor:
+def predicted(seen: Tensor, output: Tensor, timestep: Tensor, scheduler: Any) -> Tensor | None:
     """x0, (4, h, w), as the UNet predicts it from what it saw.
+
+    None: the scheduler is of another process, such as EDM's, and does not tell a and s.
 
     Args:
         seen: (4, h, w), what the UNet was given: the scheduler's scaling included.
         output: (4, h, w), its guided prediction.
     """
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return None
     kept = scheduler.alphas_cumprod[int(timestep.round())].to(seen.device)
     a, s = kept.sqrt(), (1 - kept).sqrt()
     match scheduler.config.prediction_type:

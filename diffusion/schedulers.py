@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from core.errors import ModelUnsupported, SchedulerNotUsable
-from core.schedulers import SCHEDULERS, check_usable
+from core.schedulers import SCHEDULER_CONFIG, SCHEDULERS, check_usable
+
+TRIED_STEPS = 3
 
 
 class Scheduler(Protocol):
@@ -44,6 +46,21 @@ class Kind:
             raise ModelUnsupported(f"{class_name} is no scheduler that diffusers has")
         return cls(found, config, frozenset(inspect.signature(found.step).parameters))
 
+    def begun(self, num_inference_steps: int) -> Scheduler:
+        """One that is about to take its first step; its timesteps are on the CPU, where asking
+        for one waits for no device.
+
+        Raises:
+            SchedulerNotUsable
+        """
+        try:
+            scheduler: Scheduler = self.of.from_config(self.config)
+            scheduler.set_timesteps(num_inference_steps, device=torch.device("cpu"))
+        except Exception as error:
+            # Numbers that do not go together are told of by errors of all sorts.
+            raise SchedulerNotUsable(f"num_inference_steps: {error}") from error
+        return scheduler
+
     def step_options(self, generator: torch.Generator) -> dict[str, Any]:
         """What the pipelines of diffusers give to its steps, too."""
         options = {"generator": generator, "eta": 0.0}
@@ -68,7 +85,6 @@ class SchedulerFactory:
     def create(
         self,
         num_inference_steps: int,
-        device: torch.device,
         *,
         name: str | None = None,
         generator: torch.Generator,
@@ -86,12 +102,7 @@ class SchedulerFactory:
         if name is not None:
             check_usable(name, num_inference_steps, self._config)
             kind = self._kind(name)
-        scheduler: Scheduler = kind.of.from_config(kind.config)
-        try:
-            scheduler.set_timesteps(num_inference_steps, device=device)
-        except ValueError as error:
-            raise SchedulerNotUsable(f"num_inference_steps: {error}") from error
-        return scheduler, kind.step_options(generator)
+        return kind.begun(num_inference_steps), kind.step_options(generator)
 
     def _kind(self, name: str) -> Kind:
         if name not in self._named:
@@ -100,3 +111,23 @@ class SchedulerFactory:
             config = {key: value for key, value in self._config.items() if key[0] != "_"}
             self._named[name] = Kind.named(known.class_name, {**config, **known.options})
         return self._named[name]
+
+
+def try_own(model: str, config: Mapping[str, Any]) -> None:
+    """Take a few steps of a model's own scheduler, on nothing.
+
+    Raises:
+        ModelUnsupported: it cannot take them.
+    """
+    own = Kind.named(str(config.get("_class_name")), config)
+    options = own.step_options(torch.Generator().manual_seed(0))
+    latents = torch.zeros(1, 4, 2, 2)
+    try:
+        scheduler = own.begun(TRIED_STEPS)
+        for timestep in scheduler.timesteps:
+            seen = scheduler.scale_model_input(latents, timestep)
+            latents = scheduler.step(seen, timestep, latents, return_dict=False, **options)[0]
+    except Exception as error:
+        raise ModelUnsupported(
+            f"{model}: its scheduler does not work as {SCHEDULER_CONFIG} has it: {error}"
+        ) from error

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from core.errors import SchedulerNotUsable
-from core.schedulers import SCHEDULERS, check_usable, label_of, usable
+from core.errors import ModelUnsupported, SchedulerNotUsable
+from core.schedulers import OWN_ONLY, SCHEDULERS, check_own, check_usable, label_of, usable
 from core.specs import GenerationSpec
 
 DDIM = {"_class_name": "DDIMScheduler", "prediction_type": "epsilon"}
@@ -25,6 +25,27 @@ def test_a_model_of_stable_diffusion_can_use_all(predicts):
 def test_a_model_of_another_process_can_use_its_own_only(own):
     with pytest.raises(SchedulerNotUsable, match="its own only"):
         check_usable("euler", 20, DDIM | own)
+
+
+@pytest.mark.parametrize("own", sorted(OWN_ONLY | {one.class_name for one in SCHEDULERS.values()}))
+def test_a_model_may_have_a_scheduler_that_can_draw(own):
+    check_own("m", DDIM | {"_class_name": own})
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"_class_name": None}, "its scheduler is None"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "may be CMStochastic.*, UniPC"),
+        ({"_class_name": "KarrasVeScheduler"}, "its scheduler is KarrasVeScheduler"),
+        ({"prediction_type": "flow_prediction"}, "predicts flow_prediction.*may be epsilon"),
+        ({"use_flow_sigmas": True}, "predicts a flow"),
+    ],
+    ids=str,
+)
+def test_a_model_with_another_scheduler_is_refused_with_those_that_can_draw(own, says):
+    with pytest.raises(ModelUnsupported, match=says):
+        check_own("m", DDIM | own)
 
 
 def test_more_steps_than_a_distilled_model_knows_are_refused():

@@ -145,6 +145,16 @@ def without_a_text_encoder(source):
     shutil.rmtree(source / "text_encoder")
 
 
+def scheduler_of_a_flow(source):
+    (source / "scheduler/scheduler_config.json").write_text(
+        '{"_class_name": "FlowMatchEulerDiscreteScheduler"}'
+    )
+
+
+def without_a_scheduler(source):
+    (source / "scheduler/scheduler_config.json").unlink()
+
+
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -169,6 +179,8 @@ def without_a_text_encoder(source):
         index_that_is_a_folder,
         thousands_of_files,
         without_a_text_encoder,
+        scheduler_of_a_flow,
+        without_a_scheduler,
     ],
     ids=lambda tamper: tamper.__name__.replace("_", " "),
 )

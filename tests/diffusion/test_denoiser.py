@@ -384,8 +384,19 @@ def test_a_scheduler_that_is_none_is_refused(tiny):
         ({"_class_name": "EDMEulerScheduler"}, {"scheduler": "euler"}, "its own only"),
         ({"prediction_type": "sample"}, {"scheduler": "ddim"}, "its own only"),
         ({"_class_name": "LCMScheduler"}, {"num_inference_steps": 60}, "num_inference_steps"),
+        ({"beta_schedule": "steep"}, {}, "steep"),
+        ({"num_train_timesteps": None}, {}, "num_inference_steps"),
+        ({"timestep_spacing": "wide"}, {}, "wide"),
     ],
-    ids=["steps", "another process", "another prediction", "steps of its own"],
+    ids=[
+        "steps",
+        "another process",
+        "another prediction",
+        "steps of its own",
+        "no schedule",
+        "no numbers",
+        "no spacing",
+    ],
 )
 def test_a_scheduler_that_the_model_cannot_use_is_refused(tiny, make_request, own, request_, says):
     denoiser = Denoiser(tiny.unet, tiny.vae, tiny.scheduler_config | own, device="cpu")

@@ -35,6 +35,21 @@ def test_a_model_is_loaded_as_it_was_saved(folder):
     assert parts.scheduler_config["_class_name"] == "DDIMScheduler"
 
 
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"_class_name": "RePaintScheduler"}, "its scheduler is RePaintScheduler"),
+        ({"beta_schedule": "steep"}, "does not work as scheduler/scheduler_config.json has it"),
+        ({"num_train_timesteps": -3}, "does not work"),
+    ],
+    ids=["another class", "no schedule", "no steps"],
+)
+def test_a_scheduler_that_cannot_draw_is_refused_when_its_model_is_loaded(folder, own, says):
+    change_json(folder / "scheduler/scheduler_config.json", **own)
+    with pytest.raises(ModelUnsupported, match=says):
+        load_base(folder, None)
+
+
 def test_nothing_of_it_can_be_trained_by_accident(folder):
     parts = load_base(folder, None)
     for module in (parts.unet, parts.vae, parts.text_encoder):

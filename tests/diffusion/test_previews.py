@@ -6,6 +6,9 @@ import pytest
 import torch
 from tiny_model import FAMILIES, make_model
 
+from core.schedulers import OWN_ONLY
+from diffusion.denoise_request import DenoiseRequest
+from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
 from diffusion.previews import predicted, to_previews
 
@@ -31,9 +34,6 @@ def test_it_is_what_diffusers_foresees(tiny, name, prediction_type):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
     """At the last step no noise is left to foresee."""
-    from diffusion.denoise_request import DenoiseRequest
-    from diffusion.denoiser import Denoiser
-
     parts = load_base(make_model(tmp_path / family, family=family), None)
     encoded = parts.prompt_encoder().encode("a dog")
     denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
@@ -60,6 +60,29 @@ def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
     assert preview.size == picture.size
     difference = np.asarray(preview, dtype=int) - np.asarray(picture, dtype=int)
     assert abs(difference).mean() < 20
+
+
+@pytest.mark.parametrize("name", sorted(OWN_ONLY))
+def test_a_scheduler_that_cannot_tell_shows_nothing_and_draws(tiny, encoder, name):
+    config = tiny.scheduler_config | {"_class_name": name}
+    text = encoder.encode("a dog")
+    denoiser = Denoiser(tiny.unet, tiny.vae, config, device="cpu")
+    request = DenoiseRequest.of(
+        *("a", text, text),
+        seed=1,
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        width_px=16,
+        height_px=16,
+        watched=True,
+    )
+    denoiser.join(request)
+    denoiser.step()
+    shown = denoiser.previews(["a"])
+    done = [one for _ in range(2) for one in denoiser.step()]
+
+    assert len(shown) == name.endswith("ParallelScheduler")
+    assert len(denoiser.decode([one.latents for one in done])) == 1
 
 
 @pytest.mark.parametrize(
