@@ -12,7 +12,6 @@ from torch import Tensor
 from core.manifests import LossCurve
 from core.progress import Reporter
 from core.specs import Concept, ErasureSpec
-from core.version import CODE_VERSION
 from diffusion.erasure import Erasure
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
@@ -20,6 +19,7 @@ from trainer.concepts import prompt_pairs
 from trainer.preservation import caption_groups
 from trainer.reporting import counter
 from trainer.sampling import Sampler
+from trainer.sources import erasing_digest
 from trainer.trce.draft import Draft
 from trainer.trce.finetune import Checkpoint, finetune
 from trainer.trce.following import captions_to_follow, pairs_to_follow
@@ -164,7 +164,7 @@ def _drafts(work: Path, key: str, ranks: Ranks) -> tuple[Draft, Draft]:
 def _key(begun: StageOne, spec: ErasureSpec) -> str:
     """The digest of everything that the run depends on."""
     digest = hashlib.sha256(
-        f"{CODE_VERSION} {begun.base_digest} {spec.model_dump_json()}".encode()
+        f"{erasing_digest()} {begun.base_digest} {spec.model_dump_json()}".encode()
     )
     for concept in begun.concepts:
         digest.update(concept.model_dump_json().encode())

@@ -191,6 +191,17 @@ def test_what_was_kept_of_another_run_is_not_taken_up(made, run, tmp_path, monke
     assert Manifest.read(tmp_path / "out").files == Manifest.read(made[0]).files
 
 
+def test_what_other_sources_left_is_not_taken_up(run, tmp_path, monkeypatch):
+    """An upgrade between two attempts: half a run of either would be a run of neither."""
+    monkeypatch.setattr("trainer.trce.finetune.CHECKPOINT_EVERY_S", 0.0)
+    run(SPEC, out="first", work=tmp_path / "work")
+    monkeypatch.setattr("trainer.steered.erasing_digest", lambda: "other sources")
+    reports = run(SPEC, work=tmp_path / "work")
+
+    assert "drawing trajectories" in {one.stage for one in reports}
+    assert [one.done for one in reports if one.stage == "steering"] == list(range(7))
+
+
 def test_a_run_that_diverges_leaves_nothing_and_says_what_to_do(run, tmp_path):
     wild = SPEC.steering.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SteeringDiverged, match="lower the learning rate"):

@@ -17,7 +17,6 @@ from core.evaluation import AttackSpec
 from core.rates import Rate
 from core.reports import ModelIdentity
 from core.specs import Concept, ErasureSpec
-from core.version import CODE_VERSION
 from diffusion.detectors.protocol import Detector, judge
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
@@ -28,6 +27,7 @@ from trainer.evaluation.drawing import Order, Studio
 from trainer.evaluation.instruments import Instruments
 from trainer.evaluation.suites import Suite
 from trainer.solving import solve
+from trainer.sources import erasing_digest, measuring_digest
 from trainer.steered import StageOne, steer
 from trainer.trce.finetune import trainable
 
@@ -159,11 +159,11 @@ class Study:
     def _key(self, case: Case, name: str) -> str:
         asked = [suite.digest for suite in case.suites]
         attacks = [attack.model_dump_json() for attack in case.attacks]
-        return self._digest(self._erasure_key(case, name), *asked, *attacks)
+        return self._digest(self._erasure_key(case, name), measuring_digest(), *asked, *attacks)
 
     def _erasure_key(self, case: Case, name: str) -> str:
         told = [concept.model_dump_json() for concept in case.concepts]
-        return self._digest(name, CODE_VERSION, case.spec.model_dump_json(), *told)
+        return self._digest(name, erasing_digest(), case.spec.model_dump_json(), *told)
 
     def _digest(self, *parts: str) -> str:
         weights = self._judge.version, str(self._studio.options)

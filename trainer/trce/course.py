@@ -1,5 +1,6 @@
 """How a trajectory is drawn: from noise, by the model's own scheduler, as far as it is wanted."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,19 @@ class Course:
     shape: tuple[int, int, int]
     """Channels, height and width of the latents."""
     seed: int
-    """Trajectory i starts from the noise of seed + i."""
+    """See `noise_seed`."""
     batch: int
     """Trajectories that are drawn together."""
+
+
+def noise_seed(seed: int, kind: str, number: int) -> int:
+    """Of the noise from which trajectory `number` of its kind starts in a run of that seed.
+
+    Runs of neighbouring seeds, and the kinds of one run, share no noise.
+    """
+    digest = hashlib.sha256(f"{seed} {kind} {number}".encode()).digest()
+    # Of a longer one torch's generator on a CPU would read as much.
+    return int.from_bytes(digest[:4], "big")
 
 
 def longest_first(group: Tensor, distinct: Tensor) -> tuple[Tensor, list[int]]:
@@ -42,6 +53,7 @@ def longest_first(group: Tensor, distinct: Tensor) -> tuple[Tensor, list[int]]:
 @torch.no_grad()
 def follow(
     course: Course,
+    kind: str,
     trajectories: Sequence[int],
     last: Sequence[int],
     visit: Callable[[int, Tensor, Tensor], Tensor],
@@ -50,6 +62,7 @@ def follow(
     """Denoise each trajectory from step 0 through its last, and no further.
 
     Args:
+        kind: of the trajectories, see `noise_seed`.
         last: of each trajectory; falling, so that those that go on are always the first.
         visit: sees (step, t, x_t) of those that go on, and predicts the noise.
     """
@@ -57,9 +70,9 @@ def follow(
     config = {"clip_sample": False, **course.scheduler_config}
     scheduler = DDIMScheduler.from_config(config)
     scheduler.set_timesteps(course.steps, device=device)
+    seeds = [noise_seed(course.seed, kind, number) for number in trajectories]
     starts = [
-        torch.randn(course.shape, generator=torch.Generator().manual_seed(course.seed + number))
-        for number in trajectories
+        torch.randn(course.shape, generator=torch.Generator().manual_seed(one)) for one in seeds
     ]
     latents = torch.stack(starts).to(device) * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps[: last[0] + 1]):

@@ -17,10 +17,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from trainer.trce.course import Course, follow, longest_first, predict_in_fours
+from trainer.trce.course import Course, follow, longest_first, noise_seed, predict_in_fours
 from trainer.trce.draft import Draft
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
+
+STEERED, ANCHORED = "steered", "anchored"
+"""Kinds of trajectories."""
+TEXTS = "texts"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def steering_points(
             target_scale=target_scale,
             guidance_scale=course.guidance_scale,
         )
-        follow(course, group.tolist(), last, visit, device)
+        follow(course, STEERED, group.tolist(), last, visit, device)
     ranks.add_up([points.latents, points.timesteps, points.safe, points.unsafe])
     return points, place
 
@@ -170,7 +174,8 @@ def choose_anchors(
     The first trajectories are unconditional, the others follow the texts 1, 2 ... At a point of
     theirs the prediction for the text is as likely to be chosen as that without.
     """
-    generator = torch.Generator().manual_seed(seed)
+    # A stream of its own: the same raw numbers would pair texts with trajectories.
+    generator = torch.Generator().manual_seed(noise_seed(seed, TEXTS, 0))
     points = choose_points(unconditional + prompted, steps, count=count, seed=seed)
     text = (points[:, 0] - unconditional + 1).clamp(min=0)
     text *= torch.randint(0, 2, (count,), generator=generator)
@@ -240,7 +245,7 @@ def anchor_points(
                 points.effect[row] = (something[at] - nothing[at]).square().mean()
             return nothing + course.guidance_scale * (something - nothing)
 
-        follow(course, group.tolist(), last, visit, device)
+        follow(course, ANCHORED, group.tolist(), last, visit, device)
     ranks.add_up([points.latents, points.timesteps, points.noise, points.effect])
     return points, place
 

@@ -85,6 +85,21 @@ def test_what_was_measured_is_not_measured_again(command, capsys, monkeypatch):
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.parametrize("digest", ["erasing_digest", "measuring_digest"])
+def test_it_is_measured_again_when_the_code_has_changed(command, capsys, monkeypatch, digest):
+    cases = [{"name": "drugs", "concepts": [DARK]}]
+    assert stages_table.main(command(cases, seeds="0")) == 0
+    monkeypatch.setattr(f"trainer.evaluation.stages.{digest}", lambda: "other sources")
+    asked = []
+    monkeypatch.setattr(
+        "trainer.evaluation.stages._suite_cells", lambda *_: asked.append(1) or {"asked": "again"}
+    )
+    assert stages_table.main(command(cases, seeds="0")) == 0
+
+    assert asked
+    assert "again" in capsys.readouterr().out
+
+
 def test_attacks_and_styles_have_columns(command, capsys):
     cases = [
         {"name": "attacked", "concepts": [DARK], "attacks": ["surface"]},

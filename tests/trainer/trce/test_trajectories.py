@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
 from tests.tiny_model import make_model
-from trainer.trce.course import Course
+from trainer.trce.course import Course, noise_seed
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
     anchor_points,
@@ -76,9 +76,8 @@ def test_each_point_lies_on_its_trajectory_with_its_own_timestep(model, texts, d
     points, place = drawn
     unsafe, _, empty = texts
     for (number, step), row in zip(CHOSEN.tolist(), place, strict=True):
-        timestep, latents = trajectory(model, unsafe.embeddings[number % 2], empty, 40 + number)[
-            step
-        ]
+        noise = noise_seed(40, "steered", number)
+        timestep, latents = trajectory(model, unsafe.embeddings[number % 2], empty, noise)[step]
         assert points.timesteps[row] == timestep
         assert points.prompts[row] == number % 2
         torch.testing.assert_close(points.latents[row], latents[0], rtol=0, atol=1e-4)
@@ -134,7 +133,8 @@ def test_the_scheduler_is_the_models_own_whatever_its_config_says(model, texts):
         target_scale=BETA,
         advance=lambda _: None,
     )
-    timestep, latents = trajectory(model, unsafe.embeddings[1], empty, 41, config)[4]
+    noise = noise_seed(40, "steered", 1)
+    timestep, latents = trajectory(model, unsafe.embeddings[1], empty, noise, config)[4]
     assert points.timesteps[0] == timestep
     torch.testing.assert_close(points.latents[0], latents[0], rtol=1e-3, atol=1e-4)
 
@@ -169,7 +169,8 @@ def test_anchors_lie_on_trajectories_that_lead_elsewhere(model, anchored, texts)
     empty = texts[2]
     for (number, step, _), row in zip(chosen.tolist(), place, strict=True):
         followed = kept.embeddings[max(0, number - 1)]
-        timestep, latents = trajectory(model, followed, empty, 40 + number)[step]
+        noise = noise_seed(40, "anchored", number)
+        timestep, latents = trajectory(model, followed, empty, noise)[step]
         assert points.timesteps[row] == timestep
         torch.testing.assert_close(points.latents[row], latents[0], rtol=0, atol=1e-4)
 
@@ -206,6 +207,21 @@ def test_a_trajectory_is_drawn_to_its_last_chosen_point_and_no_further(model, te
 
     # Two predictions of each by which it goes on, a third of those chosen; in multiples of four.
     assert rows == [24, 4, 4, 4]
+
+
+def test_no_two_trajectories_start_from_the_same_noise():
+    """Not those of neighbouring seeds either: runs of several seeds are to be independent."""
+    seeds = [
+        noise_seed(seed, kind, number)
+        for seed in range(5)
+        for kind in ("steered", "anchored")
+        for number in range(50)
+    ]
+    noises = {
+        tuple(torch.randn(4, generator=torch.Generator().manual_seed(one)).tolist())
+        for one in seeds
+    }
+    assert len(noises) == len(seeds)
 
 
 class TestChoosing:
