@@ -131,14 +131,14 @@ class Settings(BaseSettings):
     declares itself ready; `default` is the default one."""
     compile_unet: bool = False
     """Compile the UNets of the models in TRCE_WARM_UP with `torch.compile`, for their own size."""
-    compile_buckets: str = "1 2 4 8 16"
+    compile_buckets: str = "1 2 4 8 16 32"
     """Rows of the passes that are compiled; a guided picture has two. Others are padded to one."""
     inference_workers: Annotated[int, Field(ge=0)] = 2
     """Worker processes that `trce up` starts for generations."""
     trainer_workers: Annotated[int, Field(ge=0)] = 1
     cpu_threads: Count = 1
     """Threads per worker process on a CPU; two one-thread workers beat one two-thread worker."""
-    batch_rows: Annotated[int, Field(ge=1, le=256)] = 8
+    batch_rows: Annotated[int, Field(ge=1, le=256)] = 16
     """Pictures that one worker denoises at a time. A UNet pass has up to twice as many rows, two
     of a guided picture, as far as they fit into memory and more gain anything."""
     delta_cache_bytes: Count = 2 * 2**30

@@ -12,8 +12,10 @@ from torch import Tensor
 
 FEWEST = 2
 """The rows of one guided picture."""
-GROWTH = 1.05
-"""Twice as many rows are worth it when they give so many times the rows a second."""
+GROWTH = {"cpu": 1.02}
+GROWTH_ELSEWHERE = 1.05
+"""Twice as many rows are worth it when they give so many times the rows a second, by the kind of
+device: a CPU has memory to spare, and its clock counts this thread's time alone."""
 LONGEST_S = 2.0
 """A pass that is expected to take longer is not tried: those who wait would wait for it."""
 SHORTEST_S = 1e-3
@@ -21,23 +23,28 @@ SHORTEST_S = 1e-3
 REPEATS = 3
 
 
-def knee(seconds: Mapping[int, float]) -> int | None:
+def knee(seconds: Mapping[int, float], device_type: str) -> int | None:
     """The rows beyond which a pass gains nothing; None: more were always better, so far.
 
     Args:
         seconds: rows of a pass -> how long it took.
+        device_type: "cpu", "cuda" ...
     """
+    growth = GROWTH.get(device_type, GROWTH_ELSEWHERE)
     for rows in sorted(seconds):
         twice = seconds.get(2 * rows)
         if twice is None or twice < SHORTEST_S:
             continue
-        if 2 * seconds[rows] < GROWTH * twice:
+        if 2 * seconds[rows] < growth * twice:
             return rows
     return None
 
 
 def timed_further(
-    seconds: Mapping[int, float], wanted: int, rehearse: Callable[[int], Callable[[], Tensor]]
+    seconds: Mapping[int, float],
+    wanted: int,
+    rehearse: Callable[[int], Callable[[], Tensor]],
+    device_type: str,
 ) -> dict[int, float]:
     """What is known of passes, and of larger ones, up to `wanted` rows or to the knee.
 
@@ -45,13 +52,13 @@ def timed_further(
         rehearse: makes one pass of so many rows, `diffusion.rehearsing.rehearsal`.
     """
     known, rows = dict(seconds), FEWEST
-    while rows <= wanted and knee(known) is None:
+    while rows <= wanted and knee(known, device_type) is None:
         if rows not in known:
             if 2 * known.get(rows // 2, 0.0) > LONGEST_S:
                 break
             try:
                 known[rows] = pass_seconds(rehearse(rows))
-                if knee(known) is not None:
+                if knee(known, device_type) is not None:
                     # Once more: it is kept, and somebody else may have been busy just now.
                     for one in (rows // 2, rows):
                         known[one] = min(known[one], pass_seconds(rehearse(one)))

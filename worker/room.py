@@ -47,6 +47,7 @@ class Room:
             free_bytes: of the device now; None where nobody can say, and everything may be tried.
         """
         self._dtype = dtype
+        self._device_type = device.type
         self._free_bytes = free_bytes
         self._cache = cache
         self._known: dict[Path, Known] = {}
@@ -116,10 +117,10 @@ class Room:
         place = self._place(digest, size_px)
         if (known := self._read(place)) is None:
             return None
-        pass_s = timed_further(known.pass_s, waiting, rehearse)
+        pass_s = timed_further(known.pass_s, waiting, rehearse, self._device_type)
         if pass_s != known.pass_s:
             self._write(place, known.model_copy(update={"pass_s": pass_s}))
-        return knee(pass_s)
+        return knee(pass_s, self._device_type)
 
     def lacks(self, wanted_bytes: int) -> bool:
         """There is less than that free."""

@@ -24,7 +24,7 @@ JOBS = 2000
 WORKERS = 16
 STEPS = (8, 10, 12)
 WARM_UP_S = 5.0
-FULL = 8
+FULL = 16
 """Pictures that a worker draws at a time, TRCE_BATCH_ROWS."""
 NEARLY = 0.9
 """Between two steps some are done, and their places empty."""

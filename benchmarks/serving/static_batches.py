@@ -17,7 +17,7 @@ from benchmarks.serving.pipeline import load_pipeline
 from benchmarks.serving.server_command import serve
 from benchmarks.serving.workload import GUIDANCE
 
-BATCH = 8
+BATCH = 16
 """As many pictures as a worker of the service denoises at a time."""
 
 Waiting = tuple[Inference, Future[bytes]]

@@ -39,45 +39,52 @@ def make_device(monkeypatch):
 
 def test_a_busy_device_gains_nothing_by_more_rows(make_device):
     device = make_device(lambda rows: 0.01 * rows)
-    found = timed_further({}, 32, device.rehearse)
+    found = timed_further({}, 32, device.rehearse, "cuda")
 
-    assert knee(found) == 2
+    assert knee(found, "cuda") == 2
     assert sorted(set(device.tried)) == [2, 4]
 
 
 def test_where_a_pass_has_its_price_more_rows_share_it_up_to_a_knee(make_device):
     """Up to 8 rows cost the same; more are computed one after the other."""
     device = make_device(lambda rows: 0.01 * max(rows, 8))
-    found = timed_further({}, 64, device.rehearse)
+    found = timed_further({}, 64, device.rehearse, "cuda")
 
-    assert knee(found) == 8
+    assert knee(found, "cuda") == 8
     assert max(device.tried) == 16
+
+
+@pytest.mark.parametrize(("device_type", "rows"), [("cpu", None), ("cuda", 4)])
+def test_a_cpu_is_asked_for_less_gain(make_device, device_type, rows):
+    """Twice as many rows give 1.1 times the rows a second, then 1.03 times."""
+    device = make_device({2: 0.0220, 4: 0.04, 8: 0.0777}.get)
+    assert knee(timed_further({}, 8, device.rehearse, device_type), device_type) == rows
 
 
 def test_while_more_are_better_there_is_no_bound(make_device):
     device = make_device(lambda rows: 0.1 + 0.001 * rows)
-    assert knee(timed_further({}, 15, device.rehearse)) is None
+    assert knee(timed_further({}, 15, device.rehearse, "cuda"), "cuda") is None
     assert sorted(set(device.tried)) == [2, 4, 8]
 
 
 def test_what_is_known_is_not_timed_again_and_nothing_beyond_the_knee(make_device):
     device = make_device(lambda rows: 0.01 * max(rows, 8))
-    known = timed_further({}, 8, device.rehearse)
+    known = timed_further({}, 8, device.rehearse, "cuda")
     device.tried.clear()
-    further = timed_further(known, 16, device.rehearse)
+    further = timed_further(known, 16, device.rehearse, "cuda")
     assert {rows for rows in device.tried if rows < 8} == set()
     device.tried.clear()
 
-    assert timed_further(further, 64, device.rehearse) == further
+    assert timed_further(further, 64, device.rehearse, "cuda") == further
     assert device.tried == []
 
 
 def test_a_pass_of_seconds_is_not_tried_for_the_sake_of_a_figure(make_device):
     device = make_device(lambda rows: 0.6 * rows)
-    found = timed_further({}, 32, device.rehearse)
+    found = timed_further({}, 32, device.rehearse, "cuda")
 
     assert list(found) == [2]
-    assert knee(found) is None
+    assert knee(found, "cuda") is None
 
 
 def test_a_disturbance_is_not_taken_for_the_knee(make_device):
@@ -85,17 +92,17 @@ def test_a_disturbance_is_not_taken_for_the_knee(make_device):
     slow = [4] * 4
     device = make_device(lambda rows: 1.0 if slow and rows == 4 and slow.pop() else 0.1)
 
-    assert knee(timed_further({}, 4, device.rehearse)) is None
+    assert knee(timed_further({}, 4, device.rehearse, "cuda"), "cuda") is None
 
 
 def test_what_is_over_at_once_says_nothing(make_device):
     """As on a simulated device, which sleeps."""
     device = make_device(lambda rows: 1e-5 * rows)
 
-    assert knee(timed_further({}, 32, device.rehearse)) is None
+    assert knee(timed_further({}, 32, device.rehearse, "cuda"), "cuda") is None
 
 
 def test_memory_that_ends_before_the_knee_ends_the_search(make_device):
     device = make_device(lambda rows: 0.1, room=4)
 
-    assert list(timed_further({}, 32, device.rehearse)) == [2, 4]
+    assert list(timed_further({}, 32, device.rehearse, "cuda")) == [2, 4]
