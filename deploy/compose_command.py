@@ -27,10 +27,7 @@ def compose(project: str, files: list[str], scratch: Path) -> list[str]:
         return ["docker", "compose", "-p", project, *chosen]
     if shutil.which("docker-compose") is None:
         raise SystemExit("Docker Compose is needed: https://docs.docker.com/compose/install/")
-    merged: dict[str, Any] = {}
-    for file in files:
-        merged = _merge(merged, yaml.load((ROOT / file).read_text(), Loader=_Loader))  # noqa: S506
-    plain = {key: value for key, value in merged.items() if key in _KEPT}
+    plain = {key: value for key, value in merged(files).items() if key in _KEPT}
     for service in plain["services"].values():
         service["env_file"] = _present(service.get("env_file", []))
     path = scratch / "docker-compose.json"
@@ -38,7 +35,17 @@ def compose(project: str, files: list[str], scratch: Path) -> list[str]:
     return ["docker-compose", "-p", project, "--project-directory", str(ROOT), "-f", str(path)]
 
 
+def merged(files: list[str]) -> dict[str, Any]:
+    """What Docker Compose makes of the files, each above the one before it."""
+    whole: dict[str, Any] = {}
+    for file in files:
+        whole = _merge(whole, yaml.load((ROOT / file).read_text(), Loader=_Loader))  # noqa: S506
+    return whole
+
+
 _KEPT = {"services", "networks", "volumes", "secrets"}
+_REPLACED = {"command", "entrypoint", "test"}
+"""Lists of words that make one command: those of two files make none."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,17 +56,17 @@ _Loader.add_constructor("!reset", lambda *_: RESET)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+    both = dict(below)
     for key, value in above.items():
         if value is RESET:
-            merged.pop(key, None)
+            both.pop(key, None)
         elif isinstance(value, dict) and isinstance(below.get(key), dict):
-            merged[key] = _merge(below[key], value)
-        elif isinstance(value, list) and isinstance(below.get(key), list):
-            merged[key] = [*below[key], *value]
+            both[key] = _merge(below[key], value)
+        elif isinstance(value, list) and isinstance(below.get(key), list) and key not in _REPLACED:
+            both[key] = [*below[key], *(one for one in value if one not in below[key])]
         else:
-            merged[key] = value
-    return merged
+            both[key] = value
+    return both
 
 
 def _present(env_files: list[dict[str, Any]]) -> list[str]:

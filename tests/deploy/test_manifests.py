@@ -1,6 +1,7 @@
 """What is written for Docker Compose and Kubernetes agrees with itself and with the code."""
 
 import json
+import os
 import re
 import subprocess
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ROOT = DEPLOY.parent
 KUBERNETES = DEPLOY / "kubernetes"
 SETTINGS = {f"TRCE_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL"}
-OVERRIDES = tuple(f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "compile"))
+OVERRIDES = tuple(f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "minio", "compile"))
 OF_LIBRARIES = {"OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
 OURS = {"redis", "setup", "service", "inference", "trainer"}
 
@@ -99,15 +100,46 @@ class TestCompose:
             asked = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)\}?", str(service.get("cpus", 1)))
             assert int(asked[1]) <= 2, name
 
-    def test_the_override_for_a_bucket_reaches_whoever_reads_or_fills_it(self):
-        override = read("deploy/compose.s3.yml")["services"]
+    @pytest.mark.parametrize("store", ["s3", "minio"])
+    def test_the_override_for_a_bucket_reaches_whoever_reads_or_fills_it(self, store):
+        override = read(f"deploy/compose.{store}.yml")["services"]
 
         assert set(override) == OURS - {"redis"}
         for name, service in override.items():
             assert service["environment"]["TRCE_S3_BUCKET"], name
             assert service["secrets"] == ["trce_s3_secret_access_key"], name
-        waits = override["setup"]["depends_on"]
-        assert waits == {"minio": {"condition": "service_healthy", "required": False}}
+
+    def test_whoever_uses_a_bucket_elsewhere_has_a_way_out(self):
+        services = compose_command.merged(["docker-compose.yml", "deploy/compose.s3.yml"])
+        for name in OURS - {"redis"}:
+            assert set(services["services"][name]["networks"]) == {"inside", "outside"}, name
+        assert services["services"]["redis"]["networks"] == ["inside"]
+
+    def test_what_is_left_empty_for_a_bucket_elsewhere_stays_empty(self):
+        """`:-` would put a default in its place: AWS has no address, a host's role no key."""
+        given = read("deploy/compose.s3.yml")["services"]["service"]["environment"]
+
+        assert given["TRCE_S3_ENDPOINT_URL"] == "${TRCE_S3_ENDPOINT_URL-}"
+        assert given["TRCE_S3_ACCESS_KEY_ID"] == "${TRCE_S3_ACCESS_KEY_ID-}"
+        assert given["TRCE_S3_BUCKET"].startswith("${TRCE_S3_BUCKET:?")
+
+    def test_an_empty_secret_is_none(self, tmp_path):
+        """As a file for the role of a host: Compose knows no optional ones."""
+        (tmp_path / "trce_s3_secret_access_key").write_text("")
+
+        settings = Settings(_env_file=None, _secrets_dir=tmp_path, s3_bucket="pictures")
+
+        assert settings.s3_secret_access_key.get_secret_value() == ""
+
+    def test_the_minio_beside_is_waited_for_and_known_by_name(self, stack):
+        override = read("deploy/compose.minio.yml")["services"]
+        minio = stack["services"]["minio"]
+
+        assert override["setup"]["depends_on"] == {"minio": {"condition": "service_healthy"}}
+        for service in override.values():
+            given = service["environment"]
+            assert given["TRCE_S3_ENDPOINT_URL"] == "http://minio:9000"
+            assert given["TRCE_S3_ACCESS_KEY_ID"] == minio["environment"]["MINIO_ROOT_USER"]
 
     def test_what_must_be_there_before_is_waited_for(self, stack):
         for name in OURS - {"redis", "setup"}:
@@ -147,7 +179,7 @@ class TestCompose:
             pytest.param(["-f", "deploy/compose.cpu.yml"], id="CPUs"),
             pytest.param(["-f", "deploy/compose.compile.yml"], id="compiled"),
             pytest.param(["-f", "deploy/compose.s3.yml"], id="another store"),
-            pytest.param(["-f", "deploy/compose.s3.yml", "--profile", "s3"], id="MinIO"),
+            pytest.param(["-f", "deploy/compose.minio.yml", "--profile", "s3"], id="MinIO"),
             pytest.param(["--profile", "monitoring", "--profile", "alerts"], id="monitoring"),
         ],
     )
@@ -155,7 +187,10 @@ class TestCompose:
         command = ["docker", "compose", "-f", "docker-compose.yml", *words, "config", "-q"]
         if not has_compose():
             pytest.skip("there is no Docker Compose 2 here")
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        env = os.environ | {"TRCE_S3_BUCKET": "pictures"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
 
         assert done.returncode == 0, done.stderr
 
