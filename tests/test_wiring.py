@@ -42,8 +42,10 @@ def test_every_setting_is_in_the_example_file():
         for name in Settings.model_fields
     }
     listed = {line.lstrip("#").split("=")[0] for line in example.splitlines() if "=" in line}
-    compose = (ROOT / "docker-compose.yml").read_text()
-    for_compose = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", compose))
+    files = [ROOT / "docker-compose.yml", *sorted((ROOT / "deploy").glob("compose.*.yml"))]
+    compose = "".join(file.read_text() for file in files)
+    for_compose = dict(re.findall(r"\$\{(\w+):?-([^}]*)\}", compose))
+    for_compose |= dict.fromkeys(re.findall(r"\$\{(\w+):\?", compose), "")
 
     assert listed == wanted | set(for_compose)
     for name in set(for_compose) - wanted:

@@ -20,7 +20,9 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ROOT = DEPLOY.parent
 KUBERNETES = DEPLOY / "kubernetes"
 SETTINGS = {f"TRCE_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL"}
-OVERRIDES = tuple(f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "minio", "compile"))
+OVERRIDES = tuple(
+    f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "minio", "compile", "hosts")
+)
 OF_LIBRARIES = {"OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
 OURS = {"redis", "setup", "service", "inference", "trainer"}
 
@@ -180,6 +182,7 @@ class TestCompose:
             pytest.param(["-f", "deploy/compose.compile.yml"], id="compiled"),
             pytest.param(["-f", "deploy/compose.s3.yml"], id="another store"),
             pytest.param(["-f", "deploy/compose.minio.yml", "--profile", "s3"], id="MinIO"),
+            pytest.param(["-f", "deploy/compose.hosts.yml"], id="other hosts"),
             pytest.param(["--profile", "monitoring", "--profile", "alerts"], id="monitoring"),
         ],
     )
@@ -187,7 +190,7 @@ class TestCompose:
         command = ["docker", "compose", "-f", "docker-compose.yml", *words, "config", "-q"]
         if not has_compose():
             pytest.skip("there is no Docker Compose 2 here")
-        env = os.environ | {"TRCE_S3_BUCKET": "pictures"}
+        env = os.environ | {"TRCE_S3_BUCKET": "pictures", "REDIS_BIND": "10.0.0.1"}
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
