@@ -17,6 +17,42 @@ SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
 
+class Silence:
+    """A breaker: while a server says nothing, one caller at a time waits to hear whether it still
+    does, and the others fail at once.
+
+    Were each to wait, every thread of a process would.
+    """
+
+    def __init__(self, rest_s: float) -> None:
+        """
+        Args:
+            rest_s: nobody asks for this long after a silence; 0: everybody always waits.
+        """
+        self._rest_s = rest_s
+        self._lock = threading.Lock()
+        self._ask_again_at: float | None = None
+
+    def ask(self) -> None:
+        """Raises redis.TimeoutError when it is not the caller's turn to wait."""
+        if self._ask_again_at is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if self._ask_again_at is not None and now < self._ask_again_at:
+                raise redis.TimeoutError("it said nothing a moment ago")
+            # Should this caller never come back, another one asks.
+            self._ask_again_at = now + 2 * SILENCE_S
+
+    def heard(self, error: Exception | None) -> None:
+        """What came of asking."""
+        if self._rest_s and isinstance(error, redis.TimeoutError):
+            with self._lock:
+                self._ask_again_at = time.monotonic() + self._rest_s
+        elif error is None:
+            self._ask_again_at = None
+
+
 class PatientFor(Retry):
     """Tries again until `seconds` are over, however long each try takes.
 
@@ -24,35 +60,44 @@ class PatientFor(Retry):
     tries would multiply the two.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, silence: Silence) -> None:
         super().__init__(ExponentialBackoff(cap=0.1, base=0.01), retries=-1)
         self._seconds = seconds
+        self._silence = silence
         self._trying = threading.local()
 
     def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
         outermost = not hasattr(self._trying, "until")
         if outermost:
+            self._silence.ask()
             self._trying.until = time.monotonic() + self._seconds
 
         def fail_in_time(error: Exception, *rest: Any) -> None:
+            self._silence.heard(error)
             fail(error, *rest)
             if time.monotonic() > self._trying.until:
                 raise error
 
         try:
-            return super().call_with_retry(do, fail_in_time, *args, **options)
+            answer = super().call_with_retry(do, fail_in_time, *args, **options)
         finally:
             if outermost:
                 del self._trying.until
+        self._silence.heard(None)
+        return answer
 
     def __deepcopy__(self, _: dict[int, Any]) -> "PatientFor":
-        return PatientFor(self._seconds)
+        # Each connection has one of these; what one has found out is true for all.
+        return PatientFor(self._seconds, self._silence)
 
 
-def connect(url: str, *, retry_s: float = 1.0) -> redis.Redis:
+def connect(url: str, *, retry_s: float = 1.0, rest_s: float = 0.0) -> redis.Redis:
     """A client that tries again for about `retry_s` seconds before it raises.
 
     An API process wants to answer 503 soon; a worker would rather wait for the broker's restart.
+
+    Args:
+        rest_s: see `Silence`; for clients that many threads share.
     """
     return redis.Redis.from_url(
         url,
@@ -60,7 +105,7 @@ def connect(url: str, *, retry_s: float = 1.0) -> redis.Redis:
         health_check_interval=15,
         socket_timeout=SILENCE_S,
         socket_connect_timeout=SILENCE_S,
-        retry=PatientFor(retry_s),
+        retry=PatientFor(retry_s, Silence(rest_s)),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
     )
 

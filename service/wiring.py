@@ -87,7 +87,7 @@ def wire(settings: Settings) -> Parts:
     """
     if settings.redis_url is None:
         raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
-    client = connect(settings.redis_url)
+    client = connect(settings.redis_url, rest_s=1.0)
     jobs = JobStore(client, terms(settings))
     ids = JobIds(client)
     wakes = Wakes(celery_app(settings.redis_url))
@@ -143,7 +143,8 @@ def wire(settings: Settings) -> Parts:
         tracing=start_tracing(settings.trace_endpoint, "service"),
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
-        endings=Endings(client),
+        # A listener's connection is silent as a rule: what it hears says nothing of the broker.
+        endings=Endings(connect(settings.redis_url)),
         outbox=Outbox(client),
         webhook_secrets=WebhookSecrets(client),
         streams=OpenStreams(settings.max_streams_per_tenant),

@@ -22,8 +22,9 @@ class Ready(BaseModel):
 
 
 @router.get("/healthz", responses=refusals())
-def read_health() -> Alive:
+async def read_health() -> Alive:
     """Says nothing about Redis or workers: restarting this process would not mend those."""
+    # Not a plain def: all threads may be waiting for a broker that hangs.
     return Alive()
 
 
