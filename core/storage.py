@@ -2,11 +2,12 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from core.errors import ImageNotFound, PicturesUnavailable
-from core.files import read_plain, write_atomically
+from core.files import read_plain, write_unnamed
 
 KEY = re.compile(r"^[a-z0-9-]+(/[a-z0-9.-]*[a-z0-9])+$")
 MAX_PICTURE_BYTES = 256 << 20
@@ -19,7 +20,8 @@ class PictureStore(Protocol):
     def where(self) -> str:
         """In words, for people."""
 
-    def put(self, key: str, data: bytes) -> None: ...
+    def put(self, key: str, data: bytes) -> None:
+        """Whoever looks under the key meanwhile may see a part: it is told to nobody before."""
 
     def get(self, key: str) -> bytes:
         """Raises ImageNotFound."""
@@ -37,9 +39,11 @@ class Storage:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.where = f"the folder {folder}"
+        # As many as put pictures at a time.
+        self._syncing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sync")
 
     def put(self, key: str, data: bytes) -> None:
-        write_atomically(self._path(key), data)
+        write_unnamed(self._path(key), data, syncing=self._syncing)
 
     def get(self, key: str) -> bytes:
         """Raises ImageNotFound, PicturesUnavailable."""

@@ -1,6 +1,10 @@
-"""The caller of a request, as the door identified it, and what it may do."""
+"""The caller of a request, as the door identified it, and what it may do.
 
-from collections.abc import Callable
+The dependencies here wait for nothing, and are coroutines all the same: FastAPI would send plain
+functions through its threads, one hop for each.
+"""
+
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,7 +14,7 @@ from core.callers import Caller, Scope
 from core.errors import ScopeMissing
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -21,7 +25,7 @@ InCaller = Annotated[Caller, Depends(_caller)]
 def may(scope: Scope) -> Dependency:
     """A dependency of every route behind the door: callers without the scope get a 403."""
 
-    def check_scope(caller: InCaller) -> None:
+    async def check_scope(caller: InCaller) -> None:
         if not caller.may(scope):
             raise ScopeMissing(
                 f"this needs an API key with the scope `{scope}`; this one has "
@@ -36,11 +40,11 @@ def known() -> Dependency:
     return _dependency(allow_any_scope)
 
 
-def allow_any_scope(_: InCaller) -> None:
+async def allow_any_scope(_: InCaller) -> None:
     """The door has seen to it that there is a caller."""
 
 
-def _dependency(check: Callable[[Caller], None]) -> Dependency:
+def _dependency(check: Callable[[Caller], Awaitable[None]]) -> Dependency:
     dependency = Depends(check)
     assert isinstance(dependency, Dependency)
     return dependency

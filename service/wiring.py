@@ -154,7 +154,7 @@ def wire(settings: Settings) -> Parts:
     )
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 

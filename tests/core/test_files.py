@@ -1,4 +1,6 @@
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,32 @@ def test_what_was_put_is_got(tmp_path):
     storage.put("generations/a/1/0.png", b"png")
 
     assert storage.get("generations/a/1/0.png") == b"png"
+
+
+def test_what_could_not_be_put_whole_is_not_there(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("core.files.os.fsync", full)
+    storage = Storage(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        storage.put("generations/a/1/0.png", b"png")
+
+    assert not (tmp_path / "generations/a/1/0.png").exists()
+
+
+def test_what_was_put_is_durable_with_its_name(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def note(handle):
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr("core.files.os.fsync", note)
+    Storage(tmp_path).put("generations/a/1/0.png", b"png")
+
+    folder = tmp_path / "generations" / "a" / "1"
+    assert synced == {folder / "0.png", folder}
 
 
 def test_what_was_deleted_is_gone(tmp_path):
