@@ -21,7 +21,7 @@ TASK_OF_KIND: dict[Kind, str] = {
 }
 
 CELERY: dict[str, Any] = {
-    # Wakes only: no results, and acknowledged before they run.
+    # Wakes only: no results, and not acknowledged after they ran (worker/taking.py: nor before).
     "task_ignore_result": True,
     "task_acks_late": False,
     # One device, one task at a time.

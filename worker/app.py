@@ -26,6 +26,7 @@ from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
 from worker.replacing import or_be_replaced
 from worker.roles import KINDS_OF_ROLE, Role
+from worker.taking import TakenForGood
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ if settings.redis_url is None:
 app = celery_app(settings.redis_url)
 if settings.warm_up:
     app.conf.worker_proc_alive_timeout = WARM_UP_S
+app.steps["consumer"].add(TakenForGood)
 wakes = Wakes(app)
 
 BROKER_RESTART_S = 30.0

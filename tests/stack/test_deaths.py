@@ -69,8 +69,9 @@ def worker_of(stack: Stack, broker: redis.Redis, path: str) -> psutil.Process:
 
 
 def child_of(worker: psutil.Process) -> psutil.Process:
-    """The one that draws."""
-    (child,) = [one for one in worker.children() if "billiard.spawn" in " ".join(one.cmdline())]
+    """The one that draws; one that died before may not have been buried yet."""
+    living = [one for one in worker.children() if one.status() != psutil.STATUS_ZOMBIE]
+    (child,) = [one for one in living if "billiard.spawn" in " ".join(one.cmdline())]
     return child
 
 
