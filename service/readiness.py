@@ -7,6 +7,7 @@ import redis
 from core.checkup.broker import check_broker
 from core.errors import StoreUnavailable
 from core.job_store import JobStore
+from core.refusals import Refusals
 from core.registry import ModelRegistry
 from core.workers import WorkerRoll
 
@@ -29,6 +30,7 @@ class Readiness:
             within_s: a worker that has not beaten for so long counts as gone.
         """
         self._redis = client
+        self._refusals = Refusals(client)
         self._broker: list[str] = []
         self._broker_at: float | None = None
         self._jobs = jobs
@@ -39,14 +41,20 @@ class Readiness:
     def missing(self) -> list[str]:
         """In words, what a picture could not be drawn without; empty when ready."""
         missing = []
+        served = [one.id for one in self._registry.all() if self._registry.serving.allows(one)]
         try:
             self._jobs.ping()
             missing += self._broker_problems()
-            if not self._roll.present("inference", self._within_s):
+            workers = self._roll.present("inference", self._within_s)
+            if not workers:
                 missing.append(f"no inference worker has beaten within {self._within_s:g} s")
+            if self._refusals.by_each(workers, served):
+                missing.append(
+                    "every worker refuses every model that is served; see GET /v1/models"
+                )
         except StoreUnavailable:
             missing.append("Redis does not answer")
-        if not any(map(self._registry.serving.allows, self._registry.all())):
+        if not served:
             missing.append("no model is served; import or promote one")
         return missing
 

@@ -1,5 +1,8 @@
+import time
+
 import pytest
 
+from core.refusals import TRY_AGAIN_S, Refusals
 from core.workers import WorkerRoll
 
 
@@ -39,6 +42,33 @@ def test_without_a_served_model_it_is_not(client, roll):
     client.post("/v1/models/safe/retirement")
 
     assert client.get("/readyz").json()["missing"] == ["no model is served; import or promote one"]
+
+
+def test_without_a_model_that_some_worker_does_not_refuse_it_is_not(client, parts, roll):
+    roll.beat("inference-0@here")
+    roll.beat("inference-1@here")
+    refusals = Refusals(parts.client)
+    refusals.note("safe", "erasure differs", worker="inference-0@here")
+    assert client.get("/readyz").status_code == 200
+
+    refusals.note("safe", "erasure differs", worker="inference-1@here")
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["missing"] == [
+        "every worker refuses every model that is served; see GET /v1/models"
+    ]
+
+    refusals.end("safe", worker="inference-1@here")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_after_a_while_a_model_that_was_refused_is_to_be_asked_for_again(client, parts, roll):
+    """Else a balancer that asks here would keep away the request that finds it mended."""
+    roll.beat("inference-0@here")
+    long_ago = time.time() - TRY_AGAIN_S - 1
+    Refusals(parts.client, now=lambda: long_ago).note("safe", "no", worker="inference-0@here")
+
+    assert client.get("/readyz").status_code == 200
 
 
 def test_the_roll_names_those_of_a_role_who_beat_lately(parts):
