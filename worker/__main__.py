@@ -42,9 +42,9 @@ def main() -> None:
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
     settings = start(lambda: read_settings(arguments.role))
-    if settings.device.startswith("cuda"):
+    gpus = settings.trainer_processes if arguments.role == "trainer" else 1
+    if settings.device.startswith("cuda") or gpus > 1:
         # Otherwise it would come up, be counted as ready, and fail every job.
-        gpus = settings.trainer_processes if arguments.role == "trainer" else 1
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     start(lambda: insist(look_at_clock(settings)))
     if settings.compile_unet and arguments.role == "inference":

@@ -1,6 +1,8 @@
 """`trce doctor`: looks at everything that an installation stands on, and names each fix."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,15 +11,17 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from cli.answers import Json, answer
+from cli.byte_bars import byte_bar, size_of
 from cli.stack.borrowed import borrowed_redis
 from core.checkup.broker import check_broker
-from core.checkup.check import Check, problem
+from core.checkup.check import Check, ok, problem, warning
 from core.checkup.compiler import check_compiler
-from core.checkup.device import check_driver, check_torch
+from core.checkup.device import check_driver, check_torch, has_torch
 from core.checkup.folder import check_folder, check_keys, check_models
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
-from core.checkup.port import check_port
+from core.checkup.port import check_metrics_port, check_port
+from core.checkup.tracing import check_tracing
 from core.errors import AppError
 from core.explaining import explain
 from core.installation import open_pictures
@@ -32,36 +36,79 @@ def doctor(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check GPU, torch, Redis, storage, keys, models, port, clock and settings.
+    """Check GPU, torch, Redis, storage, keys, models, ports, clock, traces and settings.
 
     Exits with 1 when something is wrong that would stop the service or lose what it accepted.
     """
-    checks = examine(data_dir)
-    lines = Text("\n").join(map(_line, checks))
-    answer(lines, [one.model_dump() for one in checks], as_json=as_json)
+    checks = []
+    for one in examine(data_dir, as_json=as_json):
+        checks.append(one)
+        if not as_json:
+            answer(_line(one), None, as_json=False)
+    if as_json:
+        answer("", [one.model_dump() for one in checks], as_json=True)
     if any(one.state == "problem" for one in checks):
         sys.exit(1)
 
 
-def examine(data_dir: Path | None = None) -> list[Check]:
-    """Every check, each made even if another failed."""
+def examine(data_dir: Path | None = None, *, as_json: bool = True) -> Iterator[Check]:
+    """Every check as it is made, each even if another failed.
+
+    Args:
+        as_json: show nobody how far the long ones are.
+    """
     try:
         settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
     except ValidationError as error:
-        fix = "see .env.example"
-        return [check_names(), *(problem("settings", line, fix) for line in explain(error))]
-    return [
-        check_names(),
-        check_torch(settings.device),
-        check_driver(settings.device),
-        *([check_compiler(settings.device)] if settings.compile_unet else []),
-        *check_folder(settings.data_dir),
-        *_redis(settings),
-        _pictures(settings),
-        check_keys(settings),
-        check_models(settings),
-        check_port(settings.host, settings.port),
-    ]
+        yield check_names()
+        for line in explain(error):
+            yield problem("settings", line, "see .env.example")
+        return
+    yield check_names()
+    yield from _device(settings)
+    yield from check_folder(settings.data_dir)
+    yield from _redis(settings)
+    yield _pictures(settings)
+    yield check_keys(settings)
+
+    def bar(folders: list[Path]) -> AbstractContextManager[None]:
+        return byte_bar("digesting what is served", size_of(folders), as_json=as_json)
+
+    yield check_models(settings, while_digesting=bar)
+    yield from _credentials(settings)
+    yield check_port(settings.host, settings.port)
+    if settings.metrics_port:
+        yield check_metrics_port(settings.metrics_host, settings.metrics_port)
+    if settings.trace_endpoint:
+        yield check_tracing(settings.trace_endpoint)
+
+
+def _device(settings: Settings) -> Iterator[Check]:
+    yield check_torch(settings.device, gpus_needed=settings.trainer_processes)
+    if has_torch():
+        yield check_driver(settings.device)
+        if settings.compile_unet:
+            yield check_compiler(settings.device)
+
+
+def _credentials(settings: Settings) -> Iterator[Check]:
+    """The pair that signs Content Credentials, where one is set."""
+    name = "content credentials"
+    pair = settings.c2pa_certificates, settings.c2pa_key
+    if pair == (None, None):
+        return
+    try:
+        from worker.content_credentials import ContentCredentials  # noqa: PLC0415
+    except ModuleNotFoundError:
+        # In the image of the service.
+        yield warning(name, "not looked at here", "ask where workers run")
+        return
+    try:
+        ContentCredentials.load(*pair)
+    except AppError as error:
+        yield problem(name, str(error), "see docs/operations.md, Where pictures come from")
+    else:
+        yield ok(name, f"{pair[1]} signs")
 
 
 def _redis(settings: Settings) -> list[Check]:

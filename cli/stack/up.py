@@ -12,7 +12,7 @@ from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, problem
 from core.checkup.compiler import check_compiler
-from core.checkup.device import check_driver, check_torch
+from core.checkup.device import check_driver, check_torch, has_torch
 from core.checkup.folder import check_folder
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
@@ -56,6 +56,8 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
 
 def check_device(settings: Settings) -> list[Check]:
     """What the workers would find at their own start, in their logs and again and again."""
+    if not has_torch() and settings.inference_workers + settings.trainer_workers:
+        return [problem("torch", "it is not installed, and workers need it", "`make install`")]
     checks = []
     if settings.device.startswith("cuda"):
         gpus = settings.trainer_processes if settings.trainer_workers else 1

@@ -9,10 +9,19 @@ from importlib.util import find_spec
 from core.checkup.check import Check, ok, problem, warning
 
 
+def has_torch() -> bool:
+    """Not so in the image of the service."""
+    return find_spec("torch") is not None
+
+
 def check_torch(device: str, *, gpus_needed: int = 1) -> Check:
     """In a process of its own: importing torch takes seconds and memory."""
-    if find_spec("torch") is None:
-        return warning("torch", "not installed here", "workers need it; the service does not")
+    if not has_torch():
+        return warning(
+            "torch",
+            "neither it nor the GPU was looked at: it is not installed here",
+            "ask where workers run, with compose by `docker compose exec trainer trce doctor`",
+        )
     code = (
         "import json, torch; print(json.dumps([torch.__version__, torch.version.cuda, "
         "[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]]))"
@@ -25,9 +34,9 @@ def check_torch(device: str, *, gpus_needed: int = 1) -> Check:
         return problem("torch", f"cannot be imported: {why}", "install it anew: `make install`")
     version, cuda, gpus = json.loads(done.stdout)
     build = f"torch {version}, " + (f"built for CUDA {cuda}" if cuda else "built for CPUs")
-    named = device.removeprefix("cuda").removeprefix(":")
+    named = device.partition(":")[2]
     last = int(named) if named.isdigit() else gpus_needed - 1
-    if device.startswith("cuda") and gpus and last >= len(gpus):
+    if device != "cpu" and gpus and last >= len(gpus):
         fix = (
             f"set TRCE_DEVICE to one from cuda:0 to cuda:{len(gpus) - 1}"
             if named

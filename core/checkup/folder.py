@@ -3,7 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from core.checkup.check import Check, ok, problem, warning
@@ -62,13 +63,24 @@ def check_keys(settings: Settings) -> Check:
     return ok("signing key", "there, private and trusted")
 
 
-def check_models(settings: Settings) -> Check:
-    """Reads and digests every file of the models that are served."""
+def check_models(
+    settings: Settings,
+    *,
+    while_digesting: Callable[[list[Path]], AbstractContextManager[None]] = lambda _: (
+        nullcontext()
+    ),
+) -> Check:
+    """Reads and digests every file of the models that are served.
+
+    Args:
+        while_digesting: is given their folders, and stands around the work, to show how far it is.
+    """
     try:
         registry = open_registry(settings)
         served = [one for one in registry.all() if registry.serving.allows(one)]
-        for manifest in served:
-            manifest.check_files(registry.path(manifest.id))
+        with while_digesting([registry.path(one.id) for one in served]):
+            for manifest in served:
+                manifest.check_files(registry.path(manifest.id))
     except AppError as error:
         return problem("models", str(error), "restore the model from a backup, or retire it")
     if not served:

@@ -1,5 +1,6 @@
 """Whether the port of the service can be had, or is ours already."""
 
+import json
 import socket
 
 import httpx
@@ -8,6 +9,8 @@ from core.checkup.check import Check, ok, problem
 from core.settings import Settings
 
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (where to look, not to listen)
+OURS = "\nt2i_"
+"""How the names of our metrics begin."""
 
 
 def check_ports(settings: Settings) -> list[Check]:
@@ -27,6 +30,16 @@ def check_port(host: str, port: int) -> Check:
     return check
 
 
+def check_metrics_port(host: str, port: int) -> Check:
+    """As it looks from outside, to whom a process of ours may show its metrics there already."""
+    check = _check_free(host, port, "TRCE_METRICS_PORT").model_copy(
+        update={"name": "metrics port"}
+    )
+    if check.state == "problem" and OURS in _said(ANY.get(host, host), port, "/metrics"):
+        return ok("metrics port", f"a process of ours shows its metrics on {port}")
+    return check
+
+
 def _check_free(host: str, port: int, setting: str) -> Check:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -43,9 +56,16 @@ def _check_free(host: str, port: int, setting: str) -> Check:
 
 
 def _is_ours(host: str, port: int) -> bool:
+    try:
+        return bool(json.loads(_said(host, port, "/healthz")) == {"status": "alive"})
+    except ValueError:
+        return False
+
+
+def _said(host: str, port: int, path: str) -> str:
+    """Empty where nobody speaks HTTP."""
     address = f"[{host}]" if ":" in host else host
     try:
-        said: object = httpx.get(f"http://{address}:{port}/healthz", timeout=2).json()
-    except (httpx.HTTPError, ValueError):
-        return False
-    return said == {"status": "alive"}
+        return httpx.get(f"http://{address}:{port}{path}", timeout=2).text
+    except httpx.HTTPError:
+        return ""

@@ -2,12 +2,17 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import prometheus_client
 import pytest
 
+from cli.commands.doctor import examine
+from cli.stack.up import free_port
+from core.checkup.check import Check
 from core.checkup.device import check_driver, check_torch
 
 
@@ -88,6 +93,84 @@ def test_a_driver_that_does_not_fit_is_told_as_it_says_itself(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
 
     assert check_driver("cuda").found == said
+
+
+class TestWhatSomeInstallationsHave:
+    """Each looked at where its setting is there, and not told of where it is not."""
+
+    @pytest.fixture
+    def look(self, monkeypatch, tmp_path, redis_url):
+        """The checks by their names, under these settings."""
+
+        def run(**settings: str) -> dict[str, Check]:
+            given = {"REDIS_URL": redis_url, "TRCE_DATA_DIR": str(tmp_path), "TRCE_PORT": "0"}
+            for name, value in (given | settings).items():
+                monkeypatch.setenv(name, value)
+            return {one.name: one for one in examine()}
+
+        return run
+
+    def test_without_torch_neither_it_nor_the_gpu_is_called_well(self, look, monkeypatch):
+        monkeypatch.setattr("core.checkup.device.find_spec", lambda _: None)
+
+        found = look()
+
+        assert found["torch"].state == "warning"
+        assert "looked at" in found["torch"].found
+        assert "docker compose exec trainer trce doctor" in found["torch"].fix
+        assert "GPU driver" not in found
+
+    def test_a_gpu_for_each_process_of_the_trainer(self, look, monkeypatch):
+        real = subprocess.run
+
+        def told(command, **options):
+            if "import json, torch" in command[-1]:
+                return subprocess.CompletedProcess(command, 0, '["2.13", "13.0", ["L4"]]', "")
+            return real(command, **options)
+
+        monkeypatch.setattr(subprocess, "run", told)
+
+        found = look(TRCE_TRAINER_PROCESSES="2")
+
+        assert found["torch"].state == "problem"
+        assert "TRCE_TRAINER_PROCESSES=1" in found["torch"].fix
+
+    def test_the_port_of_the_metrics(self, look):
+        port = free_port("127.0.0.1")
+        assert look(TRCE_METRICS_PORT=str(port))["metrics port"].state == "ok"
+
+        registry = prometheus_client.CollectorRegistry()
+        server, _ = prometheus_client.start_http_server(port, "127.0.0.1", registry)
+        try:
+            check = look(TRCE_METRICS_PORT=str(port))["metrics port"]
+            assert check.state == "problem"
+            assert "TRCE_METRICS_PORT" in check.fix
+            prometheus_client.Gauge("t2i_batch_limit", "One of ours.", registry=registry)
+            assert look(TRCE_METRICS_PORT=str(port))["metrics port"].state == "ok"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def test_the_pair_that_signs_content_credentials(self, look, tmp_path):
+        (tmp_path / "chain.pem").write_text("no certificate")
+        found = look(TRCE_C2PA_CERTIFICATES=str(tmp_path / "chain.pem"))
+
+        assert found["content credentials"].state == "problem"
+        assert "TRCE_C2PA_KEY" in found["content credentials"].found
+
+    def test_the_collector_of_traces(self, look):
+        with socket.socket() as collector:
+            collector.bind(("127.0.0.1", 0))
+            collector.listen()
+            address = f"http://127.0.0.1:{collector.getsockname()[1]}/v1/traces"
+            assert look(TRCE_TRACE_ENDPOINT=address)["traces"].state == "ok"
+
+        check = look(TRCE_TRACE_ENDPOINT=address)["traces"]
+        assert check.state == "warning"
+        assert "nobody answers at 127.0.0.1" in check.found
+
+    def test_nobody_is_told_of_what_is_not_set(self, look):
+        assert not {"metrics port", "content credentials", "traces", "torch.compile"} & set(look())
 
 
 def test_the_shell_can_complete_a_command():
