@@ -143,18 +143,24 @@ class Leasing:
         return self._release(lease, counted=True, why=why)
 
     def give_back(
-        self, leases: Sequence[tuple[str, str]], why: str, *, outage: bool = False
+        self,
+        leases: Sequence[tuple[str, str]],
+        why: str,
+        *,
+        counted: bool = True,
+        outage: bool = False,
     ) -> int:
         """Requeue what a worker held that is gone, by (job id, token); returns how many of those
         leases it still had.
 
         Args:
+            counted: whether the attempts count.
             outage: the worker lives, and let go since Redis was away. These attempts do not count,
                 of each job as often as it may be tried; others do.
         """
-        keep_ms, counted = self._longest_keep_ms, "outage" if outage else 1
+        keep_ms, counts = self._longest_keep_ms, "outage" if outage else int(counted)
         run = self._scripts.run
-        return sum(int(run("release", *lease, counted, why, keep_ms)) for lease in leases)
+        return sum(int(run("release", *lease, counts, why, keep_ms)) for lease in leases)
 
     def take_back(self, owner: str) -> int:
         """Requeue what an earlier life of `owner` held; returns how many jobs wait again."""

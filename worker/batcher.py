@@ -35,6 +35,7 @@ from worker.drawing import Drawing, RowKey, finished_by_now, result_of
 from worker.finishing import Finisher, withheld
 from worker.heartbeat import Heartbeat
 from worker.joining import join, texts_beside
+from worker.marks import SHUTTING_DOWN
 from worker.patience import Patience
 from worker.reporting import Reports
 from worker.shelf import Shelf
@@ -360,7 +361,7 @@ class Batcher:
 
     def _hand_everything_back(self) -> None:
         for drawing in list(self._drawings.values()):
-            self._leasing.hand_back(drawing.lease, "its worker is shutting down")
+            self._leasing.hand_back(drawing.lease, SHUTTING_DOWN)
             self._forget(drawing)
 
     def _forget(self, drawing: Drawing) -> None:

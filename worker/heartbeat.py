@@ -37,7 +37,7 @@ from core.settings import Settings
 from core.terms import terms
 from core.workers import WorkerRoll
 from worker.bell import Bell
-from worker.marks import beat_file
+from worker.marks import SHUTTING_DOWN, beat_file, drain_mark
 
 MAX_PERIOD_S = 1.0
 BEGIN_WITHIN_S = 60.0
@@ -133,6 +133,7 @@ class Pulse:
         self._worker_pid = worker_pid
         self._lease_s = settings.lease_s
         self._step_timeout_s = settings.step_timeout_s
+        self._drain_mark = drain_mark(settings.run_dir, owner)
         self._beat_file = beat_file(settings.run_dir, owner)
         self._beat_file.parent.mkdir(parents=True, exist_ok=True)
         self._leases: list[tuple[str, str]] = []
@@ -174,7 +175,11 @@ class Pulse:
     def _give_back(self) -> None:
         with contextlib.suppress(StoreUnavailable, redis.RedisError):  # then the leases lapse
             self._give_back_after_outage()
-            self._leasing.give_back(self._leases, "its worker died")
+            if self._drain_mark.exists():
+                # It was told to stop, and was killed since a load or a step took too long for it.
+                self._leasing.give_back(self._leases, SHUTTING_DOWN, counted=False)
+            else:
+                self._leasing.give_back(self._leases, "its worker died")
 
     def _give_back_after_outage(self) -> None:
         """The token decides: a job that somebody else has by now is left to him."""

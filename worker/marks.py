@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+SHUTTING_DOWN = "its worker is shutting down"
+"""Why jobs go back while there is a drain mark; no attempt is counted."""
+
 
 def beat_file(run_dir: Path, owner: str) -> Path:
     """Touched with every beat: a container's health check looks at its age."""

@@ -23,6 +23,7 @@ from core.progress import Progress
 from core.samples import Samples
 from worker import metrics
 from worker.heartbeat import Heartbeat
+from worker.marks import SHUTTING_DOWN
 
 LOOK_EVERY_S = 0.25
 GRACE_S = 8.0
@@ -96,7 +97,7 @@ class TrainerProcesses:
                     case "lost":
                         raise LeaseLost(f"job {lease.job_id} has another worker now")
                 if self._draining():
-                    raise ShuttingDown("its worker is shutting down")
+                    raise ShuttingDown(SHUTTING_DOWN)
                 # An outage of the broker is no reason to stop: the lease decides.
                 with contextlib.suppress(StoreUnavailable):
                     self._pass_on(line, lease, shown)

@@ -12,7 +12,7 @@ from core.redis_connection import connect
 from core.specs import GenerationSpec
 from core.workers import WorkerRoll
 from worker.heartbeat import Heartbeat
-from worker.marks import beat_file
+from worker.marks import beat_file, drain_mark
 
 LEASE_S = 0.6
 LEASE = Lease(job_id="a", token="1", attempt=1, alone=False, spec=GenerationSpec(prompt="a"))
@@ -100,8 +100,15 @@ def test_the_worker_is_on_the_roll(heartbeat, redis_url):
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ("draining", "attempt", "why"),
+    [
+        pytest.param(False, 1, "its worker died", id="of itself"),
+        pytest.param(True, 0, "its worker is shutting down", id="told to stop, and too slow"),
+    ],
+)
 def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
-    env, worker, jobs, monkeypatch
+    env, worker, jobs, monkeypatch, draining, attempt, why
 ):
     monkeypatch.setenv("TRCE_LEASE_S", "60")
     jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
@@ -109,6 +116,8 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
     process, _ = worker(step_timeout_s=60, lease=lease)
     while not beat_file(env / "run", "inference-0@test").exists():
         time.sleep(0.05)
+    if draining:
+        drain_mark(env / "run", "inference-0@test").touch()
     process.kill()
     process.wait()
 
@@ -116,7 +125,8 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
     while (job := jobs.get(lease.job_id)).state != "queued":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert job.attempt == 1
+    assert job.attempt == attempt
+    assert jobs.news.events(lease.job_id)[-1][1]["why"] == why
 
 
 def test_what_was_let_go_in_an_outage_waits_again_uncounted_once_it_is_over(
