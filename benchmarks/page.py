@@ -21,7 +21,7 @@ from statistics import median, quantiles
 import httpx
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore

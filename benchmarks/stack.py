@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from cli.stack.broker import broker_url
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core.children import start_child, stop_child
 from core.settings import Settings
 

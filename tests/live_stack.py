@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from cli.stack.broker import broker_url
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 
 READY_WITHIN_S = 120.0
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.stack import GRACE_S, clean_environment, wait_until
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core.children import start_child, stop_child
 
 

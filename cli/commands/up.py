@@ -7,8 +7,9 @@ import typer
 from rich.text import Text
 
 from cli.answers import Json, answer
+from cli.stack.ports import metrics_ports
 from cli.stack.up import run_stack
-from core.addresses import is_loopback
+from core.addresses import in_url, is_loopback
 from core.keys import KeyStore
 from core.redis_connection import connect
 from core.settings import Settings
@@ -54,14 +55,24 @@ def up(
 
 
 def _announce(settings: Settings, *, as_json: bool) -> None:
-    url = f"http://{settings.host}:{settings.port}"
+    url = f"http://{in_url(settings.host)}:{settings.port}"
+    metrics = {
+        name: f"http://{in_url(settings.metrics_host)}:{port}/metrics"
+        for name, port in metrics_ports(settings).items()
+    }
     words = [
         f"listening on [bold]{url}[/bold]   (API: {url}/docs, ready when {url}/readyz is)",
         f"logs in {settings.logs_dir}",
+        *(f"metrics of {name}: {address}" for name, address in metrics.items()),
         _who_is_served(settings),
         "Ctrl-C stops everything",
     ]
-    data = {"url": url, "ready": f"{url}/readyz", "logs": str(settings.logs_dir)}
+    data: dict[str, Any] = {
+        "url": url,
+        "ready": f"{url}/readyz",
+        "logs": str(settings.logs_dir),
+        "metrics": metrics,
+    }
     answer(Text.from_markup("\n".join(words)), data, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from cli.demo.report import write_report
 from cli.following import follow
 from cli.stack.broker import broker_url
 from cli.stack.lock import exclusive
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core import presets
 from core.children import start_child, stop_child
 from core.errors import Misconfigured

@@ -1,6 +1,5 @@
 """Bring the whole service up on this machine, and down again."""
 
-import socket
 import sys
 from collections.abc import Callable
 
@@ -8,6 +7,7 @@ from pydantic import SecretStr
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
+from cli.stack.ports import check_stack_ports, free_port, metrics_ports, worker_names
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, problem
@@ -16,7 +16,7 @@ from core.checkup.device import check_driver, check_torch, has_torch
 from core.checkup.folder import check_folder
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
-from core.errors import AppError, Misconfigured
+from core.errors import AppError
 from core.importing import import_base
 from core.installation import open_pictures, open_registry
 from core.object_storage import BucketStorage
@@ -103,12 +103,14 @@ def prepare_pictures(settings: Settings) -> Check:
 def _start(supervisor: Supervisor, settings: Settings) -> None:
     """Broker first: what needs it may wait for it, but need not."""
     env = environment(settings)
+    metrics = metrics_ports(settings)
     assert settings.redis_url is not None
-    _check_port(settings.host, settings.port)
+    insist(check_stack_ports(settings))
 
     def start(name: str, command: list[str], grace_s: float = 10.0) -> None:
+        own = {"TRCE_METRICS_PORT": str(metrics.get(name, 0))}
         log_file = settings.logs_dir / f"{name}.log"
-        supervisor.start(Member(name, command, env, log_file, grace_s))
+        supervisor.start(Member(name, command, env | own, log_file, grace_s))
 
     if settings.redis_url == broker_url(settings.broker_dir):
         start("broker", broker_command(settings.broker_dir))
@@ -116,12 +118,8 @@ def _start(supervisor: Supervisor, settings: Settings) -> None:
     with connect(settings.redis_url) as client:
         insist(check_broker(client))
     start("service", [sys.executable, "-m", "service"])
-    for role, count in [
-        ("inference", settings.inference_workers),
-        ("trainer", settings.trainer_workers),
-    ]:
-        for number in range(count):
-            name = f"{role}-{number}"
+    for role, names in worker_names(settings).items():
+        for number, name in enumerate(names):
             command = [sys.executable, "-m", "worker", role, "--name", str(number)]
             start(name, command, DRAIN_GRACE_S)
 
@@ -140,20 +138,3 @@ def environment(settings: Settings) -> dict[str, str]:
 def _in_clear(value: object) -> str:
     """A secret's own text is asterisks."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Misconfigured(
-                f"port {port} on {host} cannot be had ({error.strerror}); choose one with --port"
-            ) from error

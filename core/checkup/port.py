@@ -5,6 +5,7 @@ import socket
 
 import httpx
 
+from core.addresses import family_of, in_url
 from core.checkup.check import Check, ok, problem
 from core.settings import Settings
 
@@ -15,16 +16,16 @@ OURS = "\nt2i_"
 
 def check_ports(settings: Settings) -> list[Check]:
     """Those that the service is about to listen on: nobody else may, not even one of ours."""
-    checks = [_check_free(settings.host, settings.port, "TRCE_PORT")]
+    checks = [check_free(settings.host, settings.port, "TRCE_PORT")]
     if settings.metrics_port:
         place = settings.metrics_host, settings.metrics_port
-        checks.append(_check_free(*place, "TRCE_METRICS_PORT"))
+        checks.append(check_free(*place, "TRCE_METRICS_PORT"))
     return checks
 
 
 def check_port(host: str, port: int) -> Check:
     """As it looks from outside, to whom the service may run already."""
-    check = _check_free(host, port, "TRCE_PORT")
+    check = check_free(host, port, "TRCE_PORT")
     if check.state == "problem" and _is_ours(ANY.get(host, host), port):
         return ok("port", f"this service answers on {port}")
     return check
@@ -32,24 +33,26 @@ def check_port(host: str, port: int) -> Check:
 
 def check_metrics_port(host: str, port: int) -> Check:
     """As it looks from outside, to whom a process of ours may show its metrics there already."""
-    check = _check_free(host, port, "TRCE_METRICS_PORT").model_copy(
-        update={"name": "metrics port"}
-    )
+    check = check_free(host, port, "TRCE_METRICS_PORT").model_copy(update={"name": "metrics port"})
     if check.state == "problem" and OURS in _said(ANY.get(host, host), port, "/metrics"):
         return ok("metrics port", f"a process of ours shows its metrics on {port}")
     return check
 
 
-def _check_free(host: str, port: int, setting: str) -> Check:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+def check_free(host: str, port: int, setting: str) -> Check:
+    """
+    Args:
+        setting: what names the port, for the fix.
+    """
+    with socket.socket(family_of(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else "there are 65535"
             return problem(
                 "port",
-                f"{port} on {host} cannot be had ({error.strerror})",
+                f"{port} on {host} cannot be had ({why})",
                 f"set {setting} (with docker compose, in .env) to a free one",
             )
     return ok("port", f"{port} on {host} is free")
@@ -64,8 +67,7 @@ def _is_ours(host: str, port: int) -> bool:
 
 def _said(host: str, port: int, path: str) -> str:
     """Empty where nobody speaks HTTP."""
-    address = f"[{host}]" if ":" in host else host
     try:
-        return httpx.get(f"http://{address}:{port}{path}", timeout=2).text
+        return httpx.get(f"http://{in_url(host)}:{port}{path}", timeout=2).text
     except httpx.HTTPError:
         return ""

@@ -11,7 +11,7 @@ import pytest
 
 from cli import client as module
 from cli.client import Client, ServiceRefused, ServiceUnreachable
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 
 Answer = tuple[int, dict[str, str]]
 

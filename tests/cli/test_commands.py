@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cli.specs import parse_spec, read_fields
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core.errors import Invalid
 
 

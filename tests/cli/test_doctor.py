@@ -11,7 +11,7 @@ import prometheus_client
 import pytest
 
 from cli.commands.doctor import examine
-from cli.stack.up import free_port
+from cli.stack.ports import free_port
 from core.checkup.check import Check
 from core.checkup.device import check_driver, check_torch
 

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from cli.stack.up import environment, free_port, prepare
+from cli.stack.ports import check_stack_ports, free_port, metrics_ports
+from cli.stack.up import environment, prepare
 from core.settings import Settings
 
 
@@ -21,8 +22,47 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path):
         result = up("--data-dir", str(tmp_path / "data"), "--port", str(port))
 
     assert result.returncode == 2
-    assert f"port {port}" in result.stderr
+    assert f"port: {port} on 127.0.0.1 cannot be had" in result.stderr
+    assert "--port" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+class TestPortsOfMetrics:
+    def test_each_process_has_its_own(self):
+        settings = Settings(
+            _env_file=None, metrics_port=9100, inference_workers=2, trainer_workers=1
+        )
+
+        ports = metrics_ports(settings)
+
+        assert ports == {
+            "service": 9100,
+            "inference-0": 9101,
+            "inference-1": 9102,
+            "trainer-0": 9103,
+        }
+
+    def test_none_is_none(self):
+        assert metrics_ports(Settings(_env_file=None)) == {}
+
+    def test_one_that_is_taken_is_told_with_its_process(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            settings = Settings(_env_file=None, port=0, metrics_port=port - 1)
+            found = {one.name: one for one in check_stack_ports(settings)}
+
+        assert found["metrics port of inference-0"].state == "problem"
+        assert "TRCE_METRICS_PORT" in found["metrics port of inference-0"].fix
+
+    def test_there_are_no_more_than_65535(self):
+        settings = Settings(_env_file=None, port=0, metrics_port=65534, inference_workers=2)
+
+        *_, last = check_stack_ports(settings)
+
+        assert last.state == "problem"
+        assert "there are 65535" in last.found
 
 
 def test_a_gpu_that_is_not_there_is_said_before_anything_starts(tmp_path, monkeypatch):
