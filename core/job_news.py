@@ -12,6 +12,10 @@ ENDED = "ended"
 """The channel on which the id of every job that ends is published (lua/prelude.lua)."""
 
 
+FOLLOWED_FOR_S = 30
+"""After a listener has last said that it is there."""
+
+
 class JobNews:
     """All verbs raise StoreUnavailable while Redis does not answer."""
 
@@ -23,6 +27,11 @@ class JobNews:
         with answering():
             entries: Any = self._redis.xrange(f"events:{job_id}", min=f"({after}")
         return list(entries)
+
+    def follow(self, job_id: str) -> None:
+        """Somebody reads the events as they come: whoever draws the job tells of every step."""
+        with answering():
+            self._redis.set(f"followed:{job_id}", 1, ex=FOLLOWED_FOR_S)
 
     def has_forgotten_events(self, job_id: str, *, after: str = "0") -> bool:
         """Whether entries after `after` may be gone: a long job keeps only its latest ones."""

@@ -5,7 +5,7 @@ Who has lost a lease changes nothing more (see `Lease`).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,8 +21,16 @@ those it has loaded besides, half as much."""
 PATIENCE_MS = 250
 """A job that came less than this ago is left to workers that hold less, or hold its model."""
 PREVIEW_LIFE_MS = 60 * 1000
+LEASE_LOST, FOLLOWED = 0, 2
+"""What lua/progress.lua says of a report."""
 
 Verdict = Literal["lost", "cancelled", "late"]
+
+
+class Report(NamedTuple):
+    lease: Lease
+    progress: Progress
+    previews: Sequence[Preview]
 
 
 class Leasing:
@@ -114,9 +122,12 @@ class Leasing:
 
     def report(self, lease: Lease, progress: Progress, previews: Sequence[Preview] = ()) -> bool:
         """Whether the lease still holds. `previews` take the place of earlier ones, if any."""
-        shown = PREVIEWS.dump_json([*previews]).decode() if previews else ""
-        told = progress.model_dump_json()
-        return self._tell("progress", lease, told, shown, PREVIEW_LIFE_MS)
+        (heard,) = self._report([Report(lease, progress, previews)])
+        return heard != LEASE_LOST
+
+    def report_all(self, reports: Sequence[Report]) -> list[bool]:
+        """The same of several jobs at once; whether a client follows each, step by step."""
+        return [heard == FOLLOWED for heard in self._report(reports)]
 
     def show(self, lease: Lease, samples: Sequence[Samples]) -> bool:
         """Whether the lease still holds. They take the place of what was shown before."""
@@ -173,6 +184,14 @@ class Leasing:
     @property
     def _longest_keep_ms(self) -> int:
         return max(map(ms, self._keep_s.values()))
+
+    def _report(self, reports: Sequence[Report]) -> list[int]:
+        """What lua/progress.lua returns of each."""
+        flat: list[str] = []
+        for lease, progress, previews in reports:
+            shown = PREVIEWS.dump_json([*previews]).decode() if previews else ""
+            flat += [lease.job_id, lease.token, progress.model_dump_json(), shown]
+        return [int(heard) for heard in self._scripts.run("progress", PREVIEW_LIFE_MS, *flat)]
 
     def _commit(
         self, lease: Lease, state: JobState, *, result: str = "", reason: str = ""

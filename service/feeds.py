@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from sse_starlette import ServerSentEvent
 
 from core.errors import JobNotFound, StoreUnavailable
+from core.job_news import FOLLOWED_FOR_S
 from core.job_store import JobStore
 from core.jobs import Job, JobState
 from core.progress import Progress
@@ -30,6 +31,7 @@ from service.records import Records
 LINE_END = "\n"
 LOOK_EVERY_S = 1.0
 """At the place in the queue."""
+FOLLOW_EVERY_S = FOLLOWED_FOR_S / 3
 
 Shown = Callable[[Job], BaseModel]
 """A job as its own GET shows it."""
@@ -50,7 +52,7 @@ class Feed:
         self._after = after
         self._began = False
         self._previews = Previews(jobs.news, job_id)
-        self._look_at = 0.0
+        self._look_at = self._follow_at = 0.0
         self._ahead: int | None = None
 
     def look(self) -> list[ServerSentEvent]:
@@ -66,6 +68,9 @@ class Feed:
             for entry, fields in entries:
                 events += self._entry(entry, fields, newest=entry == entries[-1][0])
                 self._after = entry
+            if not self.ended and time.monotonic() >= self._follow_at:
+                self._follow_at = time.monotonic() + FOLLOW_EVERY_S
+                self._jobs.news.follow(self._job_id)
             if not self.ended and time.monotonic() >= self._look_at:
                 self._look_at = time.monotonic() + LOOK_EVERY_S
                 events += self._place()

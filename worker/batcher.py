@@ -1,4 +1,7 @@
-"""The drain loop: claim into free slots, one denoising step, commit what finished, repeat.
+"""The drain loop: claim into free slots, one denoising step, let go of what ended, repeat.
+
+Storing pictures, recording results and telling how far they are wait for disks, so other threads
+do that.
 
 Requests join and leave between steps, so nobody waits for a batch to form or to finish. The
 loop ends when there is nothing left to do, and Celery gets its process back.
@@ -43,6 +46,8 @@ from worker.turns import Turns
 
 log = structlog.get_logger()
 
+STORING = 2
+"""So many times the pictures of a batch are held at most, with those that are being stored."""
 LATE = "its deadline passed while it was drawn"
 
 
@@ -112,13 +117,19 @@ class Batcher:
             if not self._drawings:
                 return
             self._obey_verdicts()
-            self._step()
-            self._commit_stored()
+            drew = self._step()
+            # After a step there may be something to claim; if not, there is nothing but waiting.
+            self._commit_stored(waiting=not drew)
 
     # --- in --------------------------------------------------------------------------------
 
     def _claim(self) -> None:
-        free = self._rows - sum(drawing.spec.n for drawing in self._drawings.values())
+        held = self._drawings.values()
+        free = min(
+            self._rows - sum(len(drawing.undrawn) for drawing in held),
+            # Pictures that are judged or stored slowly may not pile up.
+            STORING * self._rows - sum(drawing.spec.n for drawing in held),
+        )
         if free <= 0 or self._alone or self._patience.waits:
             return
         leases = self._leasing.claim(
@@ -217,16 +228,22 @@ class Batcher:
 
     # --- forward ---------------------------------------------------------------------------
 
-    def _step(self) -> None:
-        """One denoising step of those whose turn it is, and the decoding of what is done."""
-        if waiting := self._denoisers():
-            denoiser = self._turns.next(waiting)
-            with self._blaming([one.lease for one in self._drawn_by(denoiser)]):
-                self._step_one(denoiser)
+    def _step(self) -> bool:
+        """One denoising step of those whose turn it is, and the decoding of what is done.
+
+        False: all has been drawn.
+        """
+        if not (waiting := self._denoisers()):
+            return False
+        denoiser = self._turns.next(waiting)
+        with self._blaming([one.lease for one in self._drawn_by(denoiser)]):
+            self._step_one(denoiser)
         self._heartbeat.step()
         for drawing in self._drawings.values():
             with self._blaming([drawing.lease]):
-                self._reports.tell(drawing)
+                self._reports.note(drawing)
+        self._reports.send()
+        return True
 
     def _step_one(self, denoiser: Denoiser) -> None:
         try:
@@ -253,6 +270,8 @@ class Batcher:
             drawing.images[done.key.number] = self._encoders.submit(
                 self._finish, drawing, done.key.number, picture
             )
+            if drawing.drawn:
+                drawing.ended = self._encoders.submit(self._end, drawing)
 
     def _swap(self, denoiser: Denoiser) -> None:
         """Its weights onto the device, where they are not yet; who may not draw now leaves."""
@@ -301,17 +320,34 @@ class Batcher:
             return withheld(lease, (spec.seed or 0) + number, picture)
         return self._finisher.finish(lease, spec, number, picture, drawing.variant)
 
+    def _end(self, drawing: Drawing) -> None:
+        """Record the result as soon as the last picture is stored, whatever step is under way.
+
+        Nothing, where one was not stored: the drawing thread sees to that.
+
+        Raises:
+            StoreUnavailable.
+        """
+        pictures = [drawing.images[number] for number in range(drawing.spec.n)]
+        # Those were begun before this: no thread waits for one that waits for a thread.
+        if all(picture.exception() is None for picture in pictures):
+            self._commits.commit(drawing, tuple(picture.result() for picture in pictures))
+
     # --- out -------------------------------------------------------------------------------
 
-    def _commit_stored(self) -> None:
-        """End the jobs whose pictures are all stored; wait for that if nothing else is left."""
-        drawn = [drawing for drawing in self._drawings.values() if drawing.drawn]
-        nothing_else = len(drawn) == len(self._drawings)
-        for drawing in drawn:
-            if not nothing_else and not all(image.done() for image in drawing.images.values()):
+    def _commit_stored(self, *, waiting: bool) -> None:
+        """Let go of the jobs that have ended.
+
+        Args:
+            waiting: for all of them to end; everything has been drawn.
+        """
+        for drawing in list(self._drawings.values()):
+            if drawing.ended is None or not (waiting or drawing.ended.done()):
                 continue
+            drawing.ended.result()
             try:
-                images = tuple(drawing.images[i].result() for i in range(drawing.spec.n))
+                for image in drawing.images.values():
+                    image.result()
             except (OSError, PicturesUnavailable) as error:
                 # Not the job's fault: a full disk may not use up its attempts.
                 log.exception("not stored", job=drawing.lease.job_id)
@@ -322,13 +358,14 @@ class Batcher:
                 self._leasing.try_again(drawing.lease, f"a picture could not be judged: {error}")
             else:
                 self._patience.succeeded()
-                self._commits.commit(drawing, images)
             self._forget(drawing)
         self._hold()
 
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, is late, or belongs to another worker now."""
         for drawing in list(self._drawings.values()):
+            if drawing.ended is not None and drawing.ended.done():
+                continue  # its lease is over, and no loss
             match self._heartbeat.verdict(drawing.lease):
                 case None:
                     continue
@@ -357,6 +394,7 @@ class Batcher:
     def _drop_everything(self) -> None:
         for drawing in list(self._drawings.values()):
             self._forget(drawing)
+        self._reports.clear()
         self._hold()
 
     def _hand_everything_back(self) -> None:

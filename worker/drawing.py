@@ -25,11 +25,18 @@ class Drawing:
     spec: GenerationSpec
     variant: Variant
     images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
+    ended: Future[None] | None = None
+    """Once it is drawn: done when its pictures are stored and its result is recorded; or when one
+    could not be stored."""
     reported_at: float = 0.0
     total: int = 1
     """Steps in all; some schedulers take more than were asked for."""
     previewed: int = 0
     """How many of its previews have been due."""
+    followed: bool = False
+    """A client is told of every step."""
+    judged: bool = False
+    """Nobody may see its pictures before they were judged: it has no previews."""
     began_s: float = field(default_factory=time.time)
 
     @property

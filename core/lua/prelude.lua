@@ -13,6 +13,7 @@
 --   dead                list, ids that used up      quota:<tenant>:<day>  pictures of that day
 --                       their attempts              previews:<id>  JSON, while a job runs
 --   samples:<id>        JSON, as long as the record
+--   followed:<id>       for seconds, while a client reads a job's events as they come
 --   ended               channel, the id of each job that ends
 --   cancelled:<owner>   channel, the id of each job that its worker is to stop
 local function now()

@@ -52,12 +52,59 @@ def test_jobs_of_all_kinds_share_the_batch_and_each_ends(jobs, submit, make_batc
     assert sorted(ids) in [sorted(held) for held in heartbeat.held]
 
 
-def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher, heartbeat):
-    ids = [submit(seed=seed) for seed in range(5)]
+def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher, heartbeat, monkeypatch):
+    drawn, step = [], Denoiser.step
+    monkeypatch.setattr(Denoiser, "step", lambda self: drawn.append(len(self)) or step(self))
+    ids = [submit(seed=seed) for seed in range(9)]
     make_batcher(rows=2).drain()
 
     assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
+    assert max(drawn) == 2
+    # With those that are being stored.
+    assert max(len(held) for held in heartbeat.held) <= 4
+
+
+class SlowStorage(Storage):
+    def __init__(self, folder, *, put_s):
+        super().__init__(folder)
+        self._put_s = put_s
+
+    def put(self, key, data):
+        time.sleep(self._put_s)
+        super().put(key, data)
+
+
+def test_a_picture_that_is_stored_slowly_holds_up_no_step_and_not_too_many_wait(
+    settings, jobs, submit, make_batcher, heartbeat
+):
+    ids = [submit(seed=seed, num_inference_steps=1) for seed in range(6)]
+    slow = SlowStorage(settings.images_dir, put_s=0.3)
+    make_batcher(rows=1, storage=slow).drain()
+
+    assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
     assert max(len(held) for held in heartbeat.held) == 2
+
+
+def test_a_result_is_recorded_while_the_next_step_is_under_way(
+    settings, jobs, submit, make_batcher, monkeypatch
+):
+    """Its pictures are stored by then: nobody waits for the others' step."""
+    short, long = submit(num_inference_steps=1), submit(num_inference_steps=3)
+    step, recorded = Denoiser.step, []
+
+    def watched_step(self):
+        if len(self) == 1:
+            until = time.monotonic() + 5
+            while not jobs.get(short).state.ended and time.monotonic() < until:
+                time.sleep(0.01)
+            recorded.append(jobs.get(short).state)
+        return step(self)
+
+    monkeypatch.setattr(Denoiser, "step", watched_step)
+    make_batcher().drain()
+
+    assert recorded[0] is JobState.SUCCEEDED
+    assert jobs.get(long).state is JobState.SUCCEEDED
 
 
 def test_picture_i_of_a_job_is_the_picture_of_seed_plus_i(jobs, storage, submit, make_batcher):
@@ -403,7 +450,7 @@ def test_what_an_outage_of_the_broker_interrupts_is_let_go(
 
     def outage(steps: int) -> None:
         if jobs.get(ended).state.ended:
-            monkeypatch.setattr(jobs.leasing, "report", away)
+            monkeypatch.setattr(jobs.leasing, "report_all", away)
 
     heartbeat.on_step = outage
     with pytest.raises(StoreUnavailable):
