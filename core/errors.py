@@ -12,6 +12,7 @@
     │   ├── JobNotFound
     │   │   └── JobExpired   there was one
     │   ├── ModelNotFound
+    │   ├── AliasNotFound    a model name that nobody may point elsewhere
     │   ├── ImageNotFound
     │   ├── ReportNotFound
     │   ├── ImageWithheld    there is no picture to see, since a policy or an error withholds it
@@ -27,6 +28,9 @@
     │   ├── JobNotFailed     a retry of a job that has not failed
     │   ├── ImageNotReady    its job has not ended yet
     │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
+    │   ├── ModelIsDefault   `default` means it, so it is not to be retired
+    │   ├── NeverPointed     `default` means what the settings say: nothing to roll back to
+    │   ├── DefaultMoved     somebody else pointed `default` elsewhere meanwhile
     │   ├── StatusUnreachable  promotion or retirement from a status that does not lead there
     │   ├── KeyReused        an idempotency key with another payload
     │   ├── SigningKeyInUse  the key that signs cannot be revoked
@@ -128,6 +132,10 @@ class ModelNotFound(NotFound):
     pass
 
 
+class AliasNotFound(NotFound):
+    pass
+
+
 class ImageNotFound(NotFound):
     pass
 
@@ -185,6 +193,18 @@ class ImageNotReady(Conflict):
 
 
 class PromotionBlocked(Conflict):
+    pass
+
+
+class ModelIsDefault(Conflict):
+    pass
+
+
+class NeverPointed(Conflict):
+    pass
+
+
+class DefaultMoved(Conflict):
     pass
 
 

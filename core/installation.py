@@ -1,5 +1,8 @@
 """The stores of an installation, from its settings."""
 
+import redis
+
+from core.default_model import DefaultModel
 from core.errors import Misconfigured
 from core.model_mirror import ModelMirror
 from core.redis_connection import connect
@@ -12,11 +15,16 @@ from core.storage import PictureStore, Storage
 
 def open_registry(settings: Settings) -> ModelRegistry:
     """Raises Misconfigured, also when there is no trusted key yet."""
-    return _registry(settings, None)
+    return _registry(settings, None, None)
 
 
-def open_serving_registry(settings: Settings) -> ModelRegistry:
+def open_serving_registry(
+    settings: Settings, pointed: DefaultModel | None = None
+) -> ModelRegistry:
     """For whoever serves models, or decides on them: refuses manifests that were put back.
+
+    Args:
+        pointed: what `default` means, if the caller has it already.
 
     Raises:
         Misconfigured.
@@ -24,10 +32,18 @@ def open_serving_registry(settings: Settings) -> ModelRegistry:
     if settings.redis_url is None:
         raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
     # Not patient: without an answer it judges by itself, and whoever asks it waits meanwhile.
-    return _registry(settings, StatusSerials(connect(settings.redis_url, retry_s=0)))
+    client = connect(settings.redis_url, retry_s=0)
+    pointed = pointed or open_default_model(settings, client)
+    return _registry(settings, StatusSerials(client), pointed)
 
 
-def _registry(settings: Settings, serials: StatusSerials | None) -> ModelRegistry:
+def open_default_model(settings: Settings, client: redis.Redis) -> DefaultModel:
+    return DefaultModel(client, setting=settings.default_model)
+
+
+def _registry(
+    settings: Settings, serials: StatusSerials | None, pointed: DefaultModel | None
+) -> ModelRegistry:
     verifier = Verifier.load(settings.keys_dir)
     return ModelRegistry(
         settings.models_dir,
@@ -38,6 +54,7 @@ def _registry(settings: Settings, serials: StatusSerials | None) -> ModelRegistr
         making=settings.making_dir,
         require_suites=settings.require_suites.split(),
         serials=serials,
+        pointed=pointed,
         mirror=_mirror(settings, verifier) if settings.s3_models else None,
     )
 

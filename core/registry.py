@@ -26,6 +26,8 @@ from core.specs import ModelId
 
 INCOMING = ".incoming"
 READINGS = 3
+DEFAULT = "default"
+"""The model name that requests have which name none."""
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
@@ -48,6 +50,13 @@ class NoSerials:
 
     def note(self, model_id: str, serial: int) -> None:
         pass
+
+
+class Pointed(Protocol):
+    """Where operators point the name `default`."""
+
+    def current(self) -> str:
+        """The id of the model that it means now."""
 
 
 class Mirror(Protocol):
@@ -76,6 +85,7 @@ class ModelRegistry:
         aliases: Mapping[str, str] | None = None,
         require_suites: Sequence[str] = (),
         serials: SerialRecord | None = None,
+        pointed: Pointed | None = None,
         mirror: Mirror | None = None,
         making: Path | None = None,
     ) -> None:
@@ -86,6 +96,7 @@ class ModelRegistry:
             mirror: has the models of all hosts; None where `folder` has them.
             serials: what refuses manifests that were put back; None where no Redis is at hand.
             aliases: other names that clients may use -> a model's id, or `default`.
+            pointed: where `default` points; None: to `default_model`, where no Redis is at hand.
             require_suites: what a report must measure before an erased model is served.
         """
         self.folder = folder
@@ -98,12 +109,15 @@ class ModelRegistry:
         )
         self._manifests = ManifestReader(verifier)
         self._default_model = default_model
-        self._aliases = aliases or {}
+        self._pointed = pointed
+        self.aliases = aliases or {}
 
     def resolve(self, name: str) -> str:
         """A model name a client may send -> the model's id."""
-        meant = self._aliases.get(name, name)
-        return self._default_model if meant == "default" else meant
+        meant = self.aliases.get(name, name)
+        if meant != DEFAULT:
+            return meant
+        return self._pointed.current() if self._pointed else self._default_model
 
     def known_as(self, name: str) -> str:
         """The id of the model that a name of any form means.

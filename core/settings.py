@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     serve_unerased_base: bool = False
     """Also serve base models, from which nothing was erased."""
     default_model: str = "emoji"
-    """What the model name `default` means."""
+    """What the model name `default` means until an operator points it elsewhere."""
     model_aliases: str = (
         "dall-e-2:default dall-e-3:default gpt-image-1:default gpt-image-1-mini:default "
         "gpt-image-1.5:default"
@@ -217,11 +217,6 @@ class Settings(BaseSettings):
     def buckets(self) -> tuple[int, ...]:
         """Rows of the passes that are compiled; none, where nothing is."""
         return tuple(map(int, self.compile_buckets.split())) if self.compile_unet else ()
-
-    @property
-    def models_to_warm_up(self) -> list[str]:
-        names = self.warm_up.split()
-        return [self.default_model if name == "default" else name for name in names]
 
     @property
     def prompt_sets_dir(self) -> Path:

@@ -32,6 +32,7 @@ from service.openai import images
 from service.openapi import DESCRIPTION, TAGS, Api
 from service.problems import answer_with_problems
 from service.routes import (
+    aliases,
     audit,
     dead_letters,
     erasures,
@@ -129,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
         evaluations,
         dead_letters,
         models,
+        aliases,
         reports,
         exports,
         presets,

@@ -19,6 +19,8 @@ class Order(Spec):
 class Promotion(Order):
     override: StrictBool = False
     """Serve it whatever it lacks; then a reason is needed."""
+    default: StrictBool = False
+    """From then on the model name `default` means it, too."""
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:
@@ -36,6 +38,7 @@ PromotionBody = Annotated[
     Body(
         openapi_examples={
             "why": {"value": {"reason": "passed all suites"}},
+            "default": {"value": {"reason": "passed all suites", "default": True}},
             "override": {"value": {"reason": "a drill, ends at noon", "override": True}},
         }
     ),

@@ -5,10 +5,10 @@ import time
 import redis
 
 from core.checkup.broker import check_broker
-from core.errors import StoreUnavailable
+from core.errors import AppError, StoreUnavailable
 from core.job_store import JobStore
 from core.refusals import Refusals
-from core.registry import ModelRegistry
+from core.registry import DEFAULT, ModelRegistry
 from core.workers import WorkerRoll
 
 LOOK_AGAIN_S = 10.0
@@ -57,6 +57,20 @@ class Readiness:
         if not served:
             missing.append("no model is served; import or promote one")
         return missing
+
+    def warnings(self) -> list[str]:
+        """In words, which requests would be refused while others are served.
+
+        No reason to send clients elsewhere: whoever names a model gets pictures.
+        """
+        try:
+            self._registry.served(self._registry.resolve(DEFAULT))
+        except AppError as error:
+            return [
+                "requests that name no model are refused, since `default` means one that is not "
+                f"served (`trce models default MODEL` points it elsewhere): {error.detail}"
+            ]
+        return []
 
     def _broker_problems(self) -> list[str]:
         """Accepting jobs that a restart of Redis would lose is no readiness."""

@@ -9,8 +9,9 @@ from fastapi import Depends, Request
 
 from core.addresses import is_loopback
 from core.audit import AuditTrail
+from core.default_model import DefaultModel
 from core.errors import Misconfigured
-from core.installation import open_pictures, open_serving_registry
+from core.installation import open_default_model, open_pictures, open_serving_registry
 from core.job_ids import JobIds
 from core.job_store import JobStore
 from core.keys import KeyStore
@@ -59,6 +60,7 @@ class Parts:
     evaluations: Records
     registry: ModelRegistry
     registrar: Registrar
+    default_model: DefaultModel
     audit: AuditTrail
     signer: Signer
     verification: Verification
@@ -93,7 +95,8 @@ def wire(settings: Settings) -> Parts:
     wakes = Wakes(celery_app(settings.redis_url))
     storage = open_pictures(settings)
     signer = Signer.load_or_create(settings.keys_dir)
-    registry = open_serving_registry(settings)
+    default_model = open_default_model(settings, client)
+    registry = open_serving_registry(settings, default_model)
     # A picture may come to be verified before a worker has signed one.
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
@@ -127,6 +130,7 @@ def wire(settings: Settings) -> Parts:
         evaluations=Records(jobs, ids, policies, "evaluation"),
         registry=registry,
         registrar=Registrar(registry),
+        default_model=default_model,
         audit=audit,
         refused=refused,
         signer=signer,

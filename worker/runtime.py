@@ -107,7 +107,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         most_rows=ROWS_OF_A_PICTURE * settings.batch_rows,
     )
     metrics.BATCH_LIMIT.set(settings.batch_rows)
-    warm_up(shelf, settings.models_to_warm_up)
+    warm_up(shelf, map(registry.resolve, settings.warm_up.split()))
     # With its first beat the worker is ready.
     heartbeat = Heartbeat(owner)
     batcher = Batcher(

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
+import redis
 import typer
 from pydantic import ValidationError
 from rich.text import Text
@@ -16,6 +17,7 @@ from cli.stack.borrowed import borrowed_redis
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, ok, problem, warning
 from core.checkup.compiler import check_compiler
+from core.checkup.default_model import check_default
 from core.checkup.device import check_driver, check_torch, has_torch
 from core.checkup.folder import check_folder, check_keys, check_models
 from core.checkup.names import check_names
@@ -24,7 +26,7 @@ from core.checkup.port import check_metrics_port, check_port
 from core.checkup.tracing import check_tracing
 from core.errors import AppError
 from core.explaining import explain
-from core.installation import open_pictures
+from core.installation import open_default_model, open_pictures, open_registry
 from core.settings import Settings
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -115,9 +117,16 @@ def _redis(settings: Settings) -> list[Check]:
     """The one of REDIS_URL; without it the embedded one, started for the moment."""
     try:
         with borrowed_redis(settings) as client:
-            return check_broker(client)
+            return [*check_broker(client), *_default(settings, client)]
     except (AppError, OSError) as error:
         return [problem("redis", str(error), "set REDIS_URL, or see the data folder")]
+
+
+def _default(settings: Settings, client: redis.Redis) -> list[Check]:
+    try:
+        return [check_default(open_default_model(settings, client), open_registry(settings))]
+    except AppError:
+        return []  # without a key no model is read, which is said already
 
 
 def _pictures(settings: Settings) -> Check:

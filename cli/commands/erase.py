@@ -36,6 +36,10 @@ def erase(
         typer.Option(help="The model to erase it from; `emoji`, if the spec names none."),
     ] = None,
     promote: Annotated[bool, typer.Option(help="Serve the result at once.")] = False,
+    default: Annotated[
+        bool,
+        typer.Option("--default", help="With --promote: requests that name no model get it, too."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Work in this process, and write the erased model to this folder."),
@@ -69,6 +73,10 @@ def erase(
 
     trce erase spec.yaml --data-dir data   in this process, signed and registered as a candidate
     """
+    if default and (not promote or data_dir is not None):
+        raise Invalid(
+            "--default goes with --promote, through a running service, which knows what it means"
+        )
     fields = read_fields(what)
     if base_model is not None:
         fields["base_model"] = base_model
@@ -113,5 +121,6 @@ def erase(
         erasure = follow(client, accepted["id"], Console(stderr=True))
         model_id = erasure["erased_model"]
         if promote:
-            client.post(f"/v1/models/{model_id}/promotion")
+            order = {"default": True} if default else None
+            client.post(f"/v1/models/{model_id}/promotion", order)
     answer(model_id, erasure, as_json=as_json)

@@ -4,8 +4,10 @@ from cli.answers import Json, answer
 from cli.stack.up import prepare, prepare_pictures
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, warning
+from core.checkup.default_model import check_default
 from core.checkup.folder import check_keys, check_models
 from core.errors import Misconfigured
+from core.installation import open_default_model, open_registry
 from core.keys import KeyStore
 from core.redis_connection import connect
 from core.startup import read_settings
@@ -30,6 +32,7 @@ def setup(as_json: Json = False) -> None:
             *check_broker(client),
             check_keys(settings),
             check_models(settings),
+            check_default(open_default_model(settings, client), open_registry(settings)),
             pictures,
         ]
         insist(checks)

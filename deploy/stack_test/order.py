@@ -20,6 +20,7 @@ STEPS: list[Step] = [
     first_run.serve_no_base,
     first_run.erase_and_promote,
     first_run.be_ready,
+    first_run.draw_by_default,
     first_run.draw,
     surviving.survive_kills,
     surviving.survive_a_kill_of_the_trainer,

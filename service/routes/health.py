@@ -19,6 +19,8 @@ class Ready(BaseModel):
     status: Literal["ready"] = "ready"
     refused_models: list[str] = []
     """Those that fail their checks; `GET /v1/models` tells why. The others are served."""
+    warnings: list[str] = []
+    """Requests that are refused all the same: those for `default`, while that is not served."""
 
 
 @router.get("/healthz", responses=refusals())
@@ -43,4 +45,4 @@ def read_readiness(request: Request, parts: InParts) -> Ready | Response:
             missing=missing,
             refused_models=refused,
         )
-    return Ready(refused_models=refused)
+    return Ready(refused_models=refused, warnings=parts.readiness.warnings())

@@ -11,13 +11,14 @@ from pydantic import BaseModel
 
 from core.errors import ModelNotServed
 from core.manifests import Drawing, Manifest, ModelStatus, Override
-from core.registry import ModelRegistry
+from core.registry import DEFAULT, ModelRegistry
 from core.specs import Concept
 from core.thresholds import PromoteIf
 from service.callers import InCaller, known, may
 from service.orders import OrderBody, PromotionBody, recorded
 from service.origins import refuse_other_sites
 from service.problems import refusals
+from service.routes.aliases import Pointing, check_not_default, point_alias
 from service.wiring import InParts
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -76,7 +77,7 @@ class Model(BaseModel):
             created=int(manifest.created_at),
             served=because is None,
             not_served_because=because,
-            is_default=registry.resolve("default") == manifest.id,
+            is_default=registry.resolve(DEFAULT) == manifest.id,
             drawing=manifest.drawing,
             erased=None if edit is None else Erased(**edit.model_dump(exclude={"textual"})),
             digest=manifest.content_digest,
@@ -121,7 +122,8 @@ def promote_model(
 
     A model that lacks a report which its `promote_if` or this installation demands is refused,
     and told what is missing. `override` serves it all the same: its reason, and what was missing,
-    are recorded in the manifest and in the audit trail.
+    are recorded in the manifest and in the audit trail. `default` has requests that name no
+    model drawn with it from then on.
     """
     resolved = _existing(model_id, parts)
     override, detail = None, None
@@ -132,7 +134,11 @@ def promote_model(
             at=round(time.time(), 3), actor=caller.name, reason=order.reason, missing=missing
         )
     with recorded(parts.audit, caller, "model.promotion", resolved, order=order, detail=detail):
-        return _move(resolved, ModelStatus.SERVING, parts, override=override)
+        promoted = _move(resolved, ModelStatus.SERVING, parts, override=override)
+    if order is None or not order.default:
+        return promoted
+    point_alias(DEFAULT, Pointing(model=resolved, reason=order.reason), parts, caller)
+    return read_model(resolved, parts)
 
 
 @router.post(
@@ -143,9 +149,13 @@ def promote_model(
 def retire_model(
     model_id: str, parts: InParts, caller: InCaller, order: OrderBody = None
 ) -> Model:
-    """Stop serving a model; its files stay."""
+    """Stop serving a model; its files stay.
+
+    The one that `default` means is refused as long as another could take its place.
+    """
     resolved = _existing(model_id, parts)
     with recorded(parts.audit, caller, "model.retirement", resolved, order=order):
+        check_not_default(resolved, parts)
         return _move(resolved, ModelStatus.RETIRED, parts)
 
 

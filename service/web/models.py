@@ -8,12 +8,14 @@ from core.callers import Caller
 from core.evaluation import EvaluationSpec
 from core.jobs import Job
 from core.manifests import Manifest
+from core.registry import DEFAULT
 from core.reports import FILENAME, Report
 from service.callers import InCaller, known, may
 from service.metering import metered
 from service.orders import Order, Promotion
 from service.origins import refuse_other_sites
-from service.routes import models
+from service.routes import aliases, models
+from service.routes.aliases import Pointing
 from service.routes.generations import Generation
 from service.web.forms import Form, number
 from service.web.pages import PageRoute, go, page
@@ -31,7 +33,15 @@ router = APIRouter(prefix="/models", route_class=PageRoute, include_in_schema=Fa
 def show_models(request: Request, parts: InParts) -> Response:
     listed = models.list_models(parts)
     newest_first = listed.data[::-1]
-    return page(request, "models", models=newest_first, untrusted=listed.untrusted)
+    others = [one.id for one in newest_first if one.served and not one.is_default]
+    return page(
+        request,
+        "models",
+        models=newest_first,
+        untrusted=listed.untrusted,
+        default=aliases.Alias.of(DEFAULT, parts),
+        others=others,
+    )
 
 
 @router.get("/{model_id}", dependencies=[known()])
@@ -65,7 +75,9 @@ def show_measuring(request: Request, model_id: str, parts: InParts, caller: InCa
 def promote(
     request: Request, model_id: str, parts: InParts, caller: InCaller, form: Form
 ) -> Response:
-    order = Promotion(reason=form.get("reason", ""), override="override" in form)
+    order = Promotion(
+        reason=form.get("reason", ""), override="override" in form, default="default" in form
+    )
     models.promote_model(model_id, parts, caller, order)
     return go(request, f"/models/{model_id}")
 
@@ -76,6 +88,18 @@ def retire(
 ) -> Response:
     models.retire_model(model_id, parts, caller, Order(reason=form.get("reason", "")))
     return go(request, f"/models/{model_id}")
+
+
+@router.post("/default", dependencies=[may("admin"), Depends(refuse_other_sites)])
+def make_default(request: Request, parts: InParts, caller: InCaller, form: Form) -> Response:
+    aliases.point_alias(DEFAULT, Pointing(model=form.get("model", "")), parts, caller)
+    return go(request, "/models")
+
+
+@router.post("/default/rollback", dependencies=[may("admin"), Depends(refuse_other_sites)])
+def roll_default_back(request: Request, parts: InParts, caller: InCaller) -> Response:
+    aliases.roll_alias_back(DEFAULT, parts, caller)
+    return go(request, "/models")
 
 
 @router.post(

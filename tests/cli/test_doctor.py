@@ -48,6 +48,20 @@ def test_after_setup_nothing_is_wrong(tmp_path, redis_url):
 
     assert done.returncode == 0, done.stdout
     assert "1 served, every file as its manifest says" in done.stdout
+    assert "default model: emoji, which is served" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["setup"], ["doctor"]], ids=" ".join)
+def test_it_is_said_that_default_means_what_is_not_served(tmp_path, redis_url, words):
+    environ = {"REDIS_URL": redis_url, "TRCE_DATA_DIR": str(tmp_path), "TRCE_PORT": "0"}
+    assert trce("setup", **environ).returncode == 0
+    done = trce(*words, "--json", **environ)
+
+    (found,) = [one for one in json.loads(done.stdout) if one["name"] == "default model"]
+    assert found["state"] == "warning"
+    assert "emoji" in found["found"]
+    assert "trce models default MODEL" in found["fix"]
+    assert done.returncode == 0
 
 
 def test_setup_stops_at_half_of_s3(tmp_path):

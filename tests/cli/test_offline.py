@@ -91,6 +91,11 @@ def test_a_folder_of_ones_own_cannot_be_promoted(installation, spec, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("words", [["--default"], ["--default", "--promote", "--data-dir", "x"]])
+def test_default_needs_a_promotion_by_a_service(spec, words):
+    assert "--default goes with --promote" in trce("erase", spec, *words, code=1)
+
+
 def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):
     before = open_registry(installation).all()
     data = ("--data-dir", installation.data_dir)

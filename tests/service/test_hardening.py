@@ -19,7 +19,7 @@ class TestAudit:
         client.post(
             "/v1/models/waiting/promotion", json={"reason": "passed"}, headers=admin | trace
         )
-        client.post("/v1/models/safe/retirement", headers=admin)
+        client.post("/v1/models/waiting/retirement", headers=admin)
 
         page = client.get("/v1/audit", headers=admin).json()
         retired, promoted = page["data"]

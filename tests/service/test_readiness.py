@@ -18,7 +18,11 @@ def test_it_is_alive_whatever_is_missing(client):
 def test_it_is_ready_with_a_worker_and_a_model(client, roll):
     roll.beat("inference-0@here")
 
-    assert client.get("/readyz").json() == {"status": "ready", "refused_models": ["forged"]}
+    assert client.get("/readyz").json() == {
+        "status": "ready",
+        "refused_models": ["forged"],
+        "warnings": [],
+    }
 
 
 def test_without_a_worker_it_is_not(client, roll):

@@ -10,7 +10,9 @@ from tiny_model import make_model
 
 import worker.runtime
 from core.importing import import_base
+from core.installation import open_default_model
 from core.jobs import JobState
+from core.redis_connection import connect
 from core.signing import Signer
 from worker.warming import warm_up
 
@@ -43,11 +45,13 @@ def test_a_worker_beats_after_it_has_warmed_up(settings, jobs, monkeypatch):
 
     monkeypatch.setattr(worker.runtime, "warm_up", lambda shelf, models: done.append([*models]))
     monkeypatch.setattr(worker.runtime, "Heartbeat", Beating)
-    told = settings.model_copy(update={"warm_up": "default tiny", "device": "cpu"})
+    told = settings.model_copy(update={"warm_up": "default tiny dall-e-3", "device": "cpu"})
+    with connect(settings.redis_url) as client:
+        open_default_model(told, client).point("pointed-to")
     worker.runtime.assemble("inference", "inference-0@test", told, jobs)
 
     assert done == [
-        ["emoji", "tiny"],
+        ["pointed-to", "tiny", "pointed-to"],
         "inference-0@test beats",
         "its first beat was waited for",
     ]

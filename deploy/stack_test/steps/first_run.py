@@ -66,7 +66,7 @@ def serve_no_base(stack: Stack) -> dict[str, Any]:
 
 def erase_and_promote(stack: Stack) -> dict[str, Any]:
     began = time.monotonic()
-    stack.model = stack.readme("trce erase weapons --promote").strip()
+    stack.model = stack.readme("trce erase weapons --promote --default").strip()
     seconds = round(time.monotonic() - began, 1)
     model = stack.clients.http.get(f"/v1/models/{stack.model}").raise_for_status().json()
     assert model["status"] == "serving", model
@@ -75,9 +75,17 @@ def erase_and_promote(stack: Stack) -> dict[str, Any]:
 
 def be_ready(stack: Stack) -> dict[str, Any]:
     said = stack.readme("/readyz")
-    assert json.loads(said)["status"] == "ready", said
+    assert json.loads(said) == {"status": "ready", "refused_models": [], "warnings": []}, said
     assert stack.clients.http.get("/readyz").status_code == 200
     return {"said": said.strip()}
+
+
+def draw_by_default(stack: Stack) -> dict[str, Any]:
+    """README's request names no model."""
+    drawn = json.loads(stack.readme("/v1/generations"))
+    assert drawn["state"] == "succeeded", drawn
+    assert drawn["model"] == stack.model, drawn
+    return {"model": drawn["model"]}
 
 
 def draw(stack: Stack) -> dict[str, Any]:
