@@ -28,3 +28,14 @@ def is_from_another_site(headers: Headers) -> bool:
         return site not in {"same-origin", "none"}
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")
+
+
+def is_by_tls(request: Request) -> bool:
+    """Whether the browser that posts this speaks TLS, if only to a proxy in front of the service.
+
+    What a proxy says of it is believed from this machine alone, and few proxies are there; the
+    browser itself names the scheme with what it posts.
+    """
+    return request.url.scheme == "https" or request.headers.get("origin", "").startswith(
+        "https://"
+    )

@@ -5,7 +5,7 @@ from starlette.responses import RedirectResponse
 
 from core.errors import ApiKeyRefused
 from service.callers import known
-from service.origins import refuse_other_sites
+from service.origins import is_by_tls, refuse_other_sites
 from service.sessions import COOKIE, LIFE_S, session_id
 from service.web.entrance import LOGIN
 from service.web.forms import Form
@@ -33,7 +33,7 @@ def log_in(request: Request, parts: InParts, form: Form) -> Response:
         max_age=LIFE_S,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=is_by_tls(request),
     )
     return response
 
@@ -44,5 +44,5 @@ def log_out(request: Request, parts: InParts) -> Response:
     if opened is not None:
         parts.sessions.close(opened)
     response = RedirectResponse(LOGIN, 303)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=is_by_tls(request))
     return response

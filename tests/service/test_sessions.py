@@ -59,6 +59,21 @@ def test_the_cookie_is_kept_off_plain_http_where_there_is_https(client, keys):
     assert "; Secure" in response.headers["Set-Cookie"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "secure"),
+    [("https://localhost", True), ("http://localhost", False), ("null", False)],
+)
+def test_the_browser_says_whether_a_proxy_takes_tls(client, keys, origin, secure):
+    """A proxy on another machine speaks http to the service, and is not believed."""
+    _, token = keys.create(scopes=["admin"])
+    sent = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    for address, body in (("/login", {"key": token}), ("/logout", {})):
+        response = client.post(address, data=body, headers=sent, follow_redirects=False)
+        assert response.status_code == 303
+        assert ("; Secure" in response.headers["Set-Cookie"]) is secure
+        client.cookies.set(COOKIE, response.cookies.get(COOKIE) or "")
+
+
 @pytest.mark.parametrize("sent", ["", "trce_nonsense", "trce_0123456789ab_" + "x" * 43, "\x00"])
 def test_what_is_no_key_opens_none(client, bearer, sent):
     bearer("admin")
