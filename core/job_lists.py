@@ -53,20 +53,32 @@ class JobLists:
                 start += len(ids) - len(expired)
         return found[:limit]
 
-    def unfinished(self, kind: Kind, *, limit: int) -> list[Job]:
-        """Those that run, then those that wait, in the order of their places; up to `limit`."""
+    def unfinished(self, kind: Kind, *, limit: int, tenant: str | None = None) -> list[Job]:
+        """Those that run, then those that wait, in the order of their places; up to `limit`.
+
+        Args:
+            tenant: whose jobs; None for those of all.
+        """
+        index = f"jobs:{kind}" if tenant is None else f"jobs:{kind}:{tenant}"
         with answering():
             classes: Any = self._redis.smembers(f"classes:{kind}")
             pipe = self._redis.pipeline(transaction=False)
-            pipe.zrange("leases", 0, -1)
+            pipe.zinter(["leases", index])
             for queue_class in classes:
-                pipe.zrange(f"queue:{kind}:{queue_class}", 0, limit - 1, withscores=True)
+                queue = f"queue:{kind}:{queue_class}"
+                if tenant is None:
+                    pipe.zrange(queue, 0, limit - 1, withscores=True)
+                else:
+                    # The place in the queue alone counts, not when a job was made.
+                    pipe.zinter({queue: 1, index: 0}, withscores=True)
             leased, *queues = pipe.execute()
             waiting = sorted((place, job_id) for queue in queues for job_id, place in queue)
             ids = [*leased, *(job_id for _, job_id in waiting[:limit])]
             jobs = [job for job in read_jobs(self._redis, ids) if job is not None]
-        open_ones = [job for job in jobs if job.spec.kind == kind and not job.state.ended]
-        return open_ones[:limit]
+        open_ones = [job for job in jobs if not job.state.ended]
+        # A job that was claimed in between is among both.
+        once = {job.id: job for job in open_ones}
+        return list(once.values())[:limit]
 
     def dead(self) -> list[Job]:
         """Those that used up their attempts, the latest first; of all kinds and tenants."""

@@ -33,3 +33,7 @@ Limit = Annotated[int, Query(ge=1, le=100, description="How many to list at most
 After = Annotated[
     str | None, Query(description="The id of the last one of the page before: `last_id`.")
 ]
+Unfinished = Annotated[
+    bool,
+    Query(description="Only those that run, then those that wait, in the order of their places."),
+]

@@ -3,7 +3,7 @@
 import re
 
 from core.callers import Caller
-from core.errors import JobExpired, JobNotFound
+from core.errors import Invalid, JobExpired, JobNotFound
 from core.job_ids import JobIds
 from core.job_specs import Kind
 from core.job_store import JobStore
@@ -64,15 +64,24 @@ class Records:
         limits = self._policies.of(tenant).policy.limits
         return self._jobs.retry(job_id, max_open=limits.open_jobs)
 
-    def page(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[Job], bool]:
+    def page(
+        self, caller: Caller, *, limit: int, after: str | None, unfinished: bool = False
+    ) -> tuple[list[Job], bool]:
         """Up to `limit` jobs, newest first, and whether there are more.
 
         Args:
             after: the id of the last job of the page before.
+            unfinished: those that run and wait alone, in that order.
 
         Raises:
             JobNotFound: there is no job `after`.
+            Invalid: `after` and `unfinished`: what is first in line changes while one reads.
         """
+        if unfinished:
+            if after is not None:
+                raise Invalid("after: the list of what has not ended is one page; leave it out")
+            jobs = self.unfinished(caller, limit=limit + 1)
+            return jobs[:limit], len(jobs) > limit
         if after is not None:
             self._check(after)
         lists, tenant = self._jobs.lists, caller.sees
@@ -80,11 +89,8 @@ class Records:
         return jobs[:limit], len(jobs) > limit
 
     def unfinished(self, caller: Caller, *, limit: int) -> list[Job]:
-        """What runs and what waits: of all tenants for an admin, else the caller's newest."""
-        if caller.sees is None:
-            return self._jobs.lists.unfinished(self._kind, limit=limit)
-        newest = self._jobs.lists.latest(self._kind, limit=limit, tenant=caller.sees)
-        return [job for job in newest if not job.state.ended]
+        """What runs, then what waits in its order: of all tenants for an admin."""
+        return self._jobs.lists.unfinished(self._kind, limit=limit, tenant=caller.sees)
 
     def _check(self, job_id: str) -> None:
         if not JOB_ID.fullmatch(job_id):

@@ -1,6 +1,6 @@
 """`trce jobs`: what waits and runs, and an end for it; what failed for good, and another try."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,6 +15,8 @@ from core.errors import JobNotFound
 app = typer.Typer(help="What waits, runs and failed.", no_args_is_help=True)
 KINDS = ("generations", "erasures", "evaluations")
 OPEN = ("queued", "running")
+MOST = 100
+"""Jobs of a kind that the service lists at once."""
 
 
 @app.command("list")
@@ -22,18 +24,16 @@ def list_jobs(
     ended: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
     limit: Annotated[
         int,
-        typer.Option(min=1, max=100, help="How many of the newest of each kind are looked at."),
+        typer.Option(min=1, max=MOST, help="How many of each kind at most."),
     ] = 20,
     as_json: Json = False,
     url: Url = "http://127.0.0.1:8000",
 ) -> None:
-    """List jobs, the newest of each kind first."""
+    """List what runs, then what waits in its order; with --all the newest of each kind first."""
+    which = "" if ended else "&unfinished=true"
     with Client(url) as client:
         found = [
-            job
-            for kind in KINDS
-            for job in client.get(f"/v1/{kind}?limit={limit}")["data"]
-            if ended or job["state"] in OPEN
+            job for kind in KINDS for job in client.get(f"/v1/{kind}?limit={limit}{which}")["data"]
         ]
     table = Table(
         Column("id", no_wrap=True, min_width=32), "kind", "state", "model", "accepted (UTC)"
@@ -52,13 +52,7 @@ def cancel(
 ) -> None:
     """Cancel a job that waits or runs."""
     with Client(url) as client:
-        still_open = [
-            job | {"path": f"/v1/{kind}/{job['id']}"}
-            for kind in KINDS
-            for job in client.get(f"/v1/{kind}?limit=100")["data"]
-            if job["state"] in OPEN
-        ]
-        found = _only(still_open, job_id, what="open jobs", listed_by="trce jobs list")
+        found = _only(_open(client), job_id, what="open jobs", listed_by="trce jobs list")
         job = client.delete(found["path"])
     answer(f"{job['id']} is {job['state']}", job, as_json=as_json)
 
@@ -100,6 +94,31 @@ def _only(jobs: Sequence[Resource], job_id: str, *, what: str, listed_by: str) -
             f"{len(found)} {what} have an id that begins with {job_id!r}; `{listed_by}` lists them"
         )
     return found[0]
+
+
+def _open(client: Client) -> list[Resource]:
+    """All that run or wait, however many have ended since they came."""
+    found: dict[str, Resource] = {}
+    for kind in KINDS:
+        page = client.get(f"/v1/{kind}?limit={MOST}&unfinished=true")
+        jobs = _all(client, kind) if page["has_more"] else page["data"]
+        found |= {
+            job["id"]: job | {"path": f"/v1/{kind}/{job['id']}"}
+            for job in jobs
+            if job["state"] in OPEN
+        }
+    return list(found.values())
+
+
+def _all(client: Client, kind: str) -> Iterator[Resource]:
+    """Page by page: a queue that is longer than a page can be read from its newest end only."""
+    after = ""
+    while True:
+        page = client.get(f"/v1/{kind}?limit={MOST}{after}")
+        yield from page["data"]
+        if not page["has_more"]:
+            return
+        after = f"&after={page['last_id']}"
 
 
 def _dead(client: Client) -> list[Resource]:

@@ -11,7 +11,7 @@ from service.bodies import require_json
 from service.callers import InCaller, may
 from service.delivery import EvaluationRequest
 from service.events import DESCRIBED, events_of, streamed
-from service.headers import After, IdempotencyKey, LastEventId, Limit
+from service.headers import After, IdempotencyKey, LastEventId, Limit, Unfinished
 from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
@@ -104,10 +104,16 @@ def create_evaluation(
 
 @router.get("", responses=refusals(404, 422, 503))
 def list_evaluations(
-    parts: InParts, caller: InCaller, limit: Limit = 20, after: After = None
+    parts: InParts,
+    caller: InCaller,
+    limit: Limit = 20,
+    after: After = None,
+    unfinished: Unfinished = False,
 ) -> Page[Evaluation]:
-    """Evaluations, newest first."""
-    jobs, has_more = parts.evaluations.page(caller, limit=limit, after=after)
+    """Evaluations, newest first; or those that run, then those that wait, in their order."""
+    jobs, has_more = parts.evaluations.page(
+        caller, limit=limit, after=after, unfinished=unfinished
+    )
     return Page.of([Evaluation.of(job) for job in jobs], has_more=has_more)
 
 

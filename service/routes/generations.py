@@ -16,7 +16,7 @@ from service.bodies import require_json
 from service.callers import InCaller, may
 from service.delivery import GenerationRequest
 from service.events import DESCRIBED, events_of, streamed
-from service.headers import After, IdempotencyKey, LastEventId, Limit, Prefer
+from service.headers import After, IdempotencyKey, LastEventId, Limit, Prefer, Unfinished
 from service.linking import job_links
 from service.lists import Page, Resource
 from service.metering import metered
@@ -150,10 +150,16 @@ async def create_generation(
 
 @router.get("", responses=refusals(404, 422, 503))
 def list_generations(
-    parts: InParts, caller: InCaller, limit: Limit = 20, after: After = None
+    parts: InParts,
+    caller: InCaller,
+    limit: Limit = 20,
+    after: After = None,
+    unfinished: Unfinished = False,
 ) -> Page[Generation]:
-    """Generations, newest first."""
-    jobs, has_more = parts.generations.page(caller, limit=limit, after=after)
+    """Generations, newest first; or those that run, then those that wait, in their order."""
+    jobs, has_more = parts.generations.page(
+        caller, limit=limit, after=after, unfinished=unfinished
+    )
     return Page.of([Generation.of(job) for job in jobs], has_more=has_more)
 
 

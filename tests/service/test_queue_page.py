@@ -1,8 +1,11 @@
 """The queue shows what has not ended, in its order, to whom it belongs; and cancels."""
 
+import httpx
 import pytest
 from scenery import APPLE, WEAPONS
+from typer.testing import CliRunner
 
+from cli.main import app
 from core.progress import Progress
 
 PART = {"HX-Request": "true"}
@@ -70,3 +73,78 @@ def test_a_long_queue_is_shown_in_part(client):
     assert "apple 24" in text
     assert "apple 25" not in text
     assert "25 or more" in text
+
+
+class TestOfATenant:
+    """Its old jobs are there whatever has ended since, in the order in which they will begin."""
+
+    @pytest.fixture
+    def mine(self, bearer):
+        return bearer("generate", "erase")
+
+    @pytest.fixture
+    def asked(self, client, mine):
+        def asked(prompt: str, **headers) -> str:
+            body = {"prompt": prompt}
+            return client.post("/v1/generations", json=body, headers=mine | headers).json()["id"]
+
+        return asked
+
+    def test_an_old_job_that_waits_is_there_after_many_that_ended(self, client, mine, asked):
+        waits = asked("the old apple")
+        for number in range(30):
+            client.delete(f"/v1/generations/{asked(f'apple {number:02}')}", headers=mine)
+        asked("the young apple")
+        text = client.get("/queue", headers=mine).text
+
+        assert text.index("the old apple") < text.index("the young apple")
+        assert "apple 29" not in text
+        listed = client.get("/v1/generations?unfinished=true", headers=mine).json()
+        assert [one["request"]["prompt"] for one in listed["data"]] == [
+            "the old apple",
+            "the young apple",
+        ]
+        assert (listed["first_id"], listed["has_more"]) == (waits, False)
+
+    def test_what_runs_stands_first(self, client, mine, asked, worker):
+        asked("the old apple")
+        worker.claim()
+        asked("the young apple")
+        text = client.get("/queue", headers=mine).text
+
+        assert text.index("the old apple") < text.index("the young apple")
+        assert "running" in text
+
+    def test_jobs_of_others_do_not_take_its_places(self, client, mine, asked, bearer):
+        for number in range(30):
+            body = {"prompt": f"apple {number:02}"}
+            client.post("/v1/generations", json=body, headers=bearer(tenant="rival"))
+        asked("my own")
+
+        assert "my own" in client.get("/queue", headers=mine).text
+
+    def test_its_page_of_them_is_one(self, client, mine, asked):
+        first, _ = asked("one"), asked("two")
+        page = client.get("/v1/generations?unfinished=true&limit=1", headers=mine).json()
+        assert ([one["id"] for one in page["data"]], page["has_more"]) == ([first], True)
+
+        refused = client.get(f"/v1/generations?unfinished=true&after={first}", headers=mine)
+        assert refused.status_code == 422
+
+    def test_the_command_finds_it(self, start, monkeypatch, bearer, parts):
+        admin = bearer("admin")
+        address, _ = start()
+        monkeypatch.setenv("TRCE_API_KEY", admin["Authorization"].removeprefix("Bearer "))
+        with httpx.Client(base_url=address, headers=admin) as http:
+            waits = http.post("/v1/generations", json=APPLE).json()["id"]
+            for _ in range(120):
+                later = http.post("/v1/generations", json=APPLE).json()["id"]
+                http.delete(f"/v1/generations/{later}")
+            run = CliRunner().invoke
+            assert waits in run(app, ["jobs", "list", "--url", address]).output
+            done = run(app, ["jobs", "cancel", waits[:12], "--url", address])
+            assert done.exit_code == 0, done.output
+            assert http.get(f"/v1/generations/{waits}").json()["state"] == "cancelled"
+            many = [http.post("/v1/generations", json=APPLE).json()["id"] for _ in range(105)]
+            done = run(app, ["jobs", "cancel", many[-1], "--url", address])
+            assert done.exit_code == 0, done.output
