@@ -1,8 +1,10 @@
 """Compares what clients were promised with what became of it."""
 
+import math
 from collections import Counter, defaultdict
 
 import numpy as np
+import redis
 
 from core.errors import JobNotFound
 from core.job_specs import Kind
@@ -31,6 +33,7 @@ def check(
     """
     felt = [fault for fault in faults if fault.kind not in OF_TRAINERS]
     verdict = Verdict(jobs=len(journal.orders), surprises=list(journal.surprises))
+    verdict.lives = {job.id: life_of(job) for job in records.values()}
     drawn: dict[tuple[str, int, int], list[tuple[str, np.ndarray]]] = defaultdict(list)
     for order in journal.orders:
         job = records.get(order.job_id)
@@ -69,6 +72,25 @@ def read_store(jobs: JobStore, kind: Kind) -> tuple[dict[str, Job], dict[str, li
         records |= {job.id: job for job in page}
         last = page[-1].id
     return records, {job_id: jobs.news.events(job_id) for job_id in records}
+
+
+def life_of(job: Job) -> tuple[float, float]:
+    """When it was accepted and when it ended, in unix seconds."""
+    return job.created_at, job.finished_at or math.inf
+
+
+def left_over(client: redis.Redis) -> list[str]:
+    """What Redis counts, holds or waits for, once everything that was accepted has ended."""
+    found = []
+    for pattern in ("queued:*", "queue:*", "open:*", "owner:*", "leases", "deadlines"):
+        for key in sorted(client.scan_iter(pattern)):
+            kind = client.type(key)
+            if kind == "string" and int(client.get(key) or 0) == 0:
+                continue
+            held = {"string": client.get, "hash": client.hgetall, "set": client.smembers}
+            read = held.get(kind, lambda name: client.zrange(name, 0, -1))
+            found.append(f"{key}: {read(key)}")
+    return found
 
 
 def missing(journal: Journal, jobs: JobStore) -> int:

@@ -11,6 +11,7 @@ import psutil
 import redis
 
 from tests.chaos.installation import LEASE_S, Installation
+from tests.crowding import crowding
 
 FREEZE_S = LEASE_S + 2.0
 """So long that the leases of what is frozen lapse."""
@@ -34,6 +35,8 @@ class Fault:
     at: float
     """Unix seconds."""
     lasted_s: float = 0.0
+    crowding: float = 1.0
+    """Of the machine then; see `tests.crowding`."""
 
 
 @dataclass
@@ -69,12 +72,12 @@ class Nemesis:
 
     def strike(self, kind: str) -> bool:
         """Whether there was something to strike: it may not have started again yet, or be idle."""
-        at = time.time()
+        at, crowded = time.time(), crowding()
         try:
             lasted_s = self.kinds[kind]()
         except (psutil.NoSuchProcess, redis.RedisError):
             return False
-        self.done.append(Fault(kind, at, lasted_s))
+        self.done.append(Fault(kind, at, lasted_s, crowded))
         return True
 
     def tend(self) -> None:

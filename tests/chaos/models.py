@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from core.errors import AppError
 from core.jobs import Job
 from core.registry import ModelRegistry
+from tests.chaos.checker import life_of
 from tests.chaos.clients import ENDED
-from tests.chaos.faults import OF_TRAINERS, Fault
+from tests.chaos.faults import OF_DRAWERS, OF_TRAINERS, Fault
 from tests.chaos.journal import ErasureOrder, Journal
 from tests.chaos.streams import Entry, faults_of, redeliveries
 from tests.chaos.verdict import Verdict, attribute
@@ -63,11 +64,14 @@ def check_erasures(
         records: of every erasure in the store, by id; `streams` likewise.
     """
     ordered = Counter(order.job_id for order in journal.erasures)
+    verdict.lives |= {job.id: life_of(job) for job in records.values()}
     verdict.doubled += [f"two orders got erasure {one}" for one, n in ordered.items() if n > 1]
     verdict.doubled += [f"nobody ordered erasure {one}" for one in records.keys() - ordered.keys()]
     verdict.wrong_models += [f"{one.model_id}: {one.problem}" for one in models if one.problem]
     whole = {one.model_id: one for one in models if not one.problem}
     made: dict[tuple[int, bool], list[Found]] = defaultdict(list)
+    mine = [fault for fault in faults if fault.kind in OF_TRAINERS]
+    everybodys = [fault for fault in faults if fault.kind not in (*OF_TRAINERS, *OF_DRAWERS)]
     for order in journal.erasures:
         job = records.get(order.job_id)
         if job is None or job.state not in ENDED:
@@ -86,7 +90,7 @@ def check_erasures(
         if broken := faults_of(entries, job.state):
             verdict.broken_streams.append(f"erasure {job.id}: {'; '.join(broken)}")
         for one in redeliveries(entries):
-            attribute(one, [fault for fault in faults if fault.kind in OF_TRAINERS], verdict)
+            attribute(one, mine, verdict, unmeasured=everybodys)
     _check_models(journal, models, verdict)
     for (seed, steered), several in made.items():
         verdict.wrong_models += [

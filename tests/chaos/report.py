@@ -10,6 +10,7 @@ from tests.chaos.run import Run
 from tests.chaos.verdict import median
 
 WORKER_KILLS = ("pool child killed", "worker killed")
+MAX_UNEXPLAINED = 10
 FREEZES = ("worker frozen", "broker frozen", "service frozen")
 
 
@@ -25,6 +26,8 @@ def summary(run: Run) -> dict[str, Any]:
         "trainer_kills": sum(happened[kind] for kind in OF_TRAINERS),
         "lost": len(run.verdict.lost),
         "doubled": len(run.verdict.doubled),
+        "unexplained": len(run.verdict.unexplained),
+        "slow": len(run.verdict.slow),
         "complaints": len(run.verdict.complaints()),
         "goals_missed": run.missed,
         "redelivery_p50_s": round(median(redelivered), 3),
@@ -49,13 +52,21 @@ def table(run: Run) -> str:
         f"clients repeated {run.journal.refusals} requests after a 429 or 503 with Retry-After, "
         f"{run.journal.silences} after a broken connection",
         "",
-        "| fault | times | jobs interrupted | wait again, s: median | longest "
+        "| fault | times | lost | doubled | jobs interrupted | wait again, s: median | longest "
         "| begun again, s: median | longest |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, times in happened.most_common():
         waited, begun = verdict.requeued_s.get(kind, []), verdict.redelivered_s.get(kind, [])
-        lines.append(f"| {kind} | {times} | {len(begun)} | {_both(waited)} | {_both(begun)} |")
+        lost, doubled = (
+            verdict.struck_by(kind, found, run.faults) for found in (verdict.lost, verdict.doubled)
+        )
+        lines.append(
+            f"| {kind} | {times} | {lost} | {doubled} | {len(begun)} "
+            f"| {_both(waited)} | {_both(begun)} |"
+        )
+    lines += ["", f"{len(verdict.unexplained)} redeliveries that no fault explains"]
+    lines += [f"- {one}" for one in verdict.unexplained[:MAX_UNEXPLAINED]]
     lines += ["", "| promise | broken |", "|---|---|"]
     lines += [
         f"| {promise} | {len(found)} |"
@@ -66,6 +77,8 @@ def table(run: Run) -> str:
             ("each erasure's model is there once, whole, the same as ever", verdict.wrong_models),
             ("every event stream is whole", verdict.broken_streams),
             ("no answer that a client cannot expect", verdict.surprises),
+            ("begun again in time after a kill that nothing overlaps", verdict.slow),
+            ("nothing is counted or held when everything has ended", verdict.left_over),
         ]
     ]
     lines += ["", "| attempts | jobs |", "|---|---|"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.checker import check, missing, read_store
+from tests.chaos.checker import check, left_over, missing, read_store
 from tests.chaos.clients import BURST, Client
 from tests.chaos.erasing import ErasureClient, ErasurePace
 from tests.chaos.faults import Fault, Nemesis, plan
@@ -53,8 +53,15 @@ class Run:
         )
 
 
-def run(folder: Path, *, seed: int, goals: Goals, tell: Callable[[str], None]) -> Run:
-    """Ends when the goals are reached, or when a tenth more than their time is over."""
+def run(
+    folder: Path,
+    *,
+    seed: int,
+    goals: Goals,
+    tell: Callable[[str], None],
+    overtime_share: float = OVERTIME_SHARE,
+) -> Run:
+    """Ends when the goals are reached, or when their time and that beyond it are over."""
     began = time.monotonic()
     installation = Installation(folder)
     try:
@@ -62,7 +69,7 @@ def run(folder: Path, *, seed: int, goals: Goals, tell: Callable[[str], None]) -
             goals = goals.without("disk filled")
         nemesis = Nemesis(installation, random.Random(seed))
         journal = Journal()
-        for line in _drive(installation, nemesis, journal, goals, seed):
+        for line in _drive(installation, nemesis, journal, goals, seed, overtime_share):
             tell(line)
         tell("the nemesis has done; waiting for what was accepted")
         _settle(nemesis, journal, installation)
@@ -71,6 +78,7 @@ def run(folder: Path, *, seed: int, goals: Goals, tell: Callable[[str], None]) -
         models = read_models(installation.registry)
         erasures = read_store(installation.jobs, "erasure")
         check_erasures(journal, *erasures, models, faults, verdict)
+        verdict.left_over = left_over(installation.redis)
         verdict.surprises = [f"{one}{_cause(one, installation)}" for one in verdict.surprises]
         return Run(
             seed=seed,
@@ -87,7 +95,12 @@ def run(folder: Path, *, seed: int, goals: Goals, tell: Callable[[str], None]) -
 
 
 def _drive(
-    installation: Installation, nemesis: Nemesis, journal: Journal, goals: Goals, run_seed: int
+    installation: Installation,
+    nemesis: Nemesis,
+    journal: Journal,
+    goals: Goals,
+    run_seed: int,
+    overtime_share: float,
 ) -> Iterator[str]:
     """Jobs come in waves, one for each fault, which strikes while they are being drawn.
 
@@ -95,7 +108,7 @@ def _drive(
     """
     began, url = time.monotonic(), installation.stack.url
     seconds = goals.minutes * 60
-    latest = began + seconds * (1 + OVERTIME_SHARE)
+    latest = began + seconds * (1 + overtime_share)
     mine, trainers = (
         Schedule(plan(faults, nemesis.random), began=began, seconds=seconds, rng=nemesis.random)
         for faults in goals.faults_by_schedule()

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from core.jobs import Job
+from core.redis_connection import connect
 from core.specs import GenerationSpec
-from tests.chaos.checker import check
+from tests.chaos.checker import check, left_over
 from tests.chaos.faults import Fault
 from tests.chaos.journal import Journal, Order
 from tests.chaos.streams import faults_of
@@ -168,3 +169,66 @@ def test_a_job_that_was_handed_back_counts_as_no_redelivery():
     done = verdict(order("a"), streams={"a": stream}, faults=[Fault("worker killed", 101.5)])
 
     assert done.all_redelivered_s == []
+
+
+def redelivered(*faults: Fault, seconds: float = 1.0):
+    stream = entries(QUEUED, running(1), BACK, running(2), SUCCEEDED, every_s=seconds)
+    return verdict(order("a"), streams={"a": stream}, faults=faults)
+
+
+def test_a_redelivery_that_no_fault_explains_is_told_of():
+    done = redelivered(Fault("broker killed", 90.0), Fault("training killed", 101.5))
+
+    assert done.unexplained == ["at 102.0: its worker was restarted"]
+    assert done.all_redelivered_s == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "crowding", "slow"),
+    [
+        ("pool child killed", 2.0, 1.0, False),
+        ("pool child killed", 4.0, 1.0, True),
+        ("pool child killed", 4.0, 2.0, False),
+        ("worker killed", 4.0, 1.0, False),
+        ("worker killed", 6.0, 1.0, True),
+        ("broker frozen", 9.0, 1.0, False),
+    ],
+)
+def test_a_kill_has_a_time_in_which_the_job_is_to_be_begun_again(kind, seconds, crowding, slow):
+    """On a machine with a core for everybody; else in as many times that as want each core."""
+    done = redelivered(Fault(kind, 100.0 + 2 * seconds, 0.0, crowding), seconds=seconds)
+
+    assert [len(some) for some in done.redelivered_s.values()] == [1]
+    assert bool(done.slow) is slow
+    assert done.clean is not slow
+
+
+@pytest.mark.parametrize("other_at", [103.0, 115.0])
+def test_a_kill_that_another_fault_overlaps_is_not_judged(other_at):
+    faults = Fault("service killed", other_at), Fault("worker killed", 112.0)
+
+    assert not redelivered(*faults, seconds=6.0).slow
+
+
+def test_what_is_lost_is_counted_with_each_fault_that_its_job_lived_through():
+    records = {"a": job("a", "failed", reason="gave up", finished_at=110.0)}
+    faults = [Fault("worker killed", 105.0), Fault("broker frozen", 90.0, 12.0)]
+    faults += [Fault("broker killed", 111.0), Fault("disk filled", 80.0, 4.0)]
+    done = verdict(order("a", state="failed"), records=records, faults=faults)
+
+    struck = {one.kind for one in faults if done.struck_by(one.kind, done.lost, faults)}
+    assert struck == {"worker killed", "broker frozen"}
+    assert done.struck_by("broker killed", ["job b is gone"], faults) == 1
+
+
+def test_a_store_that_counts_nothing_more_is_whole(jobs, settings):
+    with connect(settings.redis_url) as client:
+        jobs.submit("a" * 32, SPEC, queue_class="tiny", deadline_s=60)
+        assert [one.partition(":")[0] for one in left_over(client)] == [
+            *("queued", "queue", "open", "deadlines"),
+        ]
+        (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
+        assert {"owner", "leases"} <= {one.partition(":")[0] for one in left_over(client)}
+
+        jobs.leasing.succeed(lease, {})
+        assert left_over(client) == []

@@ -1,5 +1,6 @@
 """What was found, and how long what was interrupted took to begin again."""
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,10 @@ from tests.chaos.streams import Redelivery
 
 FELT_WITHIN_S = 30.0
 """A fault later than this before a redelivery is not taken for its cause."""
+BEGUN_AGAIN_WITHIN_S = {"pool child killed": 3.0, "worker killed": 5.0}
+"""What is promised of a kill that no other fault overlaps, on a machine that is not crowded."""
+RECOVERS_WITHIN_S = 10.0
+"""So long after a fault its victim may still be starting: a worker imports torch."""
 
 
 @dataclass
@@ -33,6 +38,14 @@ class Verdict:
     """The same until it waited again, for whichever worker is free first."""
     cancelled_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """State in which it was cancelled -> seconds from the request to the job's end."""
+    unexplained: list[str] = field(default_factory=list)
+    """Redeliveries that no fault can have caused: in no figure above, and to be looked into."""
+    slow: list[str] = field(default_factory=list)
+    """Redeliveries that took longer than is promised."""
+    left_over: list[str] = field(default_factory=list)
+    """What the store still counts when everything has ended."""
+    lives: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Job -> when it was accepted and when it ended, in unix seconds."""
 
     @property
     def clean(self) -> bool:
@@ -56,23 +69,78 @@ class Verdict:
             *(f"wrong model: {one}" for one in self.wrong_models),
             *(f"broken stream: {one}" for one in self.broken_streams),
             *(f"surprise: {one}" for one in self.surprises),
+            *(f"slow: {one}" for one in self.slow),
+            *(f"left over: {one}" for one in self.left_over),
         ]
 
+    def struck_by(self, kind: str, found: Sequence[str], faults: Sequence[Fault]) -> int:
+        """How many of what was found are of jobs that lived through a fault of this kind.
 
-def attribute(one: Redelivery, faults: Sequence[Fault], verdict: Verdict) -> None:
-    """To the first fault that its first attempt can have felt; a handed-back job felt none."""
+        One counts with each kind that it lived through, and with every kind where nobody knows
+        when it lived: which of them did it is for a reader of its history to say.
+        """
+        times = [(fault.at, fault.at + fault.lasted_s) for fault in faults if fault.kind == kind]
+        return sum(
+            any(begun <= ended and over >= accepted for begun, over in times)
+            for one in found
+            for accepted, ended in [self._life_of(one)]
+        )
+
+    def _life_of(self, found: str) -> tuple[float, float]:
+        """Of the job that is named in words."""
+        named = (life for job_id, life in self.lives.items() if job_id in found)
+        return next(named, (-math.inf, math.inf))
+
+
+def attribute(
+    one: Redelivery,
+    faults: Sequence[Fault],
+    verdict: Verdict,
+    *,
+    unmeasured: Sequence[Fault] = (),
+) -> None:
+    """To the first fault that its first attempt can have felt; a handed-back job felt none.
+
+    Judged is when the job was begun again after a kill, if no other fault came near. The one
+    allowance is for the machine: the bound grows with those who want a core (`tests.crowding`).
+
+    Args:
+        unmeasured: faults that explain it, too, and have figures of others alone.
+    """
     if "shutting down" in one.why:
         return
-    causes = [
+    causes = _felt(one, faults)
+    if not causes:
+        if not _felt(one, unmeasured):
+            verdict.unexplained.append(f"at {one.waited_again_at:.1f}: {one.why}")
+        return
+    cause = causes[0]
+    took_s = one.began_again_at - cause.at
+    verdict.redelivered_s[cause.kind].append(took_s)
+    verdict.requeued_s[cause.kind].append(one.waited_again_at - cause.at)
+    bound_s = BEGUN_AGAIN_WITHIN_S.get(cause.kind, math.inf) * cause.crowding
+    if took_s > bound_s and not _overlapped(cause, one, faults):
+        verdict.slow.append(
+            f"begun again {took_s:.1f} s after: {cause.kind} at {cause.at:.1f}, alone; "
+            f"{bound_s:.1f} s are promised where {cause.crowding:.1f} want each core"
+        )
+
+
+def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
+    return [
         fault
         for fault in faults
         if one.began_at <= fault.at <= one.waited_again_at
         and one.waited_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
     ]
-    if causes:
-        cause = causes[0]
-        verdict.redelivered_s[cause.kind].append(one.began_again_at - cause.at)
-        verdict.requeued_s[cause.kind].append(one.waited_again_at - cause.at)
+
+
+def _overlapped(cause: Fault, one: Redelivery, faults: Sequence[Fault]) -> bool:
+    return any(
+        fault.at < one.began_again_at and fault.at + fault.lasted_s + RECOVERS_WITHIN_S > cause.at
+        for fault in faults
+        if fault is not cause
+    )
 
 
 def median(values: Iterable[float]) -> float:

@@ -1,5 +1,6 @@
 """About a minute of everything going wrong; `make chaos` is the long version."""
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.goals import Goals
-from tests.chaos.report import summary, table
+from tests.chaos.report import table, write_summary
 from tests.chaos.run import run
 
 pytestmark = pytest.mark.stack
@@ -25,16 +26,40 @@ COUNTS = {
     "disk filled": 1,
     "everything killed": 1,
 }
+OVERTIME_SHARE = 3.0
+"""On a crowded machine what was struck takes long to start again, and is to be struck again."""
 GOALS = Goals(jobs=300, erasures=1, faults=COUNTS, minutes=0.75)
 
 
-def test_nothing_is_lost_and_nothing_is_doubled_whatever_is_killed():
+TOLD = {
+    *("jobs", "worker_kills", "broker_kills", "freezes", "lost", "doubled"),
+    *("redelivery_p50_s", "redelivery_max_s"),
+}
+"""What programs read of a run."""
+
+
+def test_nothing_is_lost_and_nothing_is_doubled_whatever_is_killed(tmp_path):
     # Not tmp_path: a unix socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="trce-") as folder:
-        done = run(Path(folder), seed=7, goals=GOALS, tell=lambda _: None)
+        done = run(
+            Path(folder),
+            seed=7,
+            goals=GOALS,
+            tell=lambda _: None,
+            overtime_share=OVERTIME_SHARE,
+        )
     sys.stdout.write(table(done))
 
     assert done.verdict.complaints() == []
-    assert summary(done)["jobs"] >= 300
-    assert summary(done)["erasures"] >= 1
-    assert len(done.faults) >= 8
+    write_summary(done, tmp_path)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert told.keys() >= TOLD
+    assert told["jobs"] >= 300
+    assert told["erasures"] >= 1
+    assert told["worker_kills"] >= 2
+    assert told["broker_kills"] >= 1
+    assert told["freezes"] >= 2
+    assert (told["lost"], told["doubled"]) == (0, 0)
+    # Without those that this machine cannot do: `run` leaves them out of its goals.
+    wanted = {kind for kind, times in done.goals.faults.items() if times}
+    assert wanted <= {fault.kind for fault in done.faults}
