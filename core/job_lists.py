@@ -3,7 +3,7 @@
 A record expires, its place in a list does not: whoever reads a list takes out what is gone.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import redis
 
@@ -12,6 +12,9 @@ from core.job_records import read_jobs
 from core.job_specs import Kind
 from core.jobs import Job
 from core.redis_connection import answering
+
+OLDEST = 500
+"""So many of a list are looked at together."""
 
 
 class JobLists:
@@ -52,6 +55,30 @@ class JobLists:
                 found += [job for job in jobs if job is not None]
                 start += len(ids) - len(expired)
         return found[:limit]
+
+    def forget_expired(self) -> None:
+        """Take expired jobs out of all lists, the oldest first.
+
+        Submitting takes out two for each that comes; of who submits no more, all would stay.
+        """
+        with answering():
+            for kind in get_args(Kind):
+                tenants: Any = self._redis.hkeys(f"tags:{kind}")
+                for name in (f"jobs:{kind}", *(f"jobs:{kind}:{one}" for one in tenants)):
+                    while self._forget_oldest(name):
+                        pass
+
+    def _forget_oldest(self, name: str) -> bool:
+        """Whether all that were looked at had expired, so that the next may have, too."""
+        ids: Any = self._redis.zrange(name, 0, OLDEST - 1)
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.exists(f"job:{job_id}")
+        there = pipe.execute()
+        gone = [job_id for job_id, exists in zip(ids, there, strict=True) if not exists]
+        if gone:
+            self._redis.zrem(name, *gone)
+        return bool(ids) and len(gone) == len(ids)
 
     def unfinished(self, kind: Kind, *, limit: int, tenant: str | None = None) -> list[Job]:
         """Those that run, then those that wait, in the order of their places; up to `limit`.

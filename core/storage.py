@@ -1,5 +1,6 @@
 """Where finished pictures lie: bytes under a key, in a place that all processes see."""
 
+import contextlib
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,12 @@ class Storage:
         root = self._folder / "generations"
         if not root.is_dir():
             return []
-        return [entry.name for entry in root.iterdir() if now - entry.stat().st_mtime > age_s]
+        old = []
+        for entry in root.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another service tidies, too
+                if now - entry.stat().st_mtime > age_s:
+                    old.append(entry.name)
+        return old
 
     def _path(self, key: str) -> Path:
         assert KEY.match(key), key

@@ -1,6 +1,7 @@
 """Deletes what nobody can ask for any more.
 
-Pictures whose job record has expired, and models that a crash left half way.
+Pictures whose job record has expired, its places in lists, what was cached long ago, and models
+that a crash left half way.
 """
 
 import time
@@ -26,6 +27,7 @@ class Tidying:
     def __call__(self) -> None:
         """Raises StoreUnavailable: without the records nothing is known to have expired."""
         self._leavings.sweep(now=time.time())
+        self._jobs.lists.forget_expired()
         for name in self._storage.older_than(self._keep_s, now=time.time()):
             if JOB_ID.fullmatch(name) and self._has_expired(name):
                 self._storage.delete_below(f"generations/{name}")

@@ -19,7 +19,7 @@ from core.leavings import Leavings
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
-from core.registrar import Registrar
+from core.registrar import LOCKS, Registrar
 from core.registry import INCOMING, ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -101,7 +101,11 @@ def wire(settings: Settings) -> Parts:
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
     roll = WorkerRoll(client)
-    leavings = Leavings(settings.models_dir / INCOMING, settings.making_dir)
+    leavings = Leavings(
+        *(settings.models_dir / INCOMING, settings.making_dir),
+        locks=settings.models_dir / LOCKS,
+        cache=settings.data_dir / "cache",
+    )
     tidying = Tidying(jobs, storage, leavings, keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
     keys = KeyStore(client)

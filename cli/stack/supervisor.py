@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,8 @@ STEADY_S = 10.0
 TELLING_DEATHS = 3
 """In a row and quick: from then on it is told what the log says last."""
 LAST_BYTES = 4096
+MAX_LOG_BYTES = 32 << 20
+"""Of each log; as much again is kept of what came before, in a file beside it."""
 
 
 @dataclass
@@ -58,6 +61,22 @@ class Member:
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def cut_log(self) -> None:
+        """Begin the log afresh when it is long: the child keeps writing to the same file."""
+        try:
+            if self.log_file.stat().st_size <= MAX_LOG_BYTES:
+                return
+        except FileNotFoundError:
+            return
+        before = self.log_file.with_suffix(".log.1")
+        try:
+            shutil.copyfile(self.log_file, before)
+        except OSError:
+            # The disk is full: then room is worth more than old lines.
+            before.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.truncate(self.log_file, 0)
+
     def last_words(self) -> str:
         """The last line of its log; empty where there is none."""
         with self.log_file.open("rb") as file:
@@ -83,6 +102,7 @@ class Supervisor:
     def tend(self) -> None:
         """Restart whatever has died; at once the first time, then with growing pauses."""
         for member in self.members:
+            member.cut_log()
             if member.running:
                 continue
             lived_s = time.monotonic() - member.started_at

@@ -53,6 +53,27 @@ def test_what_lives_is_left_alone(supervisor, member):
     assert pid(sleeper) == first
 
 
+def test_a_long_log_begins_afresh_and_what_came_before_is_kept_once(
+    supervisor, member, monkeypatch
+):
+    """The child has the file open and goes on writing to it."""
+    monkeypatch.setattr("cli.stack.supervisor.MAX_LOG_BYTES", 1000)
+    chatty = "import sys, time\nfor i in range(400): print('line', i, flush=True); time.sleep(.01)"
+    writer = member("writer", [sys.executable, "-c", chatty])
+    supervisor.start(writer)
+    kept = writer.log_file.with_name("writer.log.1")
+    longest = 0
+    while writer.running:
+        writer.cut_log()
+        longest = max(longest, writer.log_file.stat().st_size)
+        time.sleep(0.02)
+
+    assert longest < 2000
+    assert b"\0" not in writer.log_file.read_bytes(), "it was cut, and not left as a hole"
+    assert writer.log_file.read_text().endswith("line 399\n")
+    assert 1000 < kept.stat().st_size < 2000
+
+
 def test_what_dies_again_and_again_is_started_ever_more_slowly(supervisor, member):
     crashing = member("crashing", [sys.executable, "-c", "raise SystemExit(1)"])
     supervisor.start(crashing)

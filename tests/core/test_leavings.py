@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from core.leavings import DAY_S, Leavings
+from core.leavings import CACHED_S, DAY_S, Leavings
 
 HEX = "0123456789abcdef"
 
@@ -69,3 +69,36 @@ def test_where_a_link_points_to_is_let_alone(folder, tmp_path):
     Leavings(folder, tmp_path / "no such folder").sweep(now=time.time() + 100 * DAY_S)
 
     assert (elsewhere / "unet" / "weights.safetensors").exists()
+
+
+def test_what_was_cached_goes_when_nobody_has_touched_it_for_long(tmp_path):
+    drawn = tmp_path / "cache" / "pictures" / "abc" / "0.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"png")
+    half = drawn.with_name(".1.png.k3x0q")  # kill -9 in the midst of writing it
+    half.write_bytes(b"p")
+    leavings = Leavings(cache=tmp_path / "cache")
+
+    leavings.sweep(now=time.time() + CACHED_S - 60)
+    assert drawn.exists()
+
+    later = time.time() + CACHED_S + 60
+    os.utime(drawn, (later - DAY_S, drawn.stat().st_mtime))  # it was read
+    leavings.sweep(now=later)
+    assert drawn.exists()
+    assert not half.exists()
+
+    leavings.sweep(now=later + CACHED_S)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_manifests_that_were_half_written_go_and_locks_stay(tmp_path):
+    (tmp_path / "fetch-emoji.lock").touch()
+    (tmp_path / ".manifest.json.k3x0q").touch()
+    leavings = Leavings(locks=tmp_path)
+
+    leavings.sweep(now=time.time() + DAY_S - 60)
+    assert len(list(tmp_path.iterdir())) == 2
+
+    leavings.sweep(now=time.time() + DAY_S + 60)
+    assert [path.name for path in tmp_path.iterdir()] == ["fetch-emoji.lock"]

@@ -119,6 +119,20 @@ class TestTidying:
 
         assert not drawn.exists()
 
+    def test_lists_forget_jobs_that_have_expired_also_of_who_submits_no_more(
+        self, parts, client, monkeypatch
+    ):
+        monkeypatch.setattr("core.job_lists.OLDEST", 2)
+        ids = [client.post("/v1/generations", json=APPLE).json()["id"] for _ in range(5)]
+        for job_id in ids[:-1]:
+            parts.client.delete(f"job:{job_id}")
+        lists = "jobs:generation", "jobs:generation:local"
+        assert {parts.client.zcard(name) for name in lists} == {5}
+
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
+
+        assert [parts.client.zrange(name, 0, -1) for name in lists] == [ids[-1:]] * 2
+
     def test_pictures_stay_as_long_as_their_job_can_be_read(self, parts, drawn):
         Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
 
