@@ -1,6 +1,6 @@
 # The HTTP service, `trce` and the first-run setup: no torch, a few hundred megabytes.
 # Build from the repository's root: docker build -f deploy/service.Dockerfile .
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE}
 
 # Dependencies first, from the pinned versions: this layer stays until one of the two files changes.

@@ -1,7 +1,7 @@
 # Inference and trainer workers, and `trce` where it needs torch: exports, erasures offline, the GPU's
 # check. On a GPU host torch is the CUDA build that the package index serves.
 # Build from the repository's root: docker build -f deploy/worker.Dockerfile .
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_IMAGE}
 
 # torch alone: by far the largest layer, and the one that changes least.

@@ -14,6 +14,7 @@ from deploy.compose_command import ROOT, compose
 from deploy.stack_test.clients import Clients
 from deploy.stack_test.patience import READY_WITHIN_S, eventually
 from deploy.stack_test.readme import deployment
+from deploy.stack_test.stand_ins import stand_ins
 
 PROJECT = "trce-stack-test"
 OUT = ROOT / "build" / "stack"
@@ -35,12 +36,17 @@ class Stack:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         own = {name: value for name, value in os.environ.items() if not name.startswith("TRCE_")}
-        self.env = own | {
-            "TRCE_PORT": str(port),
-            "TRCE_LEASE_S": "8",
-            "INFERENCE_MEMORY": "4g",
-            "TRAINER_MEMORY": "6g",
-        }
+        self.stand_ins = stand_ins(_is_here, own)
+        self.env = (
+            own
+            | self.stand_ins
+            | {
+                "TRCE_PORT": str(port),
+                "TRCE_LEASE_S": "8",
+                "INFERENCE_MEMORY": "4g",
+                "TRAINER_MEMORY": "6g",
+            }
+        )
         self.deployment = deployment()
         self.command = compose(PROJECT, self.deployment.files, OUT)
         self.clients = Clients(f"http://127.0.0.1:{port}")
@@ -120,6 +126,11 @@ class Stack:
         if check and done.returncode != 0:
             raise RuntimeError(f"{shown}: {done.stderr[-2000:]}")
         return done
+
+
+def _is_here(image: str) -> bool:
+    command = ["docker", "image", "inspect", image]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _note(text: str, log: Path = OUT / "commands.log") -> None:

@@ -39,6 +39,17 @@ class TestEach:
                 for names in EXTRAS.findall(rest):
                     assert set(names.split(",")) <= extras
 
+    def test_it_is_built_from_the_python_that_compose_names(self, file):
+        (named,) = [rest for word, rest in instructions(file) if word == "ARG" and "IMAGE" in rest]
+        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        builds = [one["build"] for one in services.values() if "build" in one]
+        name, _, image = named.partition("=")
+
+        assert re.search(r":\d+\.\d+\.\d+-", image), "a version that stays the same"
+        assert ("FROM", f"${{{name}}}") in instructions(file)
+        given = {one["args"][name] for one in builds if one["dockerfile"] == f"deploy/{file.name}"}
+        assert given == {f"${{{name}:-{image}}}"}
+
     def test_it_ends_as_a_user_without_rights(self, file):
         users = [rest for word, rest in instructions(file) if word == "USER"]
 
@@ -80,7 +91,10 @@ class TestBuiltInBesides:
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
         for role in ("inference", "trainer"):
-            assert services[role]["build"]["args"] == {name: f"${{{name}:-}}" for name in BUILT_IN}
+            given = services[role]["build"]["args"]
+            assert {name: given[name] for name in BUILT_IN} == {
+                name: f"${{{name}:-}}" for name in BUILT_IN
+            }
         assert BUILT_IN <= FOR_COMPOSE, "a line of .env that stops every process"
 
     def test_what_operators_are_told_to_build_in_is_there(self, extras):

@@ -24,6 +24,12 @@ OVERRIDES = tuple(
     f"deploy/compose.{name}.yml" for name in ("cpu", "s3", "minio", "compile", "hosts")
 )
 OF_LIBRARIES = {"OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+ONCE = {"setup", "minio-volume"}
+UIDS = {"redis": "999", "ours": "10001"}
+"""Of users that are named, or of our images."""
+PINNED = re.compile(
+    r":v?\d+\.\d+\.\d+(-[\w.]+)?$|:RELEASE\.\d{4}-\d\d-\d\dT[\d-]+Z$|@sha256:[0-9a-f]{64}$"
+)
 OURS = {"redis", "setup", "service", "inference", "trainer"}
 
 
@@ -41,14 +47,6 @@ def read(name: str) -> dict:
 @pytest.fixture(scope="module")
 def stack() -> dict:
     return read("docker-compose.yml")
-
-
-def has_compose() -> bool:
-    try:
-        command = ["docker", "compose", "version"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def objects(*kinds: str) -> list[dict]:
@@ -79,8 +77,50 @@ class TestCompose:
             assert service["init"], name
             assert service["cap_drop"] == ["ALL"], name
             assert service["mem_limit"], name
+            assert service["cpus"], name
             assert service["pids_limit"], name
-            assert service["restart"] == ("no" if name == "setup" else "unless-stopped")
+            assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
+
+    def test_every_service_that_stays_says_how_it_is(self, stack):
+        for name, service in stack["services"].items():
+            if name in ONCE:
+                assert service["healthcheck"] == {"disable": True}, name
+            else:
+                assert service["healthcheck"]["test"], name
+
+    def test_nobody_is_root(self, stack):
+        """Ours are who their Dockerfile says, and tests of its own hold that."""
+        for name, service in stack["services"].items():
+            assert "build" in service or service["user"].split(":")[0] not in {"", "0", "root"}, (
+                name
+            )
+
+    def test_operators_are_told_who_must_be_able_to_read_each_secret(self):
+        files = ["docker-compose.yml", *(f"deploy/compose.{one}.yml" for one in ("s3", "hosts"))]
+        whole = compose_command.merged(files)
+        readers = {
+            (secret, UIDS.get(service.get("user", "ours"), service.get("user", "").split(":")[0]))
+            for service in whole["services"].values()
+            for secret in service.get("secrets", [])
+        }
+        operations = (ROOT / "docs" / "operations.md").read_text()
+        told = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \|$", operations, re.MULTILINE)
+
+        assert set(told) == readers
+        assert {name for name, _ in told} == set(whole["secrets"])
+
+    def test_the_volume_of_minio_is_first_mounted_where_its_user_owns_the_folder(self, stack):
+        first, minio = stack["services"]["minio-volume"], stack["services"]["minio"]
+
+        assert minio["depends_on"]["minio-volume"] == {
+            "condition": "service_completed_successfully"
+        }
+        assert first["image"] == stack["services"]["service"]["image"]
+        assert first["volumes"] == minio["volumes"] == ["minio:/data"]
+        dockerfile = (DEPLOY / "service.Dockerfile").read_text()
+        assert "useradd --uid 10001" in dockerfile
+        assert "install -d -o trce -g trce /data" in dockerfile
+        assert minio["user"] == "10001:10001"
 
     def test_each_kind_of_job_has_a_worker_with_a_gpu(self, stack):
         for role in KINDS_OF_ROLE:
@@ -175,33 +215,40 @@ class TestCompose:
             assert (fixed["TRCE_HOST"], fixed["TRCE_PORT"]) == ("0.0.0.0", "8000")
 
     @pytest.mark.parametrize(
-        "words",
+        ("above", "profiles"),
         [
-            pytest.param([], id="GPUs"),
-            pytest.param(["-f", "deploy/compose.cpu.yml"], id="CPUs"),
-            pytest.param(["-f", "deploy/compose.compile.yml"], id="compiled"),
-            pytest.param(["-f", "deploy/compose.s3.yml"], id="another store"),
-            pytest.param(["-f", "deploy/compose.minio.yml", "--profile", "s3"], id="MinIO"),
-            pytest.param(["-f", "deploy/compose.hosts.yml"], id="other hosts"),
-            pytest.param(["--profile", "monitoring", "--profile", "alerts"], id="monitoring"),
+            pytest.param([], [], id="GPUs"),
+            pytest.param(["cpu"], [], id="CPUs"),
+            pytest.param(["compile"], [], id="compiled"),
+            pytest.param(["s3"], [], id="another store"),
+            pytest.param(["minio"], ["s3"], id="MinIO"),
+            pytest.param(["s3", "hosts"], [], id="other hosts"),
+            pytest.param([], ["monitoring", "alerts"], id="monitoring"),
         ],
     )
-    def test_compose_accepts_the_files(self, words):
-        command = ["docker", "compose", "-f", "docker-compose.yml", *words, "config", "-q"]
-        if not has_compose():
-            pytest.skip("there is no Docker Compose 2 here")
+    def test_compose_accepts_the_files(self, above, profiles, tmp_path):
+        files = ["docker-compose.yml", *(f"deploy/compose.{name}.yml" for name in above)]
+        try:
+            command = compose_command.compose("trce-test", files, tmp_path)
+        except SystemExit as error:
+            pytest.skip(str(error))
+        command += [word for name in profiles for word in ("--profile", name)]
         env = os.environ | {"TRCE_S3_BUCKET": "pictures", "REDIS_BIND": "10.0.0.1"}
         done = subprocess.run(
-            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+            [*command, "config", "-q"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         assert done.returncode == 0, done.stderr
 
     def test_versions_are_pinned(self, stack):
         for name, service in stack["services"].items():
-            image = service["image"]
-            assert ":" in image, name
-            assert "latest" not in image, name
+            image = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", service["image"])
+            assert PINNED.search(image), name
 
 
 def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
@@ -363,7 +410,7 @@ class TestKubernetes:
 
         for image in used:
             name, tag = image.rsplit(":", 1)
-            assert tag != "latest"
+            assert PINNED.search(image), image
             assert renamed.get(name, tag) == tag
         assert {image.rsplit(":", 1)[0] for image in used if "/" in image} == set(renamed)
 
