@@ -15,6 +15,7 @@ from core.checkup.check import insist
 from core.checkup.port import check_ports
 from core.job_specs import Kind
 from core.jobs import Job
+from core.lasting import spare_the_collector
 from core.settings import Settings
 from core.startup import read_settings, start
 from core.telemetry import configure_logs
@@ -204,4 +205,5 @@ def run() -> None:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=GRACE_S,
     )
+    spare_the_collector()
     Server(config, app.state.parts.closing).run()

@@ -16,6 +16,7 @@ from celery import signals
 from core.checkup.check import insist
 from core.errors import Misconfigured
 from core.job_store import JobStore
+from core.lasting import spare_the_collector
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
 from core.settings import Settings
@@ -118,6 +119,7 @@ def _begin() -> None:
     from worker.runtime import assemble  # noqa: PLC0415
 
     _drain = assemble(role, OWNER, settings, jobs)
+    spare_the_collector()
 
 
 @signals.worker_ready.connect
