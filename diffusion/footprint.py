@@ -91,13 +91,15 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _peak(model: nn.Module, run: Callable[[], Any]) -> int:
     """The most bytes that were alive at once while it ran, its parameters left out."""
-    living = _Living(model.parameters())
+    living = Living(model.parameters())
     with torch.no_grad(), living, _FusedAttention():
         run()
     return living.peak
 
 
-class _Living(TorchDispatchMode):
+class Living(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive; `known` ones count nothing."""
+
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.peak = 0

@@ -22,8 +22,8 @@ from diffusion.families import text_parts
 from diffusion.model_concepts import ModelConcepts
 from diffusion.weights import find_weights, open_weights
 from trainer.preservation import caption_groups
-from trainer.trce.finetune import TRAINED
 from trainer.trce.lesson_size import lesson_bytes, prompts
+from trainer.trce.passes import TRAINED, footprint, passes_bytes
 
 MIB = 1 << 20
 SLACK_BYTES = 64 * MIB
@@ -31,14 +31,20 @@ FLOAT64_BYTES, FLOAT32_BYTES, FLOAT16_BYTES = 8, 4, 2
 MATRICES_OF_A_CONCEPT = 2
 MATRICES_OF_SOLVING = 8
 """d x d each: K, A, B, a factor, eigenvalues' workspace, T and copies."""
-TRAINING_COPIES = 4
-"""Weights, gradients and the two moments of the optimiser, for every parameter at the most."""
+TRAINED_COPIES = 3
+"""Gradients and the two moments of the optimiser, of the parameters that are trained."""
+ALLOCATED = 1.25
+"""What an allocator takes for the tensors of a pass, in which there are gaps."""
 TEXT_COPIES = 4
 """While a lesson is made: unsafe prompts and safe ones, and both as stage 1 maps them."""
 PROMPT_TOKENS = 77
 """Of CLIP, where the config of a text encoder does not say."""
 CHECKPOINT_COPIES = 3 * 2
 """Weights and both moments; the new file lies beside the old one for a moment."""
+LESS_MEMORY = (
+    "to need less in stage 2, make `batch` and `anchors` smaller, `accumulation` larger, or set "
+    "`autocast` or `gradient_checkpointing`"
+)
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -68,7 +74,7 @@ def check_room(
         processes: that stage 2 runs in; on CPUs they share one memory, and each keeps what it
             draws.
     """
-    need = needed(base, spec, concepts)
+    need = needed(base, spec, concepts, processes=processes)
     if spec.steering is not None and torch.device(device).type == "cpu":
         need = replace(need, memory_bytes=need.memory_bytes * processes)
     asked = [("memory", need.memory_bytes, free_memory_bytes(device))]
@@ -76,9 +82,10 @@ def check_room(
         asked.append((f"disk at {place}", wanted, shutil.disk_usage(place).free))
     for what, wanted, free in asked:
         if free is not None and wanted > free:
+            advice = f"; {LESS_MEMORY}" if spec.steering and what == "memory" else ""
             raise NotEnoughRoom(
                 f"this erasure needs about {wanted // MIB} MiB of {what}, and {free // MIB} MiB "
-                "are free"
+                f"are free{advice}"
             )
 
 
@@ -93,8 +100,10 @@ def _by_disk(wanted: Sequence[tuple[Path | None, int]]) -> list[tuple[Path, int]
     return list(disks.values())
 
 
-def needed(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> Room:
-    """What stage 1, and stage 2 if it is asked for, take at the most.
+def needed(
+    base: Path, spec: ErasureSpec, concepts: Sequence[Concept], *, processes: int = 1
+) -> Room:
+    """What stage 1, and each process of stage 2 if it is asked for, take at the most.
 
     Raises:
         UntrustedModel: the weights of the base cannot be read.
@@ -116,8 +125,10 @@ def needed(base: Path, spec: ErasureSpec, concepts: Sequence[Concept]) -> Room:
     latent = config.get("in_channels", 4) * config["sample_size"] ** 2
     lesson = lesson_bytes(spec.steering, latent=latent, text=_context(base, family))
     texts = TEXT_COPIES * prompts(spec.steering) * embeddings
-    memory += unet * FLOAT32_BYTES * TRAINING_COPIES + 2 * lesson + texts
     trained = _parameters(base / "unet", _is_trained)
+    passes = passes_bytes(footprint(config, spec.steering, processes))
+    memory += (unet + trained * TRAINED_COPIES) * FLOAT32_BYTES + int(ALLOCATED * passes)
+    memory += 2 * lesson + texts
     # Points are kept while they are drawn, and the lesson when they all are.
     work = 2 * lesson + trained * FLOAT32_BYTES * CHECKPOINT_COPIES
     disk += unet * FLOAT32_BYTES

@@ -1,23 +1,27 @@
 """Stage 2, start to end: a UNet, stage 1 and a spec in, changed tensors out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from core.errors import NotEnoughRoom
 from core.manifests import LossCurve
 from core.progress import Reporter
-from core.specs import Concept, ErasureSpec
+from core.specs import Concept, ErasureSpec, SteeringOptions
 from diffusion.erasure import Erasure
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import prompt_pairs
 from trainer.preservation import caption_groups
 from trainer.reporting import counter
+from trainer.room import LESS_MEMORY
 from trainer.sampling import Sampler
 from trainer.sources import erasing_digest
 from trainer.trce.draft import Draft
@@ -29,6 +33,7 @@ from trainer.trce.steering import SteeringLoss
 
 LESSON = "lesson.safetensors"
 POINTS, ANCHORS = "points", "anchors"
+CPU_IS_FULL = "DefaultCPUAllocator: can't allocate memory"
 CHECKPOINT = "steering.safetensors"
 
 
@@ -77,10 +82,34 @@ def steer(
         ranks: all of them call this, with the same arguments, and get the same.
 
     Raises:
-        SteeringDiverged
+        SteeringDiverged, NotEnoughRoom.
     """
     options = spec.steering
     assert options is not None
+    with _memory_named(unet.device):
+        return _steer(
+            *(unet, scheduler_config, begun, spec, options),
+            report=report,
+            work=work,
+            ranks=ranks,
+            sampler=sampler,
+            prompts_read=prompts_read,
+        )
+
+
+def _steer(
+    unet: UNet2DConditionModel,
+    scheduler_config: dict[str, Any],
+    begun: StageOne,
+    spec: ErasureSpec,
+    options: SteeringOptions,
+    *,
+    report: Reporter,
+    work: Path | None,
+    ranks: Ranks,
+    sampler: Sampler | None,
+    prompts_read: Callable[[], None],
+) -> Steered:
     key = _key(begun, spec)
     lesson = load_lesson(work / LESSON, key, unet.device) if work else None
     if not ranks.agree(int(lesson is not None), unet.device):
@@ -117,6 +146,23 @@ def steer(
     )
     halves = {name: tensor.half().cpu() for name, tensor in changed.items()}
     return Steered(tensors=halves, curve=losses.curve())
+
+
+@contextmanager
+def _memory_named(device: torch.device) -> Iterator[None]:
+    """Memory that runs out all the same, because others took it, is told with what to do.
+
+    Raises:
+        NotEnoughRoom
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        # On a CPU torch has no class for it.
+        named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not named and CPU_IS_FULL not in str(error):
+            raise
+        raise NotEnoughRoom(f"memory ran out on {device} in stage 2; {LESS_MEMORY}") from error
 
 
 def _prepare(

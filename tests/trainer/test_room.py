@@ -35,6 +35,49 @@ def test_an_estimate_covers_what_is_written(tiny_folder, tmp_path):
     assert written < needed(tiny_folder, one, one.concepts).disk_bytes < written + 80 * MIB
 
 
+def test_only_what_is_trained_has_gradients_and_moments(tiny_folder, monkeypatch):
+    one = spec(steering={})
+    need = needed(tiny_folder, one, one.concepts)
+    trained = room._parameters(tiny_folder / "unet", room._is_trained)
+    every = room._parameters(tiny_folder / "unet")
+    monkeypatch.setattr(room, "_is_trained", lambda _: True)
+    if_all_were = needed(tiny_folder, one, one.concepts)
+
+    assert 0 < trained < every / 2
+    assert if_all_were.memory_bytes - need.memory_bytes == 12 * (every - trained)
+
+
+@pytest.mark.parametrize(
+    "less",
+    [{"batch": 2}, {"accumulation": 4}, {"gradient_checkpointing": True}, {"batch": 1}],
+    ids=str,
+)
+def test_activations_of_a_step_are_counted(tiny_folder, less):
+    large = {"batch": 64, "anchors": 2, "steps": 2, "trajectories": 1}
+    more, fewer = (spec(steering=large | changed) for changed in ({}, less))
+    full, part = (needed(tiny_folder, one, one.concepts).memory_bytes for one in (more, fewer))
+    assert part < full
+
+
+def test_processes_share_the_rows_of_a_step(tiny_folder):
+    one = spec(steering={"batch": 64})
+    alone, shared = (
+        needed(tiny_folder, one, one.concepts, processes=count).memory_bytes for count in (1, 4)
+    )
+    assert shared < alone
+
+
+def test_too_little_memory_for_stage_2_is_told_with_what_needs_less(
+    tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(room, "free_memory_bytes", lambda device: 3 * MIB)
+    with pytest.raises(NotEnoughRoom, match=r"batch.*accumulation.*autocast.*gradient_check"):
+        erase(
+            *(tiny_folder, None, spec(steering={}), tmp_path / "out", lambda _: None),
+            model_id="out",
+        )
+
+
 def test_captions_that_speak_of_what_is_erased_are_counted(tiny_folder, tmp_path):
     """They are kept with the model: as many times the width as there are tokens in a prompt."""
     captions = [f"bread number {i}" for i in range(300)]

@@ -9,7 +9,7 @@ import torch
 from both_stages import both_stages
 from diffusers import UNet2DConditionModel
 
-from core.errors import SteeringDiverged
+from core.errors import NotEnoughRoom, SteeringDiverged
 from core.manifests import Manifest
 from core.specs import STEERING_PRESETS, ErasureSpec, SteeringOptions
 from diffusion.attention import text_projections
@@ -200,6 +200,34 @@ def test_what_other_sources_left_is_not_taken_up(run, tmp_path, monkeypatch):
 
     assert "drawing trajectories" in {one.stage for one in reports}
     assert [one.done for one in reports if one.stage == "steering"] == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+    ids=["gpu", "cpu", "python"],
+)
+def test_memory_that_runs_out_is_told_with_what_needs_less(run, tmp_path, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("trainer.steered.finetune", full)
+    with pytest.raises(NotEnoughRoom, match=r"batch.*accumulation.*autocast.*gradient_check"):
+        run(SPEC)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are(run, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("trainer.steered.finetune", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(SPEC)
 
 
 def test_a_run_that_diverges_leaves_nothing_and_says_what_to_do(run, tmp_path):

@@ -9,10 +9,8 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from trainer.trce.passes import PADDED_TO
 from trainer.trce.texts import Texts, predict
-
-ROWS = 4
-"""Passes have a multiple of so many rows."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ def follow(
     last: Sequence[int],
     visit: Callable[[int, Tensor, Tensor], Tensor],
     device: torch.device,
+    *,
+    begun: tuple[int, Tensor] | None = None,
+    passed: Callable[[int, Tensor], None] = lambda *_: None,
 ) -> None:
     """Denoise each trajectory from step 0 through its last, and no further.
 
@@ -65,21 +66,28 @@ def follow(
         kind: of the trajectories, see `noise_seed`.
         last: of each trajectory; falling, so that those that go on are always the first.
         visit: sees (step, t, x_t) of those that go on, and predicts the noise.
+        begun: what `passed` was told last, to go on from there.
+        passed: told (the next step, the latents before it).
     """
     # A configuration of another scheduler may leave this out; latents are not pixels.
     config = {"clip_sample": False, **course.scheduler_config}
     scheduler = DDIMScheduler.from_config(config)
     scheduler.set_timesteps(course.steps, device=device)
-    seeds = [noise_seed(course.seed, kind, number) for number in trajectories]
-    starts = [
-        torch.randn(course.shape, generator=torch.Generator().manual_seed(one)) for one in seeds
-    ]
-    latents = torch.stack(starts).to(device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps[: last[0] + 1]):
+    if begun is None:
+        seeds = [noise_seed(course.seed, kind, number) for number in trajectories]
+        starts = [
+            torch.randn(course.shape, generator=torch.Generator().manual_seed(one))
+            for one in seeds
+        ]
+        begun = 0, torch.stack(starts) * scheduler.init_noise_sigma
+    first, latents = begun[0], begun[1].to(device)
+    for step in range(first, last[0] + 1):
         latents = latents[: sum(step <= end for end in last)]
+        timestep = scheduler.timesteps[step]
         noise = visit(step, timestep, latents)
         if step < last[0]:
             latents = scheduler.step(noise, timestep, latents, return_dict=False)[0]
+            passed(step + 1, latents)
 
 
 def predict_in_fours(
@@ -90,5 +98,5 @@ def predict_in_fours(
     What a library prepares for each size costs time, and stays in memory.
     """
     n = len(latents)
-    rows = torch.arange(-(-n // ROWS) * ROWS).clamp(max=n - 1)
+    rows = torch.arange(-(-n // PADDED_TO) * PADDED_TO).clamp(max=n - 1)
     return predict(unet, latents[rows], timestep, texts[rows])[:n]

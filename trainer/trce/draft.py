@@ -1,8 +1,9 @@
 """TRCE stage 2, a lesson in the making: the points drawn so far, kept now and then.
 
-Drawing the trajectories of a large model takes longer than one should lose. Groups of
-trajectories are drawn in a fixed order, and each fills rows of its own; so the tensors as they
-are, and the number of groups that are done, are all that a killed run is resumed from.
+Drawing the trajectories of a large model takes longer than one should lose, one group of them
+already. Groups are drawn in a fixed order, step by step, and each fills rows of its own; so the
+tensors as they are, the number of groups that are done, and the latents of the group that is
+being drawn are all that a killed run is resumed from.
 """
 
 import json
@@ -19,7 +20,16 @@ from torch import Tensor
 from core.files import write_atomically
 
 KEEP_EVERY_S = 120.0
-FORMAT = "trce-draft-1"
+FORMAT = "trce-draft-2"
+LATENTS = "latents of the next group"
+
+
+@dataclass(frozen=True)
+class Reached:
+    groups: int = 0
+    """That are done."""
+    next_group: tuple[int, Tensor] | None = None
+    """The step that is next in it, and the latents before it; None: it has not begun."""
 
 
 @dataclass
@@ -31,27 +41,33 @@ class Draft:
     """Names everything that the points depend on; a file of another key is not resumed."""
     kept_at: float = 0.0
 
-    def resume(self, points: Any) -> int:
-        """Fill in what was drawn; returns the groups that are done, none if nothing was kept."""
+    def resume(self, points: Any) -> Reached:
+        """Fill in what was drawn; returns how far that is, nowhere if nothing was kept."""
         self.kept_at = time.monotonic()
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 document = json.loads((file.metadata() or {})[FORMAT])
                 kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError):
-            return 0
+            return Reached()
         if document["key"] != self.key:
-            return 0
+            return Reached()
         for name, tensor in _tensors(points).items():
             tensor.copy_(kept[name])
-        return int(document["groups"])
+        latents = kept.get(LATENTS)
+        return Reached(
+            document["groups"], None if latents is None else (document["step"], latents)
+        )
 
-    def keep(self, points: Any, groups: int) -> None:
+    def keep(self, points: Any, reached: Reached) -> None:
         """Write what is drawn, if the last time is long enough ago."""
         if time.monotonic() - self.kept_at < KEEP_EVERY_S:
             return
         tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(points).items()}
-        document = {"key": self.key, "groups": groups}
+        document: dict[str, Any] = {"key": self.key, "groups": reached.groups}
+        if reached.next_group is not None:
+            document["step"], latents = reached.next_group
+            tensors[LATENTS] = latents.cpu().contiguous()
         write_atomically(self.path, save(tensors, metadata={FORMAT: json.dumps(document)}))
         self.kept_at = time.monotonic()
 

@@ -29,14 +29,13 @@ from core.manifests import LossCurve
 from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
 from trainer.trce.lesson import Lesson
+from trainer.trce.passes import TRAINED
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.steering import SteeringLoss
 from trainer.trce.step import step_losses
 
 CHECKPOINT_EVERY_S = 120.0
 FORMAT = "trce-finetune-1"
-TRAINED = ("self-attention", "queries")
-"""Of `diffusion.attention.GROUPS`."""
 
 
 @dataclass(frozen=True)

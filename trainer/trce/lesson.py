@@ -23,6 +23,7 @@ from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
 from trainer.trce.course import Course
 from trainer.trce.draft import Draft
+from trainer.trce.passes import drawing_batch, footprint
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
@@ -35,8 +36,6 @@ from trainer.trce.trajectories import (
 )
 
 FORMAT = "trce-lesson-1"
-BATCH = 16
-"""Trajectories that are drawn together."""
 SMALLEST_UNIT = 1e-8
 """Two prompts that mean the same to the model are no reason to divide by nothing."""
 SINGLE = ("draws", "anchor_draws", "units", "anchor_units")
@@ -89,7 +88,8 @@ def prepare_lesson(
             `options.kept_trajectories`.
         erasure: stage 1.
         size_px: the side of the pictures that the model draws.
-        advance: told the number of trajectories finished since the last call.
+        advance: told the number of trajectories finished since the last call, and with 0 that
+            some have come a step further.
         prompts_read: called when `encoder` has read all that it will be asked.
         drafts: where points and anchors are kept while they are drawn.
         ranks: all of them call this, and have the same lesson.
@@ -107,7 +107,7 @@ def prepare_lesson(
         guidance_scale=options.guidance_scale,
         shape=(unet.config.in_channels, side, side),
         seed=seed,
-        batch=BATCH,
+        batch=drawing_batch(footprint(unet.config, options, ranks.count)),
     )
     early = max(1, round(options.early * options.trajectory_steps))
     chosen = choose_points(

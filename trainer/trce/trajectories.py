@@ -12,13 +12,14 @@ Source: arXiv:2503.07389, section 3.2 (stage 2).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from trainer.trce.course import Course, follow, longest_first, noise_seed, predict_in_fours
-from trainer.trce.draft import Draft
+from trainer.trce.draft import Draft, Reached
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
 
@@ -100,7 +101,8 @@ def steering_points(
         empty: one row, the empty prompt.
         chosen: (draws, 2), see `choose_points`.
         target_scale: beta.
-        advance: told the number of trajectories finished since the last call.
+        advance: told the number of trajectories finished since the last call, and with 0 that
+            each has come a step further.
         draft: where they are kept while they are drawn, and taken up again; of this rank alone.
         ranks: which share the trajectories.
 
@@ -111,7 +113,7 @@ def steering_points(
     device = unsafe.embeddings.device
     points = _blank_points(len(distinct), course.shape, device)
     points.prompts.copy_(distinct[:, 0] % len(unsafe))
-    for group, last in _groups(distinct, course, points, draft, advance, ranks):
+    for group, last, rest in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         visit = _Recorder(
             unet=unet,
@@ -126,7 +128,7 @@ def steering_points(
             target_scale=target_scale,
             guidance_scale=course.guidance_scale,
         )
-        follow(course, STEERED, group.tolist(), last, visit, device)
+        follow(course, STEERED, group.tolist(), last, visit, device, **rest)
     ranks.add_up([points.latents, points.timesteps, points.safe, points.unsafe])
     return points, place
 
@@ -214,7 +216,7 @@ def anchor_points(
         *(blank.latents, blank.timesteps, distinct[:, 2].to(device), blank.safe),
         effect=torch.zeros(len(distinct), device=device),
     )
-    for group, last in _groups(distinct, course, points, draft, advance, ranks):
+    for group, last, rest in _groups(distinct, course, points, draft, advance, ranks):
         rows = torch.isin(distinct[:, 0], group).nonzero().flatten()
         followed = (group - unconditional + 1).clamp(min=0)
 
@@ -245,9 +247,16 @@ def anchor_points(
                 points.effect[row] = (something[at] - nothing[at]).square().mean()
             return nothing + course.guidance_scale * (something - nothing)
 
-        follow(course, ANCHORED, group.tolist(), last, visit, device)
+        follow(course, ANCHORED, group.tolist(), last, visit, device, **rest)
     ranks.add_up([points.latents, points.timesteps, points.noise, points.effect])
     return points, place
+
+
+class _Rest(TypedDict):
+    """What is left of a group, see `follow`."""
+
+    begun: tuple[int, Tensor] | None
+    passed: Callable[[int, Tensor], None]
 
 
 def _groups(
@@ -257,22 +266,30 @@ def _groups(
     draft: Draft | None,
     advance: Callable[[int], None],
     ranks: Ranks,
-) -> Iterator[tuple[Tensor, list[int]]]:
+) -> Iterator[tuple[Tensor, list[int], _Rest]]:
     """The trajectories for this rank to draw together, and the last wanted step of each, as
-    `follow` takes them; but for those of an earlier, killed run.
+    `follow` takes them; but for what an earlier, killed run has drawn.
 
     In each round every rank has a group, but maybe in the last; `advance` counts those of all.
     """
     groups = distinct[:, 0].unique().split(course.batch)
     rounds = [groups[first : first + ranks.count] for first in range(0, len(groups), ranks.count)]
     own = [one for one in rounds if ranks.own < len(one)]
-    done = draft.resume(points) if draft else 0
-    if done:
-        advance(sum(len(group) for one in own[:done] for group in one))
-    for number, one in enumerate(own[done:], start=done + 1):
-        yield longest_first(one[ranks.own], distinct)
+    reached = draft.resume(points) if draft else Reached()
+    begun = reached.next_group
+    if reached.groups:
+        advance(sum(len(group) for one in own[: reached.groups] for group in one))
+    for number, one in enumerate(own[reached.groups :], start=reached.groups):
+
+        def passed(step: int, latents: Tensor, number: int = number) -> None:
+            if draft:
+                draft.keep(points, Reached(number, (step, latents)))
+            advance(0)
+
+        yield *longest_first(one[ranks.own], distinct), _Rest(begun=begun, passed=passed)
+        begun = None
         if draft:
-            draft.keep(points, number)
+            draft.keep(points, Reached(number + 1))
         advance(sum(map(len, one)))
 
 

@@ -36,12 +36,21 @@ def draw(request, model, texts):
     unsafe, safe, empty = texts
     course = Course(model.scheduler_config, 3, 3.0, (4, 8, 8), seed=40, batch=2)
 
-    def drawn(draft=None, *, killed_after: int = 0):
+    def drawn(draft=None, *, killed_after: int = 0, killed_after_steps: int = 0, heard=None):
         told: list[int] = []
+        steps = 0
 
         def advance(count: int) -> None:
-            told.append(count)
-            if sum(told) == killed_after:
+            nonlocal steps
+            if heard is not None:
+                heard.append(count)
+            if count:
+                told.append(count)
+            else:
+                steps += 1
+            if killed_after and sum(told) == killed_after:
+                raise Killed
+            if killed_after_steps and steps == killed_after_steps:
                 raise Killed
 
         follow = {"advance": advance, "draft": draft}
@@ -73,6 +82,38 @@ def test_a_resumed_drawing_is_the_same_and_goes_on_where_it_was(draw, draft):
 
     assert told == [4, 2]
     assert equal(resumed, draw()[0])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_it_goes_on_within_a_group(draw, draft, model, steps):
+    """One group of a large model takes longer than one should lose."""
+    passes = []
+    hook = model.unet.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        with pytest.raises(Killed):
+            draw(draft(), killed_after_steps=steps)
+        before = len(passes)
+        resumed, told = draw(draft())
+        rest, passes[:] = len(passes) - before, []
+        whole, _ = draw()
+    finally:
+        hook.remove()
+
+    assert before + rest == len(passes), "no step is drawn twice"
+    assert sum(told) == 6
+    assert equal(resumed, whole)
+
+
+def test_every_step_is_a_sign_of_life(draw, model):
+    """Whoever watches takes a trainer that is silent for long to hang."""
+    passes, signs = [], []
+    hook = model.unet.register_forward_pre_hook(lambda *_: passes.append(len(signs)))
+    try:
+        draw(heard=signs)
+    finally:
+        hook.remove()
+
+    assert len(passes) == len(set(passes)), "something is heard between any two passes"
 
 
 def test_what_was_kept_for_another_run_is_not_taken_up(draw, draft):
