@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ POLICY = (
     "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
+STOP_ASKING = 286
+"""What makes htmx poll no longer, and show the answer in the place of what asked."""
 FORM = "form"
 """Where a problem is that is about no one field."""
 HEADERS = {
@@ -105,4 +108,8 @@ def _refusal(
     request: Request, status: int, detail: str, fields: list[FieldProblem] | None = None
 ) -> Response:
     template = "_refusal" if is_part(request.headers) else "refusal"
+    # A part that asks for itself again and again is to stop when what it shows is gone for good.
+    is_gone = status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+    if is_gone and is_part(request.headers) and request.method == "GET":
+        status = STOP_ASKING
     return page(request, template, status=status, detail=detail, fields=fields or [])

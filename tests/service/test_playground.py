@@ -156,3 +156,21 @@ def test_a_picture_is_seen_before_it_is_finished(client, worker):
     worker.jobs.leasing.report(lease, Progress(stage="denoising", done=5, total=20), [preview])
 
     assert 'src="data:image/jpeg;base64,/9j/4AAQ"' in client.get(f"/comparisons/{job}").text
+
+
+@pytest.mark.parametrize("address", ["/comparisons/{}", "/erasures/{}/state"])
+def test_what_is_gone_says_so_and_is_asked_for_no_longer(client, address):
+    gone = client.get(address.format("0" * 32), headers=PART)
+
+    assert gone.status_code == 286  # htmx stops asking
+    assert 'class="refusal"' in gone.text
+    assert client.get(address.format("0" * 32)).status_code == 404
+    order = client.post(f"/comparisons/{'0' * 32}/cancellation", headers=PART)
+    assert order.status_code == 404
+
+
+def test_a_screen_reader_is_told_the_state_of_each_picture(client):
+    shown = client.post("/comparisons", data=FORM, headers=PART).text
+
+    assert 'data-told="safe: queued"' in shown
+    assert "aria-live" not in shown
