@@ -42,7 +42,9 @@ class JobNews:
                 return False  # there is no stream
         if stream["entries-added"] == stream["length"] or not stream["first-entry"]:
             return False
-        return _entry(after) < _entry(stream["first-entry"][0])
+        # What happened to it is kept before the progress that is not: see lua/prelude.lua.
+        deleted = stream.get("max-deleted-entry-id", "0-0")
+        return _entry(after) < max(_entry(stream["first-entry"][0]), _entry(deleted))
 
     def previews(self, job_id: str) -> list[Preview]:
         """The latest of each picture, in their order; none of a job that does not run."""

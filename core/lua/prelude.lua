@@ -40,8 +40,17 @@ local function refuses(kind, tenant, bound, tenant_bound)
   if open >= tonumber(tenant_bound) then return 'tenant_full', tostring(open) end
 end
 
+-- Of a long history the oldest progress is forgotten, and what happened stays: who listens late is
+-- told when the job was accepted and begun, and why it waited again.
 local function event(id, ...)
-  redis.call('XADD', 'events:' .. id, 'MAXLEN', '~', 512, '*', ...)
+  local key = 'events:' .. id
+  redis.call('XADD', key, '*', ...)
+  if redis.call('XLEN', key) <= 640 then return end
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+', 'COUNT', 128)) do
+    if entry[2][1] == 'progress' then redis.call('XDEL', key, entry[1]) end
+  end
+  -- Of a job that was handed back again and again that may have been nothing.
+  redis.call('XTRIM', key, 'MAXLEN', '~', 1024)
 end
 
 local function get(id, field)

@@ -108,7 +108,12 @@ class TestHistory:
         events = read(client, f"{URL}/{generation['id']}")
 
         assert events[0].name == "missed"
-        assert len(events) >= 512
+        assert 512 <= len(events) <= 650
+        assert [event.data["state"] for event in events if event.name == "state"] == [
+            *("queued", "running")
+        ], "who listens late is told what happened"
+        assert events[3].data["done"] > 100
+        assert read(client, f"{URL}/{generation['id']}", after=events[2].id)[0].name == "missed"
         recent = read(client, f"{URL}/{generation['id']}", after=events[10].id)
         assert recent == events[11:]
 
