@@ -1,21 +1,26 @@
-"""The curl lines of docs/api.md, sent as they stand to a service with work behind it."""
+"""What stands in docs/api.md, done as it stands there, with a service that has work behind it."""
 
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from live_stack import Stack
+from PIL import Image
 
 from cli.stack.broker import broker_url
 from core.keys import KeyStore
 from core.redis_connection import connect
+from service.webhooks.posting import headers_for
 
 pytestmark = pytest.mark.stack
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROGRAMS = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ADDRESS, KEY = "http://127.0.0.1:8000", "any, without keys"
 WITHIN_S = 300
 # A key for the lines that name none; an Authorization header in a line goes before it.
 TOLD = """curl() {
@@ -89,3 +94,25 @@ def test_every_command_of_the_guide_is_answered_as_it_says(own_stack, token, nam
             wrong.append((command, statuses, done.stdout[-300:], done.stderr[-300:]))
 
     assert wrong == []
+
+
+def test_every_program_of_the_guide_runs(own_stack, token, tmp_path, monkeypatch, capsys):
+    """Each alone, with this stack's address and a key of it."""
+    monkeypatch.chdir(tmp_path)
+    programs = PROGRAMS.findall(GUIDE.read_text())
+    spaces = []
+    for program in programs:
+        here = program.replace(ADDRESS, own_stack.url).replace(KEY, token)
+        spaces.append({})
+        exec(compile(here, str(GUIDE), "exec"), spaces[-1])
+
+    assert all(ADDRESS in one or "def is_ours" in one for one in programs)
+    assert capsys.readouterr().out.endswith(" 7 stop\n")
+    with Image.open(tmp_path / "apple.png") as picture:
+        assert picture.format == "PNG"
+    (is_ours,) = [space["is_ours"] for space in spaces if "is_ours" in space]
+    secret = own_stack.http.get("/v1/webhooks/secret").json()["secret"]
+    body = b'{"type": "generation.succeeded"}'
+    headers = headers_for("delivery", body, [secret], at_s=int(time.time()))
+    assert is_ours(body, headers, secret)
+    assert not is_ours(body + b" ", headers, secret)
