@@ -41,6 +41,20 @@ def assemble_diffusers(
     return _frozen(module, told.missing_keys, name)
 
 
+def shapes_of(kind: Any, config: Mapping[str, Any], name: str) -> dict[str, tuple[int, ...]]:
+    """Of the parameters that a module of diffusers has by its config.
+
+    Raises:
+        ModelUnsupported: nothing can be made of it.
+    """
+    try:
+        with torch.device("meta"):
+            module = kind.from_config(dict(config))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise _unfit(name, error) from error
+    return {name: tuple(one.shape) for name, one in module.named_parameters()}
+
+
 def assemble_transformers(
     kind: Any, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str
 ) -> Any:

@@ -19,7 +19,12 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from core.manifests import Manifest
 from core.weight_names import weight_names
-from diffusion.assembling import assemble_diffusers, assemble_transformers, read_words
+from diffusion.assembling import (
+    assemble_diffusers,
+    assemble_transformers,
+    read_words,
+    shapes_of,
+)
 from diffusion.base_folder import BaseFolder, open_base
 from diffusion.families import text_parts
 from diffusion.prompts import PromptEncoder, SecondEncoder
@@ -153,6 +158,16 @@ def check_base(folder: Path, manifest: Manifest | None) -> None:
     """
     with _reading(open_base(folder, manifest), {}, "cpu"):
         pass
+
+
+def unet_shapes(folder: Path, manifest: Manifest | None) -> dict[str, tuple[int, ...]]:
+    """Of the UNet's tensors, by their names, as its config has them; no weight is read.
+
+    Raises:
+        UntrustedModel, ModelUnsupported.
+    """
+    base = open_base(folder, manifest)
+    return shapes_of(UNet2DConditionModel, base.configs["unet"], f"{folder.name}/unet")
 
 
 @contextmanager

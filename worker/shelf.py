@@ -27,6 +27,7 @@ from worker.fetching import Fetches
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
 from worker.variant import Base, Variant
+from worker.vetting import vet_base, vet_erased
 
 log = structlog.get_logger()
 
@@ -150,7 +151,7 @@ class Shelf:
         base = self._base_manifest(manifest)
         digest = manifest.content_digest
         if self._room is not None and spec is not None:
-            self._make_room(base, spec, self._room)
+            self._make_room(manifest, base, spec, self._room)
         if digest not in self._variants:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
                 self._variants[digest] = self._load(manifest, base)
@@ -184,10 +185,13 @@ class Shelf:
             )
         return base
 
-    def _make_room(self, base: Manifest, spec: GenerationSpec, room: Room) -> None:
+    def _make_room(
+        self, manifest: Manifest, base: Manifest, spec: GenerationSpec, room: Room
+    ) -> None:
         """Forget bases that nobody asked for lately, as far as one picture of `spec` needs it.
 
-        Those that pictures are being drawn with stay: forgetting them would free nothing.
+        Those that pictures are being drawn with stay: forgetting them would free nothing. Nothing
+        gives way to what could not be loaded.
         """
         assert spec.width is not None  # admission fills these in
         assert spec.height is not None
@@ -203,6 +207,9 @@ class Shelf:
             evictable_bytes=sum(self._bases[name].size_bytes for name in others),
         )
         idle = self._idle(others)
+        if idle and room.lacks(wanted_bytes):
+            # It is read twice then; seconds, where another model would be loaded in vain.
+            self._vet(manifest, base)
         for name in idle:
             if not room.lacks(wanted_bytes):
                 return
@@ -212,6 +219,14 @@ class Shelf:
             raise DeviceOutOfMemory(
                 f"model {base.id} does not fit beside the models that are being drawn with"
             )
+
+    def _vet(self, manifest: Manifest, base: Manifest) -> None:
+        """Look through what is not loaded yet. Raises UntrustedModel, ModelUnsupported."""
+        folder = self._registry.path(base.id)
+        if base.content_digest not in self._bases:
+            vet_base(folder, base)
+        if manifest.edit is not None and manifest.content_digest not in self._variants:
+            vet_erased(self._registry.path(manifest.id), manifest, folder, base)
 
     def _idle(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self._held and not self._bases[name].in_use]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_model import make_model
 
-from core.errors import DeviceOutOfMemory
+from core.errors import DeviceOutOfMemory, ModelUnsupported
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
@@ -221,6 +221,68 @@ def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
     job = jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.FAILED, 1)
     assert "configs" in job.reason
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "model"),
+    [
+        ("emoji/unet/diffusion_pytorch_model.safetensors", "emoji"),
+        ("emoji/scheduler/scheduler_config.json", "emoji"),
+        ("emoji/vae/diffusion_pytorch_model.safetensors", "one"),
+        ("one/erasure.safetensors", "one"),
+        ("one/unet/config.json", "one"),
+    ],
+)
+def test_nothing_gives_way_to_a_model_with_a_changed_file(
+    jobs, submit, make_batcher, make_shelf, tiny, add_variant, settings, monkeypatch, spoilt, model
+):
+    monkeypatch.setattr(Base, "size_bytes", 60 * MIB)
+    add_variant("one", seed=1)
+    shelf = make_shelf(total_mib=70)
+    first = submit(model=tiny, width=16, height=16)
+    batcher = make_batcher(shelf=shelf)
+    batcher.drain()
+    (kept,) = shelf._bases.values()
+    spoilt_file = settings.models_dir / spoilt
+    whole = spoilt_file.read_bytes()
+    flip_a_byte(spoilt_file)
+    refused = submit(model=model)
+    batcher.drain()
+
+    assert jobs.get(first).state is JobState.SUCCEEDED
+    assert (jobs.get(refused).state, jobs.get(refused).attempt) == (JobState.FAILED, 1)
+    assert "differs from its manifest" in jobs.get(refused).reason
+    assert list(shelf._bases.values()) == [kept]
+
+    spoilt_file.write_bytes(whole)
+    drawn = submit(model=model)
+    batcher.drain()
+    assert jobs.get(drawn).state is JobState.SUCCEEDED
+    assert on_shelf(shelf) == {"emoji"}
+
+
+def test_nothing_gives_way_to_a_model_whose_scheduler_cannot_draw(
+    make_shelf, registry, tiny, monkeypatch
+):
+    """It was signed by a version that did not look at it."""
+    monkeypatch.setattr(Base, "size_bytes", 60 * MIB)
+    monkeypatch.setattr("diffusion.base_folder.check_own", refuse_emoji)
+    shelf = make_shelf(total_mib=70)
+    shelf.variant(tiny, GenerationSpec(prompt="a cat", model=tiny, width=16, height=16))
+    with pytest.raises(ModelUnsupported, match="cannot draw"):
+        shelf.variant("emoji", GenerationSpec(prompt="a cat", model="emoji", width=64, height=64))
+    assert on_shelf(shelf) == {tiny}
+
+
+def refuse_emoji(model, config):
+    if model == "emoji":
+        raise ModelUnsupported(f"{model}: its scheduler is one which cannot draw here")
 
 
 def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(registry, tmp_path):
