@@ -1,5 +1,6 @@
 """What a user asks to erase: a preset's name, or a file with the fields of POST /v1/erasures."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ def read_fields(what: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise Invalid(f"{what} does not hold the fields of an erasure")
     return fields
+
+
+def read_steering(given: str) -> str | dict[str, Any]:
+    """Settings of stage 2: the name of some, or a JSON object.
+
+    Raises:
+        Invalid
+    """
+    if not given.lstrip().startswith("{"):
+        return given
+    try:
+        settings: dict[str, Any] = json.loads(given)
+    except ValueError as error:
+        raise Invalid(f"--steering is no JSON: {error}") from error
+    return settings
 
 
 def parse_spec(fields: dict[str, Any], base_model: str, *, source: str = "") -> ErasureSpec:

@@ -74,6 +74,7 @@ def completed(spec: ErasureSpec, merged: Sequence[Manifest]) -> ErasureSpec:
     for manifest in merged:
         _check_mergeable(manifest, spec)
     edits = [_edit(manifest) for manifest in merged]
+    _check_steering(spec, merged)
     if len({edit.base_digest for edit in edits}) > 1:
         raise ConceptInvalid("merge: the models were made from different states of their base")
     given = spec.textual.model_fields_set if "textual" in spec.model_fields_set else set()
@@ -105,16 +106,31 @@ def _check_mergeable(manifest: Manifest, spec: ErasureSpec) -> None:
         raise ConceptInvalid(
             f"merge: {manifest.id} was erased from {edit.base_model}, not from {spec.base_model}"
         )
-    if edit.steering is not None and spec.steering is None:
-        raise ConceptInvalid(
-            f"merge: stage 2 trained the weights of {manifest.id} for exactly its concepts; give "
-            "`steering` to train them anew for the concepts of all, or erase without it"
-        )
     if edit.method != spec.method:
         raise ConceptInvalid(
             f"merge: {manifest.id} was made by {edit.method}, which keeps no statistics; only "
             f"models made by {spec.method} can be merged"
         )
+
+
+def _check_steering(spec: ErasureSpec, merged: Sequence[Manifest]) -> None:
+    """Where nothing is left to erase, the result is the base, and no weight is trained anew."""
+    steered = [one.id for one in merged if _edit(one).steering is not None]
+    if steered and spec.steering is None and leaves_something(spec, merged):
+        raise ConceptInvalid(
+            f"merge: stage 2 trained the weights of {', '.join(steered)} for exactly their "
+            "concepts; give `steering` (--steering) to train them anew for the concepts of all, "
+            "or erase without it"
+        )
+
+
+def leaves_something(spec: ErasureSpec, merged: Sequence[Manifest]) -> bool:
+    """Will the new model erase anything?
+
+    Raises:
+        ConceptInvalid
+    """
+    return spec.preset is not None or bool(spec.concepts or taken_over(spec, merged)[0])
 
 
 def _agreed(name: str, values: Iterable[object]) -> object:

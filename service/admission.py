@@ -11,6 +11,7 @@ from core.job_ids import JobIds
 from core.job_specs import JobSpec, Kind
 from core.job_store import JobStore
 from core.jobs import Job
+from core.learning_rate import check_learning_rate
 from core.manifests import Drawing, Manifest
 from core.merging import completed, concepts_to_erase
 from core.policies import Limits, PolicyStore
@@ -138,6 +139,7 @@ class AdmissionDesk:
         if merged:
             complete = completed(complete, merged)
         concepts_to_erase(complete, merged)
+        check_learning_rate(complete, self._registry.path(base.id))
         if spec.promote_if is not None:
             _check_measurable(spec.promote_if, base)
         policy = self._policies.of(caller.tenant).policy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import ConceptInvalid, ModelUnsupported
 from core.manifests import Manifest
-from core.merging import taken_over
+from core.merging import leaves_something, taken_over
 from core.specs import Concept, ErasureSpec, TextualOptions
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure
@@ -63,7 +63,7 @@ def read_earlier(
                 f"merge: {manifest.id} was made from another {base.id} than the one here"
             )
         changed = len(Erasure.load(folder / ERASURE).tensors)
-        if changed and spec.steering is None:
+        if changed and spec.steering is None and leaves_something(spec, merged):
             raise ModelUnsupported(
                 f"merge: stage 2 changed {changed} tensors of {manifest.id}, trained for exactly "
                 "its concepts; give `steering` to train anew for the concepts of all"

@@ -22,6 +22,7 @@ from diffusers import UNet2DConditionModel
 
 from core.errors import ConceptInvalid
 from core.importing import read_family
+from core.learning_rate import check_learning_rate
 from core.making import describe
 from core.manifests import Edit, Manifest, StageCost
 from core.merging import completed, concepts_to_erase
@@ -36,6 +37,7 @@ from diffusion.prompts import PromptEncoder
 from diffusion.weights import find_weights, open_weights
 from trainer import model_card
 from trainer.company import check_processes, company
+from trainer.devices import check_device
 from trainer.earlier import Earlier, merged_manifests, read_earlier
 from trainer.folders import check_empty, new_folder
 from trainer.latency import map_seconds, step_seconds
@@ -80,7 +82,8 @@ def erase(
     Raises:
         ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported,
         NotEnoughRoom.
-        Invalid: there are fewer GPUs than processes, or too little for each to do.
+        Invalid: there is no such device, fewer GPUs than processes, or too little for each
+            to do, or the learning rate is one for smaller models.
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
@@ -91,8 +94,7 @@ def erase(
     concepts = concepts_to_erase(spec, merged)
     if spec.steering is not None and not concepts:
         raise ConceptInvalid("steering: no concept is left to erase; leave it out")
-    if spec.steering is not None:
-        check_processes(processes, device, spec.steering)
+    _check_running(base, spec, device, processes)
     advance = counter(report, "loading", 1)
     family, drawing = read_family(base)
     described = manifest or describe(
@@ -188,6 +190,16 @@ def erase(
         made.write(folder)
     advance(1)
     return made
+
+
+def _check_running(
+    base: Path, spec: ErasureSpec, device: torch.device | str, processes: int
+) -> None:
+    """Raises Invalid, see `erase`."""
+    check_device(device)
+    check_learning_rate(spec, base)
+    if spec.steering is not None:
+        check_processes(processes, device, spec.steering)
 
 
 def _reader(

@@ -12,7 +12,7 @@ from cli.commands.options import LOCAL, DataDir, ModelId, Url
 from cli.completing import model_ids
 from cli.following import follow
 from cli.offline import base_of, erase_here
-from cli.specs import parse_spec, read_fields
+from cli.specs import parse_spec, read_fields, read_steering
 from core.errors import Invalid
 from core.installation import open_registry
 from core.settings import Settings
@@ -28,6 +28,14 @@ Ridge = Annotated[
     float | None,
     typer.Option(help="ρ, the weight that pulls the edit towards none; see docs/trce.md."),
 ]
+Steering = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRESET|JSON",
+        help="Train stage 2 anew, with the settings of this name (published-sd1) or of this JSON "
+        "object ({} is the defaults); needed where a model was trained by stage 2.",
+    ),
+]
 Strength = Annotated[float | None, typer.Option(help="1 erases fully, 0.5 half, up to 2.")]
 
 
@@ -40,6 +48,7 @@ def merge(
     preserve: Preserve = None,
     ridge: Ridge = None,
     strength: Strength = None,
+    steering: Steering = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     url: Url = LOCAL,
@@ -48,9 +57,10 @@ def merge(
 
     It is solved anew from the statistics kept with them: exactly what erasing everything at once
     gives, without reading a prompt again. One model and another --strength, --preserve or --ridge
-    makes the same erasure weaker or stronger. Weights trained by stage 2 cannot be merged.
+    makes the same erasure weaker or stronger. Weights that stage 2 trained, it trained for exactly
+    the concepts of its model: with --steering it trains anew for those of all.
     """
-    options = _textual(preserve, ridge, strength)
+    options = _textual(preserve, ridge, strength) | _steering(steering)
     _derive({"merge": models, **options}, model_id, data_dir, url, as_json=as_json)
 
 
@@ -62,12 +72,17 @@ def add(
         typer.Option("--instead-of", help="A concept that the new ones take the place of."),
     ] = None,
     new_id: NewId = None,
+    steering: Steering = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
-    """Make a candidate that erases more concepts than this model; only those are read."""
+    """Make a candidate that erases more concepts than this model; only those are read.
+
+    A model that stage 2 has trained needs --steering, to train anew for all its concepts.
+    """
     fields = {"merge": [model_id], "remove": instead_of or [], **read_fields(what)}
+    fields |= _steering(steering)
     _derive(fields, new_id, data_dir, url, as_json=as_json)
 
 
@@ -75,6 +90,7 @@ def remove(
     model_id: ModelId,
     concepts: Annotated[list[str], typer.Argument(help="Names of concepts to draw again.")],
     new_id: NewId = None,
+    steering: Steering = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     url: Url = LOCAL,
@@ -82,9 +98,11 @@ def remove(
     """Make a candidate that erases fewer concepts than this model, as if they had never been in.
 
     Without its last concept a model is its base again, bit for bit, and served only where bases
-    are.
+    are. A model that stage 2 has trained needs --steering for any other, to train anew for those
+    that are left.
     """
-    _derive({"merge": [model_id], "remove": concepts}, new_id, data_dir, url, as_json=as_json)
+    fields = {"merge": [model_id], "remove": concepts, **_steering(steering)}
+    _derive(fields, new_id, data_dir, url, as_json=as_json)
 
 
 def _textual(
@@ -93,6 +111,10 @@ def _textual(
     given = {"preserve": preserve, "ridge": ridge, "strength": strength}
     given = {name: value for name, value in given.items() if value is not None}
     return {"textual": given} if given else {}
+
+
+def _steering(given: str | None) -> dict[str, Any]:
+    return {} if given is None else {"steering": read_steering(given)}
 
 
 def _derive(

@@ -1,6 +1,7 @@
 """`trce erase` and `trce models merge` in one process: no service, no broker."""
 
 import contextlib
+import json
 import resource
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from core.installation import open_registry
 from core.manifests import Manifest, ModelStatus
 from core.settings import Settings
 from core.signing import Signer
+from core.specs import SteeringOptions
 from trainer.__main__ import _parser
 
 SPEC = {
@@ -78,6 +80,54 @@ def test_models_are_erased_merged_added_to_and_taken_from_on_a_data_folder(
     assert "already" in trce("models", "add", added, other, *data, code=1)
     again = trce("models", "add", added, other, *data, "--instead-of", "pistol")
     assert erased(installation, again) == ["axe", "pistol"]
+
+
+STEERING = {
+    "steps": 2,
+    "batch": 1,
+    "anchors": 1,
+    "trajectories": 2,
+    "anchor_trajectories": 1,
+    "kept_trajectories": 1,
+    "trajectory_steps": 2,
+    "learning_rate": 1e-4,
+}
+
+
+def test_models_that_stage_2_trained_are_derived_from_with_steering(installation, tmp_path):
+    data, anew = ("--data-dir", installation.data_dir), ("--steering", json.dumps(STEERING))
+    pistol = {"name": "pistol", "replacement": "dog"}
+    both, other = tmp_path / "both.yaml", tmp_path / "sword.yaml"
+    told = SPEC | {"concepts": [*SPEC["concepts"], pistol], "steering": STEERING}
+    both.write_text(yaml.safe_dump(told))
+    other.write_text(yaml.safe_dump({"concepts": [pistol | {"name": "sword"}]}))
+    trained = trce("erase", both, *data)
+
+    for words in (["merge", trained], ["add", trained, other], ["remove", trained, "axe"]):
+        assert "--steering" in trce("models", *words, *data, code=1)
+        made = trce("models", *words, *data, *anew)
+        edit = open_registry(installation).get(made).edit
+        assert edit.steering == SteeringOptions(**STEERING)
+    assert erased(installation, made) == ["pistol"]
+    bare = trce("models", "remove", made, "pistol", *data)
+    assert erased(installation, bare) == []
+    weights = Path("unet/diffusion_pytorch_model.safetensors")
+    folders = [installation.models_dir / name for name in ("tiny", bare)]
+    assert len({(folder / weights).read_bytes() for folder in folders}) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("published-sd2", "published-sd1"),
+        ("{", "--steering is no JSON"),
+        ('{"steps": 0}', "steering.steps"),
+    ],
+)
+def test_settings_of_stage_2_that_cannot_be_are_told(installation, spec, given, says):
+    data = ("--data-dir", installation.data_dir)
+    model = trce("erase", spec, *data)
+    assert says in trce("models", "merge", model, "--steering", given, *data, code=1)
 
 
 def test_a_model_made_on_a_data_folder_can_be_served_at_once(installation, spec):

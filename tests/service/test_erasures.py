@@ -128,3 +128,15 @@ def test_a_refused_one_leaves_no_trace(client, queue, change, status, says):
     assert says in response.json()["detail"]
     assert queue.counts.queued("erasure") == 0
     assert queue.lists.latest("erasure") == []
+
+
+def test_a_learning_rate_for_small_models_is_refused_for_a_large_one(client, monkeypatch):
+    """At the door: the job would fail, or make noise of the model, hours later."""
+    monkeypatch.setattr("core.learning_rate._parameters", lambda folder: 860_000_000)
+    response = client.post(URL, json=WEAPONS | {"steering": {}})
+
+    assert response.status_code == 422
+    assert "published-sd1" in response.json()["detail"]
+    assert "860 million" in response.json()["detail"]
+    published = WEAPONS | {"steering": "published-sd1"}
+    assert client.post(URL, json=published).status_code == 202

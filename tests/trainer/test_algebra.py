@@ -189,6 +189,24 @@ def test_weights_trained_by_stage_2_are_not_merged(shelf, tiny_folder, tmp_path)
     refused(tiny_folder, tmp_path, ModelUnsupported, "stage 2 changed 1 tensors of a", folder)
 
 
+def test_the_last_concept_of_a_trained_model_gives_back_the_base(tiny_folder, tmp_path, shelf):
+    """Bit for bit: neither T nor a trained tensor is left."""
+    few = {"steps": 2, "batch": 1, "anchors": 1, "trajectories": 2, "trajectory_steps": 2}
+    few |= {"anchor_trajectories": 1, "kept_trajectories": 1, "learning_rate": 1e-3}
+    steered = shelf("steered", concepts=[AXE], steering=few)
+    assert Erasure.load(steered / "erasure.safetensors").tensors
+    with pytest.raises(ConceptInvalid, match="give `steering`"):
+        shelf("more", merge=["steered"], remove=["axe"], concepts=[BREAD])
+
+    bare = shelf("bare", merge=["steered"], remove=["axe"])
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (bare / weights).read_bytes() == (tiny_folder / weights).read_bytes()
+    erasure = Erasure.load(bare / "erasure.safetensors")
+    assert erasure.text_map is None
+    assert not erasure.tensors
+    assert not Manifest.read(bare).erases
+
+
 def test_a_merge_may_train_anew_what_stage_2_had_trained(tmp_path):
     """Told apart at the door already, by the manifests."""
     from core.merging import completed
