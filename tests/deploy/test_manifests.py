@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.checkup.names import FOR_COMPOSE, OTHERS
+from core.checkup.names import FOR_COMPOSE, OTHERS, check_names
 from core.settings import Settings
 from deploy import compose_command
 from service.door import OPEN_TO_ALL
@@ -280,11 +280,53 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
 class TestKubernetes:
     def test_every_file_is_applied_and_the_one_for_keda_by_itself(self):
         listed = set(yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"])
-        others = {"kustomization.yaml", "scaling.yaml"}
+        others = {"kustomization.yaml", "scaling.yaml", "ingress.yaml"}
 
         assert listed == {file.name for file in KUBERNETES.glob("*.yaml")} - others
         readme = (KUBERNETES / "README.md").read_text()
         assert "kubectl apply -f deploy/kubernetes/scaling.yaml" in readme
+        assert "kubectl apply -f deploy/kubernetes/ingress.yaml" in readme
+
+    @pytest.mark.parametrize("version", ["1.31.0", "1.35.0"])
+    def test_every_object_is_as_kubernetes_has_it(self, version):
+        """A key that is misspelt would be dropped on a cluster, with a warning at best."""
+        kubernetes_validate = pytest.importorskip("kubernetes_validate")
+        ours = [one for one in objects() if one["kind"] not in {"Kustomization", "ScaledObject"}]
+
+        assert {"Deployment", "Ingress", "PodDisruptionBudget"} <= {one["kind"] for one in ours}
+        for one in ours:
+            kubernetes_validate.validate(one, version, strict=True)
+            misspelt = one | {"sepc": {}}
+            with pytest.raises(kubernetes_validate.ValidationError):
+                kubernetes_validate.validate(misspelt, version, strict=True)
+
+    def test_a_service_beside_them_gives_no_pod_settings(self):
+        """Kubernetes would: TRCE_WEB_PORT and others, for one that is called trce-web."""
+        given = {"TRCE_WEB_SERVICE_HOST": "10.0.0.1", "TRCE_WEB_PORT": "tcp://10.0.0.1:80"}
+        assert check_names(given, ROOT / "none").state == "problem"
+
+        for name, pod in pods().items():
+            assert pod["enableServiceLinks"] is False, name
+
+    def test_what_may_be_taken_away_at_a_time_is_bounded_where_there_may_be_several(self):
+        budgets = {one["metadata"]["name"]: one["spec"] for one in objects("PodDisruptionBudget")}
+        deployments = {one["metadata"]["name"]: one["spec"] for one in objects("Deployment")}
+
+        assert set(budgets) == {"service", "inference"}
+        for name, budget in budgets.items():
+            assert budget["selector"] == deployments[name]["selector"]
+            assert budget["maxUnavailable"] == 1, "of one pod, `minAvailable` would stop a drain"
+
+    def test_the_ingress_leads_to_the_service_and_lets_its_bodies_through(self):
+        (ingress,) = objects("Ingress")
+        (rule,) = ingress["spec"]["rules"]
+        (path,) = rule["http"]["paths"]
+        services = {one["metadata"]["name"]: one["spec"]["ports"] for one in objects("Service")}
+        backend = path["backend"]["service"]
+
+        assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]}
+        largest = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+        assert int(largest.removesuffix("m")) << 20 == Settings(_env_file=None).max_picture_bytes
 
     def test_the_configuration_names_settings_only(self):
         (config,) = objects("ConfigMap")
