@@ -118,19 +118,22 @@ def submit(jobs: JobStore):
 
 @pytest.fixture
 def add_variant(registry, settings):
-    """An erased model of the shipped one whose UNet differs by a few tensors."""
+    """An erased model of the shipped one: its UNet differs by a few tensors, or its text alone."""
     signer = Signer.load(settings.keys_dir)
     base = registry.get("emoji")
     shapes = dict(load_base(registry.path("emoji"), None).unet.named_parameters())
 
-    def add(model_id: str, *, seed: int, scale: float = 0.5) -> Erasure:
+    def add(
+        model_id: str, *, seed: int, scale: float = 0.5, text_map: torch.Tensor | None = None
+    ) -> Erasure:
         generator = torch.Generator().manual_seed(seed)
-        names = [CHANGED, "conv_out.bias"]
+        names = [] if text_map is not None else [CHANGED, "conv_out.bias"]
         erasure = Erasure(
+            text_map=text_map,
             tensors={
                 name: scale * torch.randn(shapes[name].shape, generator=generator)
                 for name in names
-            }
+            },
         )
         folder = registry.making.begin(model_id)
         erasure.save(folder / FILENAME)

@@ -1,10 +1,12 @@
 """Models with changed weights, drawn by one worker with one UNet."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from core.jobs import JobState
@@ -48,6 +50,42 @@ def test_each_picture_is_its_own_models_whoever_shares_the_worker(
     assert np.array_equal(picture(again), alone["emoji"])
     assert np.abs(alone["one"] - alone["emoji"]).max() > 20
     assert np.abs(alone["one"] - alone["other"]).max() > 20
+
+
+def test_text_maps_share_every_pass_and_each_acts_on_its_own_models_prompts(
+    submit, make_batcher, make_shelf, add_variant, picture, monkeypatch
+):
+    width = make_shelf().variant("emoji").embed("a cat").embedding.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    models = ["emoji", *(f"map-{number}" for number in range(8))]
+    for seed, model in enumerate(models[1:]):
+        noise = torch.randn(width, width, generator=generator) / width**0.5
+        add_variant(model, seed=seed, text_map=torch.eye(width) + 0.6 * noise)
+    shelf = make_shelf()
+    rows, forward = [], UNet2DConditionModel.forward
+
+    def counting(self, sample, *arguments, **options):
+        rows.append(len(sample))
+        return forward(self, sample, *arguments, **options)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", counting)
+    alone = {}
+    for model in models:
+        job_id = submit("a cat", model=model)
+        make_batcher(shelf=shelf).drain()
+        alone[model] = picture(job_id)
+    steps = 4
+    assert rows == [2] * steps * len(models)
+
+    rows.clear()
+    together = {submit("a cat", model=model): model for model in models}
+    make_batcher(shelf=shelf, rows=len(models)).drain()
+
+    assert rows == [2 * len(models)] * steps
+    for job_id, model in together.items():
+        assert np.abs(picture(job_id) - alone[model]).max() <= 1, model
+    for one, other in itertools.combinations(models, 2):
+        assert np.abs(alone[one] - alone[other]).max() > 20, (one, other)
 
 
 def test_after_a_variant_the_base_is_what_it_was_bit_for_bit(
