@@ -13,6 +13,7 @@ import yaml
 
 from core.jobs import JobState
 from core.queue import TASK_OF_KIND
+from service.main import create_app
 from worker.roles import KINDS_OF_ROLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,16 @@ class TestDashboard:
         import make_dashboard
 
         assert make_dashboard.dashboard() == board()
+
+    def test_requests_that_sit_by_a_job_do_not_hide_those_that_are_slow(self, settings):
+        (panel,) = [one for one in board()["panels"] if one["title"].startswith("Requests that")]
+        left_out = re.search(r"route!~'([^']+)'", panel["targets"][0]["expr"])[1]
+        paths = create_app(settings).openapi()["paths"]
+        sitting = {path for path in paths if path.endswith("/events")}
+        sitting |= {"/v1/images/generations", "/sdapi/v1/txt2img", "/hf/models/{model_id}"}
+
+        assert len(sitting) >= 6
+        assert {path for path in paths if re.fullmatch(left_out, path)} == sitting
 
     def test_every_panel_has_a_place_of_its_own(self):
         panels = board()["panels"]
