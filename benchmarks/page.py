@@ -6,43 +6,67 @@ competes for the machine but what else runs on it. Times are the service's own, 
 the request's arrival to the end of its answer. `/healthz`, which does nothing, is what a request
 costs at the least.
 
-Exits 1, and names them, if addresses take more than 50 ms.
+Every route of the page is asked for; one that nobody asked for ends it. Exits 1, and names them,
+if of addresses more than one request in twenty takes over 50 ms. A promotion alone may: it digests
+every file of the model, here 64 MiB, and what that takes is shown.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
 import httpx
+from fastapi.routing import APIRoute
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.ports import free_port
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
+from core.keys import KeyStore
 from core.making import describe
 from core.manifests import Edit, Manifest, ModelStatus
 from core.progress import Progress
 from core.redis_connection import connect
 from core.registrar import Registrar
 from core.registry import ModelRegistry
+from core.reports import FILENAME, PAGE
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, GenerationSpec, TextualOptions
 from core.terms import terms
+from service.main import PAGES
+from tests.made_reports import report, suite
 
 MODELS = 20
 GENERATIONS = 300
 HISTORY = 500
 ROUNDS = 40
+WARM_UP = 2
 LIMIT_MS = 50.0
 OUT = Path("build/bench/page.json")
-HEALTH = "/healthz"
+HEALTH = "GET /healthz"
+REPORT = "GET /v1/models/{model_id}/reports/{report_id}/report.html"
+"""Shown in a frame of a model's page."""
+PROMOTION = "POST /models/{model_id}/promotion"
+EXEMPT = {PROMOTION}
+"""Lasts as long as reading the model does, whose every file it digests: no limit can hold."""
+WEIGHTS_BYTES = 64 << 20
+"""Of the model that is promoted."""
+PART = {"HX-Request": "true"}
+CANCELS = {
+    "generations": "/comparisons/{}/cancellation",
+    "erasures": "/erasures/{}/cancellation",
+    "evaluations": "/queue/evaluations/{}/cancellation",
+}
 
 
 def main() -> None:
@@ -61,22 +85,30 @@ def main() -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps({"load": load, "rounds": ROUNDS, "routes": rows}, indent=2) + "\n")
     over = over_limit(rows)
-    print(f"{'load ' + format(load, '.1f'):<44}{'median ms':>10}{'p95 ms':>9}{'x healthz':>11}")
+    print(f"{'load ' + format(load, '.1f'):<64}{'median ms':>10}{'p95 ms':>9}{'x healthz':>11}")
     for path, row in rows.items():
         late = "  over the limit" if path in over else ""
         figures = f"{row['median_ms']:>10}{row['p95_ms']:>9}{row['times_healthz']:>11}"
-        print(f"{path:<44}{figures}{late}")
+        print(f"{path:<64}{figures}{late}")
+    if load > (cores := os.cpu_count() or 1):
+        print(
+            f"{cores} cores with a load of {load:.1f}: much of these times is waiting for a core"
+        )
     if over:
         sys.exit(f"over {LIMIT_MS:.0f} ms of server time: {', '.join(over)}")
 
 
 def over_limit(rows: dict[str, dict[str, float]]) -> list[str]:
-    """The addresses whose median is over the limit."""
-    return [path for path, row in rows.items() if row["median_ms"] > LIMIT_MS]
+    """The addresses of which more than one request in twenty is over the limit."""
+    return [path for path, row in rows.items() if path not in EXEMPT and row["p95_ms"] > LIMIT_MS]
 
 
 def measure(folder: Path) -> dict[str, list[float]]:
-    """Address, with ids left out -> milliseconds."""
+    """Route -> milliseconds, of all that the page has.
+
+    Raises:
+        SystemExit: a route that nobody asked for.
+    """
     socket = folder / "broker"
     socket.mkdir(mode=0o700)
     broker = subprocess.Popen(broker_command(socket), stdout=subprocess.DEVNULL)
@@ -86,26 +118,89 @@ def measure(folder: Path) -> dict[str, list[float]]:
         wait_until_ready(url, within_s=20)
         model = furnish_models(settings)
         drawn, erasure = furnish_jobs(settings, model)
-        paths = {
-            HEALTH: HEALTH,
-            "/login": "/login",
-            "/static/page.css": "/static/page.css",
-            "/ (with six pictures)": f"/?jobs={'.'.join(drawn[:6])}",
-            "/comparisons/{id}": f"/comparisons/{drawn[0]}",
-            "/erasures": "/erasures",
-            "/erasures/{id}": f"/erasures/{erasure}",
-            "/erasures/{id}/state": f"/erasures/{erasure}/state",
-            "/models": "/models",
-            "/models/{id}": f"/models/{model}",
-            "/queue": "/queue",
-        }
-        return ask(settings, paths, model)
+        with connect(url) as redis:
+            _, key = KeyStore(redis).create(scopes=["admin"])
+        log = ask(settings, Visitor(model, drawn, erasure, key))
     finally:
         broker.terminate()
         broker.wait()
+    times = spent(log, routes())
+    if unasked := [route for route, some in times.items() if len(some) < ROUNDS]:
+        sys.exit(f"not measured: {', '.join(unasked)}")
+    return times
 
 
-def ask(settings: Settings, paths: dict[str, str], model: str) -> dict[str, list[float]]:
+def routes() -> list[str]:
+    """Those of the page, from the routers themselves, and what its frames and floor are."""
+    found = [
+        f"{method} {route.path}"
+        for part in PAGES
+        for route in part.router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods)
+    ]
+    return [HEALTH, REPORT, *found]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Asks for everything that the page has."""
+
+    model: str
+    drawn: list[str]
+    erasure: str
+    key: str
+
+    def visit(self, client: httpx.Client) -> None:
+        for path in (
+            *("/healthz", "/login", "/static/page.css", f"/?jobs={'.'.join(self.drawn[:6])}"),
+            *(f"/comparisons/{self.drawn[0]}", "/queue", "/models", f"/models/{self.model}"),
+            *("/erasures", "/erasures/concept", f"/erasures/{self.erasure}"),
+            f"/erasures/{self.erasure}/state",
+            f"/v1/models/{self.model}/reports/made/report.html",
+        ):
+            client.get(path).raise_for_status()
+        self.order(client)
+        self.cancel(client)
+
+    def order(self, client: httpx.Client) -> None:
+        model = f"/models/{self.model}"
+        drawing = {"models": [self.model, "emoji"], "prompt": "a cat"}
+        for path, form in (
+            ("/comparisons", drawing | {"steps": "20", "guidance": "5"}),
+            ("/erasures", {"base_model": "emoji", "what": "preset:weapons"}),
+            (f"{model}/evaluation", {"at_most": "4"}),
+            (f"{model}/retirement", {"reason": "bench"}),
+            (f"{model}/promotion", {"reason": "bench"}),
+            ("/models/default", {"model": self.model}),
+            ("/models/default/rollback", {}),
+            ("/login", {"key": self.key}),
+            ("/logout", {}),
+        ):
+            answer = client.post(path, data=form, headers=PART if "log" not in path else {})
+            assert answer.is_success or answer.is_redirect, (path, answer.text)
+        client.get(f"{model}/measuring", headers=PART).raise_for_status()
+        client.cookies.clear()
+
+    def cancel(self, client: httpx.Client) -> None:
+        """What was ordered, so that the queue stays as long as it is."""
+        bodies: dict[str, dict[str, str]] = {
+            "generations": {"prompt": "a cat", "model": "emoji"},
+            "erasures": {"base_model": "emoji", "preset": "weapons"},
+            "evaluations": {"model": self.model},
+        }
+        for noun, body in bodies.items():
+            accepted = client.post(f"/v1/{noun}", json=body).raise_for_status().json()["id"]
+            address = f"/queue/{noun}/{accepted}/cancellation"
+            client.post(address, headers=PART).raise_for_status()
+            newest = client.get(f"/v1/{noun}?limit=3").raise_for_status().json()["data"]
+            waiting = [one["id"] for one in newest if one["state"] == "queued"]
+            for job_id in waiting:
+                client.post(CANCELS[noun].format(job_id), headers=PART).raise_for_status()
+
+
+def ask(settings: Settings, visitor: Visitor) -> str:
+    """What a service logged that was visited, once it was warm."""
     port = free_port("127.0.0.1")
     log = settings.data_dir / "service.log"
     environment = {
@@ -118,32 +213,30 @@ def ask(settings: Settings, paths: dict[str, str], model: str) -> dict[str, list
         command = [sys.executable, "-m", "service"]
         service = subprocess.Popen(command, env=os.environ | environment, stderr=output)
     transport = httpx.HTTPTransport(retries=20)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport) as client:
-        order = {"models": [model, "emoji"], "prompt": "a cat", "steps": "20", "guidance": "5"}
+    headers = {"Authorization": f"Bearer {visitor.key}"}
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, transport=transport, headers=headers) as client:
+        for _ in range(WARM_UP):
+            visitor.visit(client)
+        begin = log.stat().st_size
         for _ in range(ROUNDS):
-            for path in paths.values():
-                client.get(path).raise_for_status()
-            client.post("/comparisons", data=order, headers={"HX-Request": "1"}).raise_for_status()
-            client.post(f"/models/{model}/retirement", data={"reason": "bench"})
-            client.post(f"/models/{model}/promotion", data={"reason": "bench"})
+            visitor.visit(client)
     service.terminate()
     service.wait()
-    orders = {
-        "POST /comparisons": "/comparisons",
-        "POST /models/{id}/retirement": f"/models/{model}/retirement",
-        "POST /models/{id}/promotion": f"/models/{model}/promotion",
-    }
-    return spent(log, paths | orders)
+    return log.read_bytes()[begin:].decode()
 
 
-def spent(log: Path, paths: dict[str, str]) -> dict[str, list[float]]:
-    """What the log says; it leaves queries out."""
-    names = {path.partition("?")[0]: name for name, path in paths.items()}
-    times: dict[str, list[float]] = {name: [] for name in paths}
-    for line in log.read_text().splitlines():
+def spent(log: str, names: Sequence[str]) -> dict[str, list[float]]:
+    """What the log says; it leaves queries out. Of two routes that fit, the first counts."""
+    shapes = {name: re.compile(re.sub(r"\{\w+\}", "[^/]+", name)) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for line in log.splitlines():
         entry = json.loads(line)
-        if entry["event"] == "request" and entry["path"] in names:
-            times[names[entry["path"]]].append(entry["ms"])
+        if entry["event"] == "request":
+            asked = f"{entry['method']} {entry['path']}"
+            name = next((name for name, shape in shapes.items() if shape.fullmatch(asked)), None)
+            if name is not None:
+                times[name].append(entry["ms"])
     return times
 
 
@@ -154,12 +247,20 @@ def furnish_models(settings: Settings) -> str:
     base = import_base(SHIPPED_MODELS / "emoji", "emoji", registry, signer)
     for number in range(MODELS):
         made = add_erased(registry, base, f"emoji-without-{number}", signer)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.joinpath(FILENAME).write_text(
+            report(made, suite(), suite("ordinary")).model_dump_json()
+        )
+        path.joinpath(PAGE).write_text("<!doctype html>" + "x" * 500_000)
+        Registrar(registry).add_report(made.id, "made", path, signer)
     return made.id
 
 
 def add_erased(registry: ModelRegistry, base: Manifest, model_id: str, signer: Signer) -> Manifest:
     folder = registry.making.begin(model_id)
-    (folder / "weights.safetensors").write_text(model_id)
+    weights = os.urandom(WEIGHTS_BYTES) if model_id.endswith(f"-{MODELS - 1}") else b"words"
+    (folder / "weights.safetensors").write_bytes(weights)
     words = [f"word {number}" for number in range(30)]
     edit = Edit(
         base_model=base.id,

@@ -73,6 +73,9 @@ READABLE_ANSWER_HEADERS = [
 """Of requests that pages of other sites make, where TRCE_CORS_ORIGINS lets them."""
 
 
+PAGES = (assets, login, playground, web_erasures, web_models, web_queue)
+"""What `/` and the rest of the page for people consist of."""
+
 SHOWN: dict[Kind, Callable[[Job], BaseModel]] = {
     "generation": generations.Generation.of,
     "erasure": erasures.Erasure.of,
@@ -149,8 +152,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(reference.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    for part in (assets, login, playground, web_erasures, web_models, web_queue):
-        app.include_router(part.router)
+    for pages in PAGES:
+        app.include_router(pages.router)
     answer_with_problems(app)
     limits = {
         verify.ADDRESS: settings.max_picture_bytes,
