@@ -14,6 +14,7 @@ OUT = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 DESK = {"width": 1120, "height": 860}
 PHONE = {"width": 390, "height": 780}
 PATIENCE_MS = 600_000
+POINTS = 12
 COLOURS = 256
 """Enough for flat colours and small pictures, and a third of the bytes."""
 CIGARETTE = {"name": "cigarette", "synonyms": ["cigar"], "replacement": "pencil"}
@@ -38,13 +39,17 @@ def take_all(stack: Stack, browser: Browser) -> None:
     weapons = compose.get_by_role("heading", level=1).inner_text()
     stack.post(f"/v1/models/{weapons}/promotion", reason="for the pictures")
     trained = stack.post(
-        "/v1/erasures", base_model="emoji", concepts=[CIGARETTE], steering={"steps": 60}
+        "/v1/erasures", base_model="emoji", concepts=[CIGARETTE], steering={"steps": 200}
     )
     running = compose.context.new_page()
     running.goto(f"/erasures/{trained['id']}")
     # Four pictures of the base and four of today, once stage 2 is on its way.
     expect(running.locator(".samples img").nth(7)).to_be_visible(timeout=PATIENCE_MS)
     expect(running.get_by_text("steering").first).to_be_visible(timeout=PATIENCE_MS)
+    # A loss that is a line, and not yet at its end.
+    expect(running.locator(".curves polyline").first).to_have_attribute(
+        "points", re.compile(rf"(\S+ ){{{POINTS}}}"), timeout=PATIENCE_MS
+    )
     keep(running, "erasure-running")
     measured = stack.post("/v1/evaluations", model=weapons, at_most=8)
 

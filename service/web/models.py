@@ -18,6 +18,7 @@ from service.routes import aliases, models
 from service.routes.aliases import Pointing
 from service.routes.generations import Generation
 from service.web.forms import Form, number
+from service.web.measured import facts
 from service.web.pages import PageRoute, go, page
 from service.web.watching import trained
 from service.wiring import InParts, Parts
@@ -54,6 +55,7 @@ def show_model(request: Request, model_id: str, parts: InParts, caller: InCaller
         model=model,
         certificate=manifest.certificate,
         edit=manifest.edit,
+        facts=facts(manifest.edit.figures) if manifest.edit else [],
         missing=parts.registry.serving.missing(manifest),
         report=_newest_report(manifest, parts),
         curves=trained(parts.registry, model.id),

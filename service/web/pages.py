@@ -42,13 +42,6 @@ def _moment(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _figure(value: float, name: str) -> str:
-    """What a method measured of itself, in a unit that people read."""
-    if name.endswith("bytes"):
-        return f"{value / 1e6:,.1f} MB"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-
-
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -57,7 +50,7 @@ _templates = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_templates.filters |= {"moment": _moment, "figure": _figure}
+_templates.filters["moment"] = _moment
 _templates.globals["asset"] = assets.address
 # Compiled when the process starts, and not while somebody waits for the first page.
 for _name in _templates.list_templates():
