@@ -58,8 +58,8 @@ def to_lora(
     Args:
         weights: of the base's UNet.
         config: of the base's UNet.
-        rank: at most this for the maps of the text; None: all that they have.
-        steered_rank: at most this for what stage 2 changed.
+        rank: at most this; None: all that the maps of the text have.
+        steered_rank: at most this, too, for what stage 2 changed.
 
     Raises:
         ModelUnsupported: the erasure is for another UNet, or changes nothing.
@@ -67,6 +67,7 @@ def to_lora(
     erasure.check_fits({name: weights.shape(name) for name in weights.names})
     of_text = _factors_of_map(erasure.text_map, rank)
     of_pooled = _factors_of_map(erasure.pooled_map, rank)
+    of_steered = min(steered_rank, rank or steered_rank)
     tensors: dict[str, Tensor] = {}
     left_out = []
     wanted = missed = 0.0
@@ -82,7 +83,7 @@ def to_lora(
             missed += float(change.square().sum())
             continue
         if name in erasure.tensors:
-            at_most = (rank or base.shape[1]) if reads_text(name) else steered_rank
+            at_most = (rank or base.shape[1]) if reads_text(name) else of_steered
             up, down = _factors(change, at_most)
         elif name == READS_POOLED:
             assert of_pooled is not None

@@ -17,13 +17,14 @@ from diffusion.originals.clip_words import END, write_tokenizer
 from diffusion.originals.text import CLIP, OPEN_CLIP
 
 Prediction = Literal["epsilon", "v_prediction"]
+PREDICTION_TYPE = "modelspec.prediction_type"
 STATED: dict[str, Prediction] = {
     "epsilon": "epsilon",
     "eps": "epsilon",
     "v": "v_prediction",
     "v_prediction": "v_prediction",
 }
-"""What metadata may say under `modelspec.prediction_type`."""
+"""What metadata may say under that key."""
 VELOCITY, ZERO_SNR = "v_pred", "ztsnr"
 """Names of empty tensors by which a file says that its UNet predicts velocity, and that its
 trajectories begin at pure noise."""
@@ -97,10 +98,23 @@ def write_settings(
     _write(folder / "model_index.json", index)
 
 
+def statement(scheduler: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """By which metadata and empty tensors a file says what its UNet predicts.
+
+    Args:
+        scheduler: the model's config of it.
+    """
+    prediction = scheduler.get("prediction_type", "epsilon")
+    said = {"v_prediction": "v"}.get(prediction, prediction)
+    flags = [VELOCITY] if prediction == "v_prediction" else []
+    flags += [ZERO_SNR] if scheduler.get("rescale_betas_zero_snr") else []
+    return {PREDICTION_TYPE: said}, tuple(flags)
+
+
 def _stated(names: set[str], metadata: Mapping[str, str]) -> Prediction | None:
     if VELOCITY in names:
         return "v_prediction"
-    return STATED.get(metadata.get("modelspec.prediction_type", "").strip().lower())
+    return STATED.get(metadata.get(PREDICTION_TYPE, "").strip().lower())
 
 
 def _known() -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from core.errors import ModelUnsupported
 from core.importing import read_family
 from diffusion.erasure import Erasure, erased_entries
 from diffusion.families import text_parts
-from diffusion.originals.architectures import Prediction, family_of, write_settings
+from diffusion.originals.architectures import Prediction, family_of, statement, write_settings
 from diffusion.originals.rules import Rule
 from diffusion.originals.text import text_rules
 from diffusion.originals.unet import unet_rules
@@ -36,6 +36,8 @@ def write_single_file(
     base: Path, erasure: Erasure, path: Path, *, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write the base model in the folder `base`, with `erasure` baked in, as one file.
+
+    The file says what its UNet predicts, which programs and our own import cannot tell otherwise.
 
     Raises:
         ModelUnsupported: the erasure is for another UNet, or a weight does not fit into `dtype`.
@@ -60,7 +62,10 @@ def write_single_file(
             )
             rules = _rules(reader.names, base / part, family)
             entries |= {rule.key: _original(rule, made) for rule in rules}
-        write_weights(path, entries, {"format": "pt"})
+        said, flags = statement(_scheduler(base))
+        for name in flags:
+            entries[name] = Entry(dtype, (0,), lambda: torch.empty(0, dtype=dtype))
+        write_weights(path, entries, {"format": "pt", **said})
 
 
 def unpack_single_file(
@@ -190,6 +195,11 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 def _optional(base: Path, part: str, parts: list[str]) -> tuple[Path, ...]:
     return find_weights(base / part).paths if part in parts else ()
+
+
+def _scheduler(base: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((base / "scheduler" / "scheduler_config.json").read_text())
+    return config
 
 
 def _config(folder: Path) -> dict[str, Any]:

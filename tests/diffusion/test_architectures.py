@@ -121,6 +121,27 @@ def test_a_file_alone_becomes_the_model_that_it_was(tiny, tmp_path):
     assert after.scheduler_config["prediction_type"] == before.scheduler_config["prediction_type"]
 
 
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_an_exported_file_says_what_it_predicts(tiny, tmp_path, monkeypatch, prediction, zero_snr):
+    """Neither names nor shapes tell; a model read as the other one draws noise."""
+    [(family, known)] = architectures._known().items()
+    known["prediction"] = None if family == "sd2" else "epsilon"
+    known["scheduler"].pop("rescale_betas_zero_snr", None)
+    monkeypatch.setattr(architectures, "_known", lambda: {family: known})
+    path = tiny / "scheduler/scheduler_config.json"
+    told = {"prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
+    path.write_text(json.dumps(json.loads(path.read_text()) | told))
+
+    write_single_file(tiny, Erasure(), tmp_path / "file.safetensors")
+    unpack_single_file(tmp_path / "file.safetensors", None, tmp_path / "out")
+    after = json.loads((tmp_path / "out/scheduler/scheduler_config.json").read_text())
+    assert after["prediction_type"] == prediction
+    assert bool(after.get("rescale_betas_zero_snr")) == zero_snr
+    names = {*load_file(tmp_path / "file.safetensors")}
+    assert ("v_pred" in names, "ztsnr" in names) == (prediction == "v_prediction", zero_snr)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_of_other_sizes_needs_one_like_it(tmp_path, family):
     folder, file = make_model(tmp_path / family, family=family), tmp_path / "file.safetensors"

@@ -154,6 +154,26 @@ def test_what_stage_2_changed_is_fitted_as_well_as_its_rank_allows(folder, famil
     assert len(coarse.left_out) == sum(name.endswith(".bias") for name in names)
 
 
+@pytest.mark.parametrize(("rank", "at_most"), [(2, 2), (None, 3), (9, 3)])
+def test_a_rank_that_is_asked_for_holds_for_both_stages(folder, family, rank, at_most):
+    base = load_base(folder, None).unet
+    draw = torch.Generator().manual_seed(5)
+    [name] = [name for name, _ in base.named_parameters() if name.endswith("attn2.to_q.weight")][
+        :1
+    ]
+    changed = base.get_parameter(name).detach()
+    changed = changed + torch.randn(changed.shape, generator=draw)
+    erasure = Erasure(erasure_of(family).text_map, {name: changed})
+    lora = lora_of(folder, family, erasure, rank=rank, steered_rank=3)
+    ranks = {
+        len(one)
+        for key, one in lora.tensors.items()
+        if key.endswith("attn2_to_q.lora_down.weight")
+    }
+    assert ranks == {at_most}
+    assert rank is None or lora.rank <= rank
+
+
 def test_a_model_that_changes_nothing_makes_no_lora(folder, family):
     with pytest.raises(ModelUnsupported, match="changes nothing"):
         lora_of(folder, family, Erasure())
