@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from core.errors import (
     DeviceOutOfMemory,
@@ -133,66 +131,6 @@ def test_alone_it_draws_what_diffusers_draws(
     assert picture.size == (24, 16)
     difference = np.asarray(picture, dtype=int) - np.asarray(expected, dtype=int)
     assert abs(difference).max() <= 1
-
-
-arrivals = st.lists(
-    st.tuples(
-        st.integers(0, 6),  # joins before this step
-        st.sampled_from(["a dog", "an axe", "a zebra in the photo"]),
-        st.integers(0, 5),  # seed
-        st.integers(1, 6),  # steps
-        st.sampled_from([0.0, 1.0, 2.5, 7.0]),
-        st.sampled_from([(16, 16), (16, 24)]),
-        st.sampled_from([None, *SCHEDULERS]),
-        st.one_of(st.none(), st.integers(1, 6)),  # leaves before this step
-    ),
-    min_size=2,
-    max_size=6,
-)
-
-
-@settings(max_examples=15, deadline=None)
-@given(arrivals=arrivals, max_unet_rows=st.sampled_from([2, 3, 32]))
-def test_a_picture_does_not_depend_on_who_shares_its_batch(
-    tiny, make_request, arrivals, max_unet_rows
-):
-    """Whatever the schedulers, steps, guidance, sizes and ages of those who come and go."""
-
-    def new():
-        config = tiny.scheduler_config
-        limits = BatchLimits(max_unet_rows)
-        return Denoiser(tiny.unet, tiny.vae, config, device="cpu", limits=limits)
-
-    requests = [
-        make_request(
-            key,
-            prompt,
-            seed=seed,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            width_px=size[0],
-            height_px=size[1],
-            scheduler=scheduler,
-        )
-        for key, (_, prompt, seed, steps, guidance, size, scheduler, _) in enumerate(arrivals)
-    ]
-    shared, together, gone = new(), {}, set()
-    for now in range(20):
-        for request, arrival in zip(requests, arrivals, strict=True):
-            if arrival[0] == now:
-                shared.join(request)
-            if arrival[-1] == now and shared.leave(request.key):
-                gone.add(request.key)
-        together |= {finished.key: finished.latents for finished in shared.step()}
-
-    assert not len(shared)
-    assert set(together) | gone == {request.key for request in requests}
-    for request in requests:
-        if request.key in together:
-            own = new()
-            own.join(request)
-            expected = run(own)[request.key]
-            torch.testing.assert_close(together[request.key], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scheduler", [None, *SOME])
