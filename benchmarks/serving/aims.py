@@ -1,5 +1,6 @@
 """What each figure is to reach."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -39,3 +40,12 @@ AIMS = {
     "cpu_s_per_job": Aim("CPU seconds of service and Redis for a job"),
 }
 """Key of the result -> its aim, in the order of the table."""
+
+
+def missed(result: Mapping[str, float]) -> list[str]:
+    """The figures among those measured that are not what they are to be, with their aims."""
+    return [
+        f"{key} is {result[key]:.3f}, not {aim.words}"
+        for key, aim in AIMS.items()
+        if key in result and not aim.met(result[key])
+    ]

@@ -24,3 +24,9 @@ def show(result: dict[str, float], detail: dict[str, Any]) -> None:
             numbers = [f"{row[column]:.2f}" for column in ("pictures_per_s", "p50_s", "p95_s")]
             contenders.add_row(contender, clients, *numbers)
         console.print(contenders)
+        best = detail["throughput"]["bare_loop"]["best"]
+        split = ", ".join(f"{count} {name}" for name, count in best.items())
+        console.print(f"the bare loop's best split: {split} per pass")
+    if "idle" in detail:
+        beyond = {key: ms for key, ms in detail["idle"].items() if key.startswith("beyond_")}
+        console.print(", ".join(f"{key} {ms:.1f}" for key, ms in beyond.items()))
