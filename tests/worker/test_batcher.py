@@ -64,6 +64,28 @@ def test_more_jobs_than_rows_are_drawn_in_turn(jobs, submit, make_batcher, heart
     assert max(len(held) for held in heartbeat.held) <= 4
 
 
+@pytest.mark.parametrize("k", [1, 7])
+def test_who_comes_while_others_are_drawn_is_in_the_batch_two_steps_later(
+    jobs, submit, make_batcher, monkeypatch, k
+):
+    ids = [submit(num_inference_steps=20, seed=seed) for seed in range(3)]
+    batches, step = [], Denoiser.step
+
+    def watched_step(self):
+        batches.append(len(self))
+        done = step(self)
+        if len(batches) == k:
+            ids.append(submit(num_inference_steps=2))
+        return done
+
+    monkeypatch.setattr(Denoiser, "step", watched_step)
+    make_batcher().drain()
+
+    assert batches[:k] == [3] * k
+    assert batches[k : k + 2] in ([4, 4], [3, 4])
+    assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
+
+
 class SlowStorage(Storage):
     def __init__(self, folder, *, put_s):
         super().__init__(folder)
