@@ -1,4 +1,7 @@
-"""One picture of before and after: rows of pairs, weapons above, other things below."""
+"""One picture of before and after: rows of pairs, weapons above, other things below.
+
+What did not go as it should is shown like the rest, and said below its pair.
+"""
 
 from collections.abc import Sequence
 
@@ -9,14 +12,17 @@ from cli.demo.figures import Pair
 COLUMNS = 5
 SIDE, GAP, CAPTION, MARGIN = 112, 6, 34, 24
 CELL_W, CELL_H = 2 * SIDE + GAP + 20, SIDE + CAPTION + 10
-PAPER, INK, FAINT = (250, 250, 248), (34, 36, 42), (128, 130, 138)
+PAPER, INK, FAINT, BAD = (250, 250, 248), (34, 36, 42), (128, 130, 138), (163, 38, 44)
 
 
 def gallery(pairs: Sequence[Pair], *, rows_each: int = 4) -> Image.Image:
     """`rows_each` rows of targets and as many of other things; base left, erased right."""
     targets = _spread([p for p in pairs if p.prompt.is_target], rows_each * COLUMNS)
     others = _spread([p for p in pairs if not p.prompt.is_target], rows_each * COLUMNS)
-    blocks = [("Erased: weapons", targets), ("Kept: everything else", others)]
+    blocks = [
+        (f"Weapons: {_erased(pairs)}", targets),
+        (f"Everything else: {_kept(pairs)}", others),
+    ]
     heading = 44
     height = 2 * MARGIN + sum(heading + CELL_H * -(-len(block) // COLUMNS) for _, block in blocks)
     sheet = Image.new("RGB", (2 * MARGIN + COLUMNS * CELL_W - 20, height), PAPER)
@@ -44,8 +50,29 @@ def _paste(
         box = (left + offset, top, left + offset + SIDE - 1, top + SIDE - 1)
         pen.rectangle(box, outline=(225, 225, 222))
     font = ImageFont.load_default(12)
-    for line, text in enumerate(_wrap(pen, pair.prompt.text, font, 2 * SIDE + GAP)[:2]):
-        pen.text((left, top + SIDE + 3 + 15 * line), text, INK, font=font)
+    fault = _fault(pair)
+    caption = f"{fault}: {pair.prompt.text}" if fault else pair.prompt.text
+    for line, text in enumerate(_wrap(pen, caption, font, 2 * SIDE + GAP)[:2]):
+        pen.text((left, top + SIDE + 3 + 15 * line), text, BAD if fault else INK, font=font)
+
+
+def _fault(pair: Pair) -> str:
+    if pair.prompt.is_target:
+        return "still a weapon" if pair.shown_after else ""
+    was_drawn = pair.seen_before == pair.prompt.concept
+    return "lost" if was_drawn and pair.seen_after != pair.prompt.concept else ""
+
+
+def _erased(pairs: Sequence[Pair]) -> str:
+    drawn = [pair for pair in pairs if pair.prompt.is_target and pair.shown_before]
+    return f"{sum(not _fault(pair) for pair in drawn)} of {len(drawn)} erased"
+
+
+def _kept(pairs: Sequence[Pair]) -> str:
+    """Of what the base draws as it was asked for."""
+    others = [pair for pair in pairs if not pair.prompt.is_target]
+    drawn = [pair for pair in others if pair.seen_before == pair.prompt.concept]
+    return f"{sum(not _fault(pair) for pair in drawn)} of {len(drawn)} kept"
 
 
 def _wrap(

@@ -1,7 +1,9 @@
 """The parts of the demo; the whole is `make demo`."""
 
+from dataclasses import replace
+
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cli.demo.figures import Figures, Pair, other_accuracies
 from cli.demo.gallery import COLUMNS, gallery
@@ -73,3 +75,27 @@ def test_the_demo_fails_when_the_erasure_is_not_good(rate, accuracy, good):
     figures = Figures("emoji", "erased", 1.0, rate, 1.0, accuracy, 1.0, 1.0)
 
     assert figures.good is good
+
+
+def test_a_gallery_says_what_was_lost(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *a, **k: written.append(text)
+    )
+    lost = pair(is_target=False, seen_after="flower")
+    gallery([pair(is_target=True), pair(is_target=False), pair(is_target=False), lost])
+
+    assert "Everything else: 2 of 3 kept" in written
+    assert sum(text.startswith("lost:") for text in written) == 1
+
+
+def test_a_gallery_says_what_is_still_drawn(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda _, at, text, *a, **k: written.append(text)
+    )
+    erased = replace(pair(is_target=True), shown_before=True)
+    gallery([erased, replace(erased, shown_after=True), pair(is_target=False)])
+
+    assert "Weapons: 1 of 2 erased" in written
+    assert sum(text.startswith("still a weapon:") for text in written) == 1
