@@ -10,7 +10,8 @@ from core.redis_memory import memory_in
 
 FULL = 0.8
 """Of maxmemory: from here on a day's growth may fill it."""
-OLDEST_MAJOR = 6
+OLDEST = (6, 2)
+"""ZADD with GT, ZINTER."""
 
 
 def check_broker(client: redis.Redis) -> list[Check]:
@@ -46,8 +47,9 @@ def _version(info: dict[str, Any]) -> Check:
         )
     if info.get("cluster_enabled"):
         return problem("redis", "it is a cluster", "use one node, or Sentinel: scripts span keys")
-    if int(version.split(".", maxsplit=1)[0]) < OLDEST_MAJOR:
-        return problem("redis", f"version {version}", f"use version {OLDEST_MAJOR} or newer")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return problem("redis", f"version {version}", f"use version {oldest} or newer")
     return ok("redis", f"version {version} answers")
 
 

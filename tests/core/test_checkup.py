@@ -109,6 +109,19 @@ class TestBroker:
         assert found[name].state == "problem"
         assert found[name].fix
 
+    @pytest.mark.parametrize(
+        ("version", "state"),
+        [("5.0.7", "problem"), ("6.0.16", "problem"), ("6.2.0", "ok"), ("10.0", "ok")],
+    )
+    def test_one_that_lacks_a_command_that_is_needed_is_a_problem(
+        self, careless, monkeypatch, version, state
+    ):
+        info = careless.info() | {"redis_version": version}
+        info.pop("valkey_version", None)
+        monkeypatch.setattr(careless, "info", lambda: info)
+
+        assert states(check_broker(careless))["redis"] == state
+
     def test_one_that_is_not_there_is_told_in_one_line(self, tmp_path):
         with redis.Redis(unix_socket_path=str(tmp_path / "none")) as nobody:
             (check,) = check_broker(nobody)
