@@ -20,11 +20,11 @@ SPEC = both_stages(batch=2, anchors=2, trajectories=6, anchor_trajectories=4, tr
 # its place.
 SUICIDAL = """
 import json, os, pathlib, signal, sys
-import trainer.reporting, trainer.trce.draft, trainer.trce.finetune, trainer.trce.lesson
+import trainer.reporting, trainer.trce.draft, trainer.trce.finetune, trainer.trce.gathering
 import trainer.__main__ as trainer_main
 
 trainer.trce.draft.KEEP_EVERY_S = trainer.trce.finetune.CHECKPOINT_EVERY_S = 0.0
-trainer.trce.lesson.BATCH = 2
+trainer.trce.gathering.BATCH = 2
 moment, count = sys.argv[1], int(sys.argv[2])
 files = 0
 print_line, replace = trainer.reporting._print_line, pathlib.Path.replace
@@ -47,6 +47,9 @@ pathlib.Path.replace = put_in_place
 sys.exit(trainer_main.main(sys.argv[3:]))
 """
 MOMENTS = [
+    ("reading captions", 1),
+    ("file", 1),  # what was computed of them is half way to being kept
+    ("solving", 0),  # the closed form of stage 1
     ("drawing trajectories", 2),
     ("file", 1),  # the second two are drawn, and half way to being kept
     ("drawing trajectories", 8),  # among the anchors
@@ -61,13 +64,13 @@ def whole(tiny_folder, tmp_path_factory, cache):
     """The digests of what a run makes that nobody disturbs."""
     out = tmp_path_factory.mktemp("whole") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.trce.lesson.BATCH", 2)
+        patch.setattr("trainer.trce.gathering.BATCH", 2)
         erase(*(tiny_folder, None, SPEC, out, lambda _: None), model_id="tiny-out", cache=cache)
     return Manifest.read(out).files
 
 
 @pytest.fixture
-def attempt(tmp_path, tiny_folder, cache):
+def attempt(tmp_path, tiny_folder):
     """One attempt at the erasure, which dies at a moment; returns its exit code and reports."""
     (tmp_path / "spec.json").write_text(SPEC.model_dump_json())
 
@@ -81,7 +84,7 @@ def attempt(tmp_path, tiny_folder, cache):
             [
                 *(sys.executable, "-c", SUICIDAL, moment, str(count), str(tmp_path / "spec.json")),
                 *("--base", str(tiny_folder), "--out", str(tmp_path / "out")),
-                *("--work", str(tmp_path / "work"), "--cache", str(cache)),
+                *("--work", str(tmp_path / "work"), "--cache", str(tmp_path / "cache")),
                 *("--progress", "json", "--model-id", "tiny-out", "--threads", "1"),
             ],
             capture_output=True,
