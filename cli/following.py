@@ -16,7 +16,21 @@ def follow(client: Client, job_id: str, console: Console, *, jobs: str = "erasur
 
     Raises:
         JobFailed.
+        KeyboardInterrupt: which ends the watching, and says so: the job runs on.
     """
+    try:
+        return _watch(client, job_id, console, jobs)
+    except KeyboardInterrupt:
+        console.print(
+            f"{job_id} runs on without being watched, and what was to follow it does not; "
+            f"`trce jobs cancel {job_id}` ends it, `trce jobs list` shows it",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise
+
+
+def _watch(client: Client, job_id: str, console: Console, jobs: str) -> Resource:
     columns = TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn()
     with Progress(*columns, console=console) as bars:
         stages: dict[str, Any] = {}

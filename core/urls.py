@@ -39,6 +39,12 @@ def check_redis_url(given: str) -> None:
         raise ValueError(f"after the host stands the number of a database, as in {example}")
 
 
+def without_password(url: str) -> str:
+    """To be shown; also without its query, which may hold one."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _split(given: str, schemes: tuple[str, ...], example: str) -> SplitResult:
     if not given.startswith(tuple(f"{scheme}://" for scheme in schemes)):
         begins = " or ".join(f"{scheme}://" for scheme in schemes)

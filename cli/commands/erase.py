@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from cli.answers import Json, answer
+from cli.auditing import recorded
 from cli.client import Client
 from cli.commands.options import DataDir, Url
 from cli.completing import preset_names
@@ -15,7 +16,7 @@ from cli.offline import erase_here, erase_into
 from cli.running import Running
 from cli.specs import parse_spec, read_fields
 from core import erasure_flags as flags
-from core.errors import Invalid
+from core.errors import AppError, Invalid
 from core.installation import open_registry
 from core.manifests import ModelStatus
 from core.registrar import Registrar
@@ -105,10 +106,7 @@ def erase(
         settings = Settings(data_dir=data_dir)
         made = erase_here(spec, settings, running=running)
         if promote:
-            registry = open_registry(settings)
-            Registrar(registry).set_status(
-                made.id, ModelStatus.SERVING, Signer.load(settings.keys_dir)
-            )
+            _promote(made.id, settings)
         answer(made.id, made.model_dump(mode="json"), as_json=as_json)
         return
     if running != Running():
@@ -124,3 +122,14 @@ def erase(
             order = {"default": True} if default else None
             client.post(f"/v1/models/{model_id}/promotion", order)
     answer(model_id, erasure, as_json=as_json)
+
+
+def _promote(model_id: str, settings: Settings) -> None:
+    """Raises AppError, and says before that the model is there all the same."""
+    try:
+        with recorded(settings, "model.promotion", model_id):
+            signer = Signer.load(settings.keys_dir)
+            Registrar(open_registry(settings)).set_status(model_id, ModelStatus.SERVING, signer)
+    except AppError:
+        typer.echo(f"{model_id} is made, and a candidate: it was not promoted", err=True)
+        raise

@@ -1,9 +1,5 @@
 """`trce signing`: the key that signs models, and the keys whose signatures are accepted."""
 
-import getpass
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +7,13 @@ import typer
 from rich.table import Table
 
 from cli.answers import Json, answer
+from cli.auditing import recorded
 from cli.byte_bars import byte_bar, size_of
-from cli.stack.borrowed import borrowed_redis
-from core.audit import AuditTrail
-from core.callers import LOCAL
 from core.installation import open_registry
 from core.key_folder import KeyFolder
 from core.registrar import Registrar
 from core.settings import Settings
-from core.signing import Signer, Verifier
+from core.signing import Signer
 
 app = typer.Typer(
     help="Rotate and revoke the keys that sign models. Takes effect while everything runs.",
@@ -66,7 +60,7 @@ def rotate(
     settings = _settings(data_dir)
     keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
     old = Signer.load(keys.folder).key_id
-    with _recorded(settings, "signing-key.rotated", old):
+    with recorded(settings, "signing-key.rotated", old):
         new = keys.rotate()
     words = [f"key {new} signs; {old} is trusted until `trce signing revoke {old}`"]
     signed = []
@@ -91,7 +85,7 @@ def revoke(
     """Accept no longer what a key signed: models signed by it are served no more, at once."""
     settings = _settings(data_dir)
     keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
-    with _recorded(settings, "signing-key.revoked", key):
+    with recorded(settings, "signing-key.revoked", key):
         keys.revoke(key)
     untrusted = {} if pictures else open_registry(settings).untrusted()
     lost = [f"{name} is not served: {reason}" for name, reason in untrusted.items()]
@@ -125,7 +119,7 @@ def resign(
     action = "model.vouched" if vouch else "model.signed-again"
     with byte_bar("signing", size_of(map(registry.path, named)), as_json=as_json):
         for model_id in named:
-            with _recorded(settings, action, model_id):
+            with recorded(settings, action, model_id):
                 Registrar(registry).sign_again(model_id, signer, vouched=vouch)
     words = [f"{model_id} is signed by {signer.key_id}" for model_id in named]
     answer(words, {"signs": signer.key_id, "models": named}, as_json=as_json)
@@ -133,14 +127,3 @@ def resign(
 
 def _settings(data_dir: Path | None) -> Settings:
     return Settings(data_dir=data_dir) if data_dir else Settings()
-
-
-@contextmanager
-def _recorded(settings: Settings, action: str, subject: str) -> Iterator[None]:
-    """Within, what is done has been written to the audit trail."""
-    with borrowed_redis(settings) as client:
-        signer, verifier = Signer.load(settings.keys_dir), Verifier.load(settings.keys_dir)
-        trail = AuditTrail(client, signer, verifier)
-        who = f"{getpass.getuser()} at {socket.gethostname()}"
-        with trail.recording(action, subject, actor=who, tenant=LOCAL):
-            yield

@@ -8,8 +8,10 @@ import redis
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
+from core.errors import StoreUnavailable
 from core.redis_connection import connect
 from core.settings import Settings
+from core.urls import without_password
 
 START_S = 20.0
 
@@ -20,10 +22,18 @@ def borrowed_redis(settings: Settings) -> Iterator[redis.Redis]:
 
     Raises:
         Misconfigured: there is none to be had.
+        StoreUnavailable: says which one does not answer. Who asks over HTTP is not told.
     """
     if settings.redis_url is not None:
-        with connect(settings.redis_url) as client:
-            yield client
+        try:
+            with connect(settings.redis_url) as client:
+                yield client
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"the Redis at {without_password(settings.redis_url)} does not answer "
+                f"({error.__cause__ or error}); start it, or correct REDIS_URL; "
+                "`trce doctor` tells more"
+            ) from error
         return
     url = broker_url(settings.broker_dir)
     with contextlib.ExitStack() as ours:

@@ -66,3 +66,19 @@ def test_durations():
     assert (duration_s("90d"), duration_s("12h"), duration_s("0m")) == (7776000, 43200, 0)
     with pytest.raises(Invalid):
         duration_s("5")
+
+
+def test_a_redis_that_is_away_is_named_without_its_password(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "keys", "list", "--data-dir", str(tmp_path)],
+        env=os.environ | {"REDIS_URL": "redis://:hidden@127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "redis://127.0.0.1:1/0 does not answer" in done.stderr
+    assert "REDIS_URL" in done.stderr
+    assert "trce doctor" in done.stderr
+    assert "hidden" not in done.stderr

@@ -13,12 +13,14 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.stack.borrowed import borrowed_redis
+from core.audit import AuditTrail
 from core.errors import Invalid
 from core.importing import import_base
 from core.installation import open_registry
 from core.manifests import Manifest, ModelStatus
 from core.settings import Settings
-from core.signing import Signer
+from core.signing import Signer, Verifier
 from core.specs import SteeringOptions
 from trainer.__main__ import _parser
 
@@ -133,6 +135,21 @@ def test_settings_of_stage_2_that_cannot_be_are_told(installation, spec, given, 
 def test_a_model_made_on_a_data_folder_can_be_served_at_once(installation, spec):
     model = trce("erase", spec, "--data-dir", installation.data_dir, "--promote")
     assert open_registry(installation).get(model).status is ModelStatus.SERVING
+    with borrowed_redis(installation) as client:
+        signer, verifier = Signer.load(installation.keys_dir), Verifier.load(installation.keys_dir)
+        (entry,) = AuditTrail(client, signer, verifier).page(limit=10)
+    assert (entry.action, entry.subject) == ("model.promotion", model)
+    assert entry.actor
+
+
+def test_a_promotion_that_nobody_can_write_down_is_not_done(installation, spec, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+
+    why = trce("erase", spec, "--data-dir", installation.data_dir, "--promote", code=1)
+
+    assert "redis://127.0.0.1:1/0 does not answer" in why
+    newest = max(open_registry(installation).all(), key=lambda one: one.created_at)
+    assert newest.status is ModelStatus.CANDIDATE
 
 
 def test_a_folder_of_ones_own_cannot_be_promoted(installation, spec, tmp_path):
