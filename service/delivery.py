@@ -11,10 +11,11 @@ MAX_DEADLINE_S = 30 * 24 * 3600
 MAX_URL_CHARS = 2000
 
 
+DeadlineS = Annotated[float, Field(strict=True, ge=1, le=MAX_DEADLINE_S, allow_inf_nan=False)]
+
+
 class Delivery(Spec):
-    deadline_s: (
-        Annotated[float, Field(strict=True, ge=1, le=MAX_DEADLINE_S, allow_inf_nan=False)] | None
-    ) = None
+    deadline_s: DeadlineS | None = None
     """Give the job up if it has not ended this many seconds after it was accepted."""
 
     webhook: (

@@ -20,6 +20,7 @@ from core.errors import (
 from core.findings import Finding, FinishReason
 from core.jobs import Job
 from core.specs import GenerationSpec
+from service.delivery import NO_WISHES, Delivery
 from service.waiting import ended
 from service.wiring import Parts
 
@@ -40,7 +41,13 @@ class Drawn:
 
 
 async def sit(
-    parts: Parts, caller: Caller, spec: GenerationSpec, request: Request, key: str = ""
+    parts: Parts,
+    caller: Caller,
+    spec: GenerationSpec,
+    request: Request,
+    *,
+    delivery: Delivery = NO_WISHES,
+    key: str = "",
 ) -> Job:
     """Queue a generation and wait for its end; it is cancelled when the client goes away.
 
@@ -51,7 +58,9 @@ async def sit(
         StillDrawing: it takes too long; the generation goes on.
         What AdmissionDesk.admit_generation raises.
     """
-    job = await run_in_threadpool(parts.desk.admit_generation, spec, caller, idempotency_key=key)
+    job = await run_in_threadpool(
+        parts.desk.admit_generation, spec, caller, delivery=delivery, idempotency_key=key
+    )
     gone = asyncio.ensure_future(_gone(request))
     try:
         job = await ended(

@@ -10,6 +10,7 @@ from core.manifests import Manifest
 from core.registry import ModelRegistry
 from core.specs import MAX_GUIDANCE_SCALE, MAX_IMAGES, MAX_SEED, MAX_STEPS, GenerationSpec
 from service.a1111.samplers import OWN, scheduler_named
+from service.delivery import DeadlineS
 from service.sittings import Drawn
 from service.translation import generation_spec
 
@@ -44,6 +45,8 @@ class TextToImage(BaseModel):
     """The schedule of the noise levels."""
     override_settings: Overrides | None = None
     send_images: bool = True
+    deadline_s: DeadlineS | None = None
+    """No field of A1111's. Give the pictures up if they are not drawn in so many seconds."""
 
     @model_validator(mode="after")
     def _samples_as_we_can(self) -> Self:

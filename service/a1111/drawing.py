@@ -22,6 +22,7 @@ from service.a1111.bodies import (
 from service.a1111.choices import ModelChoices
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import Delivery
 from service.metering import metered
 from service.origins import refuse_other_sites
 from service.problems import refusals
@@ -77,7 +78,7 @@ async def draw_txt2img(
         name = await run_in_threadpool(chosen.of, caller)
     model_id = await run_in_threadpool(parts.registry.known_as, name)
     spec = await run_in_threadpool(body.spec, model_id, parts.registry)
-    job = await sit(parts, caller, spec, request)
+    job = await sit(*(parts, caller, spec, request), delivery=Delivery(deadline_s=body.deadline_s))
     return await run_in_threadpool(_answer, parts, job, body)
 
 

@@ -10,6 +10,7 @@ from core.picture_files import MEDIA_TYPE
 from core.specs import MAX_GUIDANCE_SCALE, MAX_IMAGES, MAX_SEED, MAX_STEPS, GenerationSpec
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import DeadlineS, Delivery
 from service.metering import metered
 from service.problems import refusals
 from service.sittings import pictures, sit
@@ -40,6 +41,9 @@ class Parameters(BaseModel):
         Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)] | None
     ) = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
+    deadline_s: DeadlineS | None = None
+    """`extra_body` of the client puts it here. Give the picture up if it is not drawn in so many
+    seconds."""
 
 
 class Inference(BaseModel):
@@ -69,7 +73,8 @@ async def infer(
 ) -> Response:
     """Draw, and answer with the PNG; the generation ends if the client goes away."""
     spec = await run_in_threadpool(_spec, parts, model_id, body)
-    job = await sit(parts, caller, spec, request)
+    deadline_s = None if body.parameters is None else body.parameters.deadline_s
+    job = await sit(parts, caller, spec, request, delivery=Delivery(deadline_s=deadline_s))
     (drawn,) = await run_in_threadpool(pictures, parts, job)
     headers = {"x-seed": str(drawn.seed), "x-generation": job.id}
     return Response(drawn.data, media_type=MEDIA_TYPE["png"], headers=headers)
@@ -77,7 +82,7 @@ async def infer(
 
 def _spec(parts: Parts, model_id: str, body: Inference) -> GenerationSpec:
     sent = body.parameters or Parameters()
-    fields: dict[str, Any] = sent.model_dump(exclude={"width", "height"})
+    fields: dict[str, Any] = sent.model_dump(exclude={"width", "height", "deadline_s"})
     fields |= {"model": parts.registry.known_as(model_id), "prompt": body.inputs}
     if sent.width is None or sent.height is None:
         fields |= {"width": sent.width, "height": sent.height}

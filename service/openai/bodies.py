@@ -18,6 +18,7 @@ from core.specs import (
     Prompt,
     Text,
 )
+from service.delivery import DeadlineS
 from service.sittings import Drawn
 from service.translation import generation_spec
 
@@ -48,6 +49,8 @@ class ImagesRequest(BaseModel):
         | None
     ) = None
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED - MAX_IMAGES)] | None = None
+    deadline_s: DeadlineS | None = None
+    """Give the pictures up if they are not drawn so many seconds after they were asked for."""
 
     def spec(self, registry: ModelRegistry) -> GenerationSpec:
         """Raises RequestValidationError, ModelNotFound, UntrustedModel."""

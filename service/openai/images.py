@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from core.jobs import Job
 from service.bodies import require_json
 from service.callers import InCaller, may
+from service.delivery import Delivery
 from service.headers import IdempotencyKey
 from service.linking import described_event
 from service.metering import metered
@@ -66,15 +67,19 @@ async def create_images(
 ) -> ImagesResponse | Response:
     """Draw, and answer with the pictures; the generation ends if the client goes away."""
     spec = await run_in_threadpool(body.spec, parts.registry)
+    delivery = Delivery(deadline_s=body.deadline_s)
     if body.stream:
         # Admitted before the first event, so that a refusal has its status.
         job = await run_in_threadpool(
-            parts.desk.admit_generation, spec, caller, idempotency_key=idempotency_key
+            parts.desk.admit_generation,
+            *(spec, caller),
+            delivery=delivery,
+            idempotency_key=idempotency_key,
         )
         return StreamingResponse(
             stream(parts, job, kept=bool(idempotency_key)), media_type="text/event-stream"
         )
-    job = await sit(parts, caller, spec, request, idempotency_key)
+    job = await sit(*(parts, caller, spec, request), delivery=delivery, key=idempotency_key)
     return await run_in_threadpool(_response, parts, job, body.response_format, request)
 
 

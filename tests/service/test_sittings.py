@@ -1,11 +1,15 @@
 """Requests that are answered with the picture, and what they are answered when there is none."""
 
+import asyncio
+import contextlib
+import json
 import threading
 
 import pytest
 
+from core.errors import AppError
 from core.findings import Finding
-from core.jobs import GenerationResult, ImageRecord
+from core.jobs import GenerationResult, ImageRecord, JobState
 from core.manifests import Drawing
 from service.sizing import fitted
 
@@ -61,6 +65,66 @@ def test_what_takes_too_long_is_handed_over(serve, address, body):
     assert response.status_code == 504
     job = client.get(response.headers["Location"]).json()
     assert job["state"] == "queued"
+
+
+@pytest.mark.parametrize(("address", "body"), ADDRESSES)
+def test_a_deadline_goes_with_the_job(serve, address, body):
+    client = serve(longest_sitting_s=0.1)
+    given = {"deadline_s": 600.0}
+    given = {"parameters": given} if address.startswith("/hf") else given
+
+    response = client.post(address, json=body | given)
+
+    job = client.get(response.headers["Location"]).json()
+    assert job["deadline"] == pytest.approx(job["created_at"] + 600, abs=1)
+    nonsense = json.loads(json.dumps(body | given).replace("600.0", "-1"))
+    assert client.post(address, json=nonsense).status_code in {400, 422}
+
+
+@pytest.mark.parametrize(("address", "body"), ADDRESSES)
+def test_a_client_that_leaves_takes_its_job_along(client, address, body):
+    """Its slot is free for others then."""
+    jobs = client.app.state.parts.jobs
+    data = json.dumps(body).encode()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": address,
+        "raw_path": address.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [
+            *client.headers.raw,
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+        ],
+        "client": ("127.0.0.1", 50000),
+        "server": ("testserver", 80),
+        "state": {},
+    }
+    told = [{"type": "http.request", "body": data, "more_body": False}]
+
+    async def receive():
+        if told:
+            return told.pop()
+        while not jobs.counts.queued("generation"):  # noqa: ASYNC110  (it is in Redis)
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(_):
+        pass
+
+    async def ask():
+        await asyncio.wait_for(client.app(scope, receive, send), 20)
+
+    with contextlib.suppress(AppError):
+        client.portal.call(ask)
+
+    (job,) = jobs.lists.latest("generation", limit=5, tenant="local")
+    assert job.state is JobState.CANCELLED
 
 
 @pytest.mark.parametrize(("address", "body"), ADDRESSES)
