@@ -75,7 +75,9 @@ def test_a_second_stack_on_the_same_folder_is_refused(stack):
 
 
 def test_ctrl_c_leaves_no_process_and_loses_no_job(own_stack):
-    paths = [own_stack.generate(seed=seed, num_inference_steps=40) for seed in range(12)]
+    # More than the grace lets a worker draw, so that it has something to hand back.
+    large = {"num_inference_steps": 100, "width": 128, "height": 128, "n": 2}
+    paths = [own_stack.generate(seed=seed, **large) for seed in range(4)]
     own_stack.wait_until(lambda: own_stack.http.get(paths[0]).json()["state"] == "running", 30)
     family = own_stack.process.children(recursive=True)
 
@@ -87,6 +89,7 @@ def test_ctrl_c_leaves_no_process_and_loses_no_job(own_stack):
     jobs = [own_stack.ended(path) for path in paths]
     assert {job["state"] for job in jobs} == {"succeeded"}
     assert max(job["attempt"] for job in jobs) == 1
+    assert "its worker is shutting down" in own_stack.http.get(f"{paths[0]}/events").text
 
 
 def test_a_killed_stack_leaves_no_process_and_loses_no_job(own_stack):
