@@ -23,7 +23,7 @@ from diffusion.model_concepts import ModelConcepts
 from diffusion.weights import find_weights, open_weights
 from trainer.preservation import caption_groups
 from trainer.trce.lesson_size import lesson_bytes, prompts
-from trainer.trce.passes import TRAINED, footprint, passes_bytes
+from trainer.trce.passes import TRAINED, passes_bytes
 
 MIB = 1 << 20
 SLACK_BYTES = 64 * MIB
@@ -126,7 +126,7 @@ def needed(
     lesson = lesson_bytes(spec.steering, latent=latent, text=_context(base, family))
     texts = TEXT_COPIES * prompts(spec.steering) * embeddings
     trained = _parameters(base / "unet", _is_trained)
-    passes = passes_bytes(footprint(config, spec.steering, processes))
+    passes = passes_bytes(config, spec.steering, processes)
     memory += (unet + trained * TRAINED_COPIES) * FLOAT32_BYTES + int(ALLOCATED * passes)
     memory += 2 * lesson + texts
     # Points are kept while they are drawn, and the lesson when they all are.

@@ -23,7 +23,7 @@ from diffusion.prompts import PromptEncoder
 from trainer.concepts import PromptPair
 from trainer.trce.course import Course
 from trainer.trce.draft import Draft
-from trainer.trce.passes import drawing_batch, footprint
+from trainer.trce.passes import drawing_batch
 from trainer.trce.ranks import ALONE, Ranks
 from trainer.trce.texts import Texts
 from trainer.trce.trajectories import (
@@ -107,7 +107,7 @@ def prepare_lesson(
         guidance_scale=options.guidance_scale,
         shape=(unet.config.in_channels, side, side),
         seed=seed,
-        batch=drawing_batch(footprint(unet.config, options, ranks.count)),
+        batch=drawing_batch(unet.config, options, ranks.count),
     )
     early = max(1, round(options.early * options.trajectory_steps))
     chosen = choose_points(

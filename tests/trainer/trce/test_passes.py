@@ -12,6 +12,7 @@ from diffusion.attention import parameter_names
 from diffusion.footprint import Living
 from diffusion.rehearsing import rehearsal
 from diffusion.training_footprint import measure_training
+from trainer.trce import passes as module
 from trainer.trce.passes import (
     TRAINED,
     drawing_batch,
@@ -47,20 +48,29 @@ def test_it_is_what_a_real_step_takes(autocast, recomputed):
     assert computed.step == pytest.approx(counted(rows=6, **how), rel=0.2)
 
 
-def test_drawing_takes_no_more_than_training():
-    for options in (
-        SteeringOptions(),
-        SteeringOptions(batch=1, anchors=1),
-        SteeringOptions(batch=1, anchors=4, gradient_checkpointing=True),
-    ):
-        passes = footprint(CONFIG, options)
-        batch = drawing_batch(passes)
-        assert batch == 1 or drawing_rows(batch) * passes.drawing_row <= passes.step
-        assert passes_bytes(passes) >= passes.step
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch": 1, "anchors": 1}, {"batch": 1, "anchors": 4, "gradient_checkpointing": True}],
+    ids=str,
+)
+def test_drawing_takes_no_more_than_training(monkeypatch, options):
+    monkeypatch.setattr(module, "LITTLE_BYTES", 0)
+    options = SteeringOptions(**options)
+    passes, batch = footprint(CONFIG, options), drawing_batch(CONFIG, options)
+
+    assert batch == 1 or drawing_rows(batch) * passes.drawing_row <= passes.step
+    assert batch == 16 or drawing_rows(2 * batch) * passes.drawing_row > passes.step
+    assert passes_bytes(CONFIG, options) >= passes.step
 
 
-def test_the_shipped_model_draws_as_many_together_as_there_may_be():
-    assert drawing_batch(footprint(CONFIG, SteeringOptions())) == 16
+def test_where_a_row_takes_little_nothing_is_computed(monkeypatch):
+    monkeypatch.setattr(module, "footprint", lambda *_: pytest.fail("computed"))
+    assert drawing_batch(CONFIG, SteeringOptions(batch=1, anchors=1)) == 16
+
+
+def test_what_a_row_surely_needs_is_more_than_it_takes():
+    passes = footprint(CONFIG, SteeringOptions(batch=1, anchors=1))
+    assert passes.drawing_row < module._surely_enough(CONFIG)
 
 
 def test_the_larger_pass_of_a_step_counts():
