@@ -133,8 +133,9 @@ class Settings(BaseSettings):
     """Compile the UNets of the models in TRCE_WARM_UP with `torch.compile`, for their own size."""
     compile_buckets: str = "1 2 4 8 16 32"
     """Rows of the passes that are compiled; a guided picture has two. Others are padded to one."""
-    inference_workers: Annotated[int, Field(ge=0)] = 2
-    """Worker processes that `trce up` starts for generations."""
+    inference_workers: Annotated[int, Field(ge=0)] | None = None
+    """Worker processes that `trce up` starts for generations. If not given: one for each GPU; on a
+    CPU one for each TRCE_CPU_THREADS of its cores, and 2 GiB of free memory."""
     trainer_workers: Annotated[int, Field(ge=0)] = 1
     cpu_threads: Count = 1
     """Threads per worker process on a CPU; two one-thread workers beat one two-thread worker."""

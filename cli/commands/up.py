@@ -28,7 +28,7 @@ def up(
         int | None, typer.Option(help="Port to listen on; 0 picks a free one.")
     ] = None,
     inference_workers: Annotated[
-        int | None, typer.Option(help="Processes that draw; one for each GPU.")
+        int | None, typer.Option(help="Processes that draw; if not given, one for each device.")
     ] = None,
     serve_base: Annotated[
         bool | None,

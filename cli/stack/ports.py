@@ -2,6 +2,7 @@
 
 import socket
 
+from cli.stack.worker_count import inference_workers
 from core.addresses import family_of
 from core.checkup.check import Check
 from core.checkup.port import check_free
@@ -16,7 +17,7 @@ def free_port(host: str) -> int:
 
 def worker_names(settings: Settings) -> dict[str, list[str]]:
     """Of the workers that `trce up` starts, by their role."""
-    counts = {"inference": settings.inference_workers, "trainer": settings.trainer_workers}
+    counts = {"inference": inference_workers(settings), "trainer": settings.trainer_workers}
     return {role: [f"{role}-{n}" for n in range(count)] for role, count in counts.items()}
 
 

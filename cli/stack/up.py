@@ -9,6 +9,7 @@ from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
 from cli.stack.ports import check_stack_ports, free_port, metrics_ports, worker_names
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
+from cli.stack.worker_count import inference_workers
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, problem
 from core.checkup.compiler import check_compiler
@@ -56,7 +57,7 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
 
 def check_device(settings: Settings) -> list[Check]:
     """What the workers would find at their own start, in their logs and again and again."""
-    if not has_torch() and settings.inference_workers + settings.trainer_workers:
+    if not has_torch() and inference_workers(settings) + settings.trainer_workers:
         return [problem("torch", "it is not installed, and workers need it", "`make install`")]
     checks = []
     if settings.device.startswith("cuda"):
@@ -64,7 +65,7 @@ def check_device(settings: Settings) -> list[Check]:
         torch = check_torch(settings.device, gpus_needed=gpus)
         # Where torch sees the GPU it matters to nobody that `nvidia-smi` is not there.
         checks = [torch] if torch.state == "ok" else [torch, check_driver(settings.device)]
-    if settings.compile_unet and settings.inference_workers:
+    if settings.compile_unet and inference_workers(settings):
         checks.append(check_compiler(settings.device))
     return checks
 
