@@ -54,10 +54,10 @@ def take_all(stack: Stack, browser: Browser) -> None:
     measured = stack.post("/v1/evaluations", model=weapons, at_most=8)
 
     playground = shoot(browser, stack, "playground-empty", "/")
-    draw(playground, "a sharp dagger", lambda: keep(playground, "playground-drawing"))
-    keep(playground, "playground")
+    draw(playground, "a sharp dagger", lambda: keep(playground, "playground-drawing", full=True))
+    keep(playground, "playground", full=True)
     drawn = playground.url.removeprefix(stack.url)
-    shoot(browser, stack, "playground-dark", drawn, color_scheme="dark")
+    shoot(browser, stack, "playground-dark", drawn, full=True, color_scheme="dark")
     shoot(browser, stack, "playground-phone", drawn, viewport=PHONE)
     queued = [stack.generate(f"a clock on a {what}", n=8) for what in ("wall", "tower", "desk")]
     shoot(browser, stack, "queue", "/queue")
