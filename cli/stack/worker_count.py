@@ -11,6 +11,7 @@ from core.settings import Settings
 
 NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 """The driver keeps a folder for each."""
+MEMORY = Path("/proc/meminfo")
 BYTES_EACH = 2 * 2**30
 """Of a worker on a CPU, with a small model; those with larger ones are told how many to be."""
 
@@ -25,6 +26,8 @@ def inference_workers(settings: Settings) -> int:
     gpus = 0 if settings.device == "cpu" else count_gpus(os.environ)
     if gpus or settings.device == "cuda":
         return max(1, gpus)
+    if not MEMORY.exists():  # not Linux: there is no asking what this process may have
+        return max(1, (os.cpu_count() or 1) // settings.cpu_threads)
     cores = len(os.sched_getaffinity(0)) // settings.cpu_threads
     return max(1, min(cores, available_bytes() // BYTES_EACH))
 
@@ -45,6 +48,6 @@ def count_gpus(environ: Mapping[str, str], driver: Path = NVIDIA_GPUS) -> int:
 
 def available_bytes() -> int:
     """Of the machine's memory, what could be had without swapping, as the kernel estimates it."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = MEMORY.read_text().splitlines()
     (told,) = (line for line in lines if line.startswith("MemAvailable:"))
     return int(told.split()[1]) * 1024

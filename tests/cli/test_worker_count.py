@@ -56,6 +56,13 @@ def test_there_is_one_for_each_device_unless_somebody_says(machine, there, setti
     assert of(**settings) == workers
 
 
+def test_elsewhere_than_on_linux_it_goes_by_the_cores(machine, monkeypatch, tmp_path):
+    machine(cores=1)
+    monkeypatch.setattr(worker_count, "MEMORY", tmp_path / "none")
+    monkeypatch.setattr(worker_count.os, "cpu_count", lambda: 6)
+    assert of(cpu_threads=2) == 3
+
+
 @pytest.mark.parametrize(
     ("named", "shown"), [("", 0), ("-1", 0), ("2", 1), ("0,1", 2), ("0,-1,1", 1), ("0,1,2,3,4", 3)]
 )
