@@ -19,12 +19,17 @@ CUT_S = LEASE_S + 2.0
 FULL_S = 4.0
 DRAWS = "billiard.spawn"
 """Part of the command of each worker's child that draws."""
+BEATS = "worker.heartbeat"
+"""Part of the command of the process that keeps a worker's leases alive."""
 TRAINS = "-m trainer "
 """Part of the command of the process that a trainer worker starts for each erasure."""
 TRAINED_S = 8.0
 """How long a training may have gone on, at most, before it must be struck."""
 OF_TRAINERS = ("training killed", "trainer worker killed")
-OF_DRAWERS = ("pool child killed", "worker killed", "worker frozen", "network cut")
+OF_DRAWERS = (
+    *("pool child killed", "worker killed", "worker frozen", "heartbeat frozen"),
+    "network cut",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Fault:
     lasted_s: float = 0.0
     crowding: float = 1.0
     """Of the machine then; see `tests.crowding`."""
+    took_s: float = 0.0
+    """To choose whom to strike, and to strike: a job that was begun meanwhile may feel it."""
 
 
 @dataclass
@@ -61,6 +68,8 @@ class Nemesis:
             "broker killed": lambda: self._kill(self._members("unixsocket:")),
             "service killed": lambda: self._kill(self._members("-m service")),
             "worker frozen": self._freeze_worker,
+            # Its worker draws on, while its leases lapse and others draw the same.
+            "heartbeat frozen": lambda: self._freeze(self._heartbeats(), FREEZE_S),
             "broker frozen": lambda: self._freeze(self._members("unixsocket:"), FREEZE_S),
             "service frozen": lambda: self._freeze(self._members("-m service"), FREEZE_S),
             "wakes dropped": self._drop_wakes,
@@ -77,7 +86,7 @@ class Nemesis:
             lasted_s = self.kinds[kind]()
         except (psutil.NoSuchProcess, redis.RedisError):
             return False
-        self.done.append(Fault(kind, at, lasted_s, crowded))
+        self.done.append(Fault(kind, at, lasted_s, crowded, time.time() - at))
         return True
 
     def tend(self) -> None:
@@ -113,11 +122,18 @@ class Nemesis:
 
     def _pool_children(self) -> list[psutil.Process]:
         """The processes that draw."""
+        return self._family(DRAWS)
+
+    def _heartbeats(self) -> list[psutil.Process]:
+        return self._family(BEATS)
+
+    def _family(self, words: str) -> list[psutil.Process]:
+        """Processes of busy workers whose command line holds `words`."""
         return [
             child
             for worker in self._busy_workers()
-            for child in worker.children()
-            if DRAWS in " ".join(child.cmdline())
+            for child in worker.children(recursive=True)
+            if words in " ".join(child.cmdline())
         ]
 
     def _impatient_client(self) -> redis.Redis:

@@ -11,7 +11,7 @@ from tests.chaos.verdict import median
 
 WORKER_KILLS = ("pool child killed", "worker killed")
 MAX_UNEXPLAINED = 10
-FREEZES = ("worker frozen", "broker frozen", "service frozen")
+FREEZES = ("worker frozen", "heartbeat frozen", "broker frozen", "service frozen")
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -183,6 +183,11 @@ def test_a_redelivery_that_no_fault_explains_is_told_of():
     assert done.all_redelivered_s == []
 
 
+def test_a_job_that_was_begun_while_its_worker_was_chosen_feels_the_kill():
+    assert redelivered(Fault("worker killed", 100.8)).unexplained
+    assert not redelivered(Fault("worker killed", 100.8, took_s=0.3)).unexplained
+
+
 @pytest.mark.parametrize(
     ("kind", "seconds", "crowding", "slow"),
     [

@@ -130,7 +130,8 @@ def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
     return [
         fault
         for fault in faults
-        if one.began_at <= fault.at <= one.waited_again_at
+        if one.began_at <= fault.at + fault.took_s
+        and fault.at <= one.waited_again_at
         and one.waited_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
     ]
 

@@ -20,6 +20,7 @@ COUNTS = {
     "broker killed": 2,
     "service killed": 1,
     "worker frozen": 1,
+    "heartbeat frozen": 1,
     "broker frozen": 1,
     "wakes dropped": 2,
     "network cut": 1,
