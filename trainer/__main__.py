@@ -238,7 +238,7 @@ def _manifest(options: argparse.Namespace) -> Manifest | None:
     if options.base_manifest is None and not path.exists():
         return None
     try:
-        return Manifest.read(path.parent)
+        return Manifest.parse(path.read_bytes(), path.parent.name)
     except OSError as error:
         raise ModelUnsupported(f"{path} cannot be read: {error}") from error
 

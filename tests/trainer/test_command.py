@@ -145,6 +145,14 @@ def test_a_manifest_that_does_not_fit_is_told_in_the_last_line(command, failure,
     assert failure(command)["type"] == "UntrustedModel"
 
 
+def test_a_manifest_is_read_under_the_name_that_was_given(command, failure, tmp_path):
+    """And not from a manifest.json that happens to lie beside it."""
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "of-the-base.json").write_text("[]")
+    command += ["--base-manifest", str(tmp_path / "none.json")]
+    assert "none.json cannot be read" in failure(command)["detail"]
+
+
 def test_help_answers_without_loading_torch():
     code = """
 import runpy, sys
