@@ -1,7 +1,6 @@
 """Steady load: pictures of a base, of a model mapped by text, and of one with changed weights.
 
-Weights are swapped for the last one and back, again and again; now and then a model is erased,
-and the oldest one retired.
+Weights are swapped for the last one and back, again and again; now and then a model is erased.
 """
 
 import itertools
