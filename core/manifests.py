@@ -89,6 +89,8 @@ class Edit(BaseModel):
     steering: SteeringOptions | None = None
     """None: stage 1 alone."""
     seed: int
+    neighbours: dict[str, tuple[str, ...]] = {}
+    """Name of a concept -> what was found near it, and protected beside `textual.protect`."""
     merged: tuple[ModelId, ...] = ()
     """The erased models whose statistics were taken over."""
     seconds: float

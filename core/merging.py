@@ -94,7 +94,9 @@ def completed(spec: ErasureSpec, merged: Sequence[Manifest]) -> ErasureSpec:
     if "seed" in spec.model_fields_set and spec.seed != seed:
         raise ConceptInvalid(f"seed: the models to merge were made with {seed}; leave it out")
     protect = _neighbours([*(edit.textual for edit in edits), spec.textual])
-    textual = TextualOptions.model_validate(options | {"protect": protect})
+    # Of the merged models they were found already; of what is new they are still to be.
+    own = {"protect": protect, "neighbours": spec.textual.neighbours}
+    textual = TextualOptions.model_validate(options | own)
     return spec.model_copy(update={"textual": textual, "seed": seed})
 
 

@@ -130,6 +130,9 @@ class TextualOptions(Spec):
         default=(), max_length=MAX_SYNONYMS
     )
     """Neighbours of the concept that must survive: names, or names with weights."""
+    neighbours: Annotated[int, Field(strict=True, ge=0, le=MAX_SYNONYMS)] = 30
+    """So many of the base's own concepts, those it reads most like what is erased, are found and
+    protected beside those named; none where it does not say what it draws."""
     captions: tuple[Caption, ...] = Field(default=(), max_length=MAX_CAPTIONS)
     """Captions that are to keep their meaning, in place of the everyday ones that ship."""
     strength: Annotated[float, Field(strict=True, gt=0, le=2, allow_inf_nan=False)] = 1.0

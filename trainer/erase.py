@@ -42,6 +42,7 @@ from trainer.earlier import Earlier, merged_manifests, read_earlier
 from trainer.folders import check_empty, new_folder
 from trainer.latency import map_seconds, step_seconds
 from trainer.memory import cost
+from trainer.neighbours import find_neighbours, protecting, taken_over
 from trainer.reporting import counter
 from trainer.room import check_room
 from trainer.sampling import Showing, open_sampler
@@ -101,11 +102,13 @@ def erase(
         base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
     )
     earlier = read_earlier(spec, merge, merged, described) if merged else None
+    known = ModelConcepts.of(base)
     check_room(base, out, spec, concepts, device=device, work=work, processes=processes)
-    encoder = _reader(base, manifest, spec, concepts, earlier, device=device)
+    neighbours = taken_over([one.edit for one in merged if one.edit], concepts)
+    before = protecting(spec, neighbours, concepts)
+    encoder = _reader(base, manifest, before, concepts, earlier, device=device)
     advance(1)
 
-    known = ModelConcepts.of(base)
     sampler = open_sampler(
         *(base, manifest, spec, concepts, encoder, known, showing),
         native_px=drawing.native_px,
@@ -113,8 +116,10 @@ def erase(
     )
     costs: dict[str, StageCost] = {}
     with cost(costs, "stage 1", device):
+        neighbours |= _found(encoder, spec, concepts, known, earlier)
+        told = protecting(spec, neighbours, concepts)
         solution = solve(
-            encoder, concepts, spec, known=known, report=report, cache=cache, earlier=earlier
+            encoder, concepts, told, known=known, report=report, cache=cache, earlier=earlier
         )
     erasure, curve, latency = solution.erasure, None, dict[str, float]()
     if sampler is not None:
@@ -126,7 +131,7 @@ def erase(
             *(drawing.native_px, concepts, erasure),
         )
         texts = Texts.read(encoder, ["", concepts[0].name], size_px=drawing.native_px)
-        others = company(processes, base, manifest, begun, spec, device=device, work=work)
+        others = company(processes, base, manifest, begun, told, device=device, work=work)
         with cost(costs, "stage 2", device), others as ranks:
             unet, scheduler = (
                 (sampler.unet, sampler.scheduler_config)
@@ -134,7 +139,7 @@ def erase(
                 else load_unet(base, manifest, device=device)
             )
             steered = steer(
-                *(unet, scheduler, begun, spec),
+                *(unet, scheduler, begun, told),
                 report=report,
                 work=work,
                 ranks=ranks,
@@ -147,14 +152,9 @@ def erase(
 
     advance = counter(report, "writing", 1)
     with new_folder(out) as folder:
-        source = {"base": described.content_digest, "method": spec.method}
-        erasure.save(folder / ERASURE, source)
+        erasure.save(folder / ERASURE, {"base": described.content_digest, "method": spec.method})
         save_statistics(folder / STATISTICS, solution.statistics, solution.kept)
-        if concepts:
-            write_unet(base / "unet", erasure, folder / "unet")
-        else:
-            # Nothing is left to erase, so the base's own files are the result, bit for bit.
-            shutil.copytree(base / "unet", folder / "unet")
+        _write_unet(base, folder, erasure if concepts else None)
         record = Edit(
             base_model=described.id,
             base_digest=described.content_digest,
@@ -163,6 +163,7 @@ def erase(
             textual=spec.textual,
             steering=spec.steering,
             seed=spec.seed,
+            neighbours=neighbours,
             merged=spec.merge,
             seconds=round(time.monotonic() - started, 3),
             costs=costs,
@@ -222,6 +223,28 @@ def _reader(
     encoder = load_prompt_encoder(base, manifest, device=device)
     check_vocabulary(encoder, concepts, spec.textual.protect)
     return encoder
+
+
+def _found(
+    encoder: PromptEncoder | None,
+    spec: ErasureSpec,
+    concepts: Sequence[Concept],
+    known: ModelConcepts | None,
+    earlier: Earlier | None,
+) -> dict[str, tuple[str, ...]]:
+    """What is near the concepts that are new; of the others it was found before."""
+    if encoder is None:
+        return {}
+    fresh = [one for one in concepts if not (earlier and one.name in earlier.concepts)]
+    return find_neighbours(encoder, fresh, known, erased=concepts, count=spec.textual.neighbours)
+
+
+def _write_unet(base: Path, folder: Path, erasure: Erasure | None) -> None:
+    """None: nothing is left to erase, so the base's own files are the result, bit for bit."""
+    if erasure is not None:
+        write_unet(base / "unet", erasure, folder / "unet")
+    else:
+        shutil.copytree(base / "unet", folder / "unet")
 
 
 def _sizes(base: Path, folder: Path, erasure: Erasure) -> dict[str, float]:

@@ -98,13 +98,15 @@ class Kept:
         whole = sum(weight for weight, _ in parts)
         return torch.stack([moment * (weight / whole) for weight, moment in parts]).sum(dim=0)
 
-    def reweighted(self, protect: Sequence[Neighbour]) -> "Kept":
-        """The same, its neighbours with these weights."""
+    def protecting(self, protect: Sequence[Neighbour]) -> "Kept":
+        """The same, with these neighbours of those it knows, and with these weights."""
         weights = {f"{NEIGHBOUR}{one.name}": one.weight for one in protect}
         groups = tuple(
-            replace(group, weight=weights.get(group.name, group.weight)) for group in self.groups
+            replace(group, weight=weights.get(group.name, group.weight))
+            for group in self.groups
+            if not group.is_neighbour or group.name in weights
         )
-        return Kept(self.encoder, groups, self.pooled.reweighted(protect) if self.pooled else None)
+        return Kept(self.encoder, groups, self.pooled.protecting(protect) if self.pooled else None)
 
     def __or__(self, other: "Kept") -> "Kept":
         """What both preserve together.

@@ -19,6 +19,7 @@ from core.phrases import mentions
 from core.specs import Concept, ErasureSpec
 from diffusion.attention import GROUPS
 from diffusion.families import text_parts
+from diffusion.model_concepts import FILENAME as CONCEPTS
 from diffusion.model_concepts import ModelConcepts
 from diffusion.weights import find_weights, open_weights
 from trainer.preservation import caption_groups
@@ -112,7 +113,8 @@ def needed(
     unet = _parameters(base / "unet")
     text = sum(_parameters(base / part) for part in text_parts(family))
     matrix = _width(base) ** 2 * FLOAT64_BYTES
-    groups = 3 + len(spec.textual.protect)
+    found = spec.textual.neighbours if (base / CONCEPTS).exists() else 0
+    groups = 3 + len(spec.textual.protect) + found
     sums = (MATRICES_OF_A_CONCEPT * len(concepts) + groups) * matrix
     embeddings = _context(base, family) * FLOAT32_BYTES
     withheld = _withheld(base, spec, concepts) * embeddings

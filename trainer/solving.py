@@ -79,7 +79,7 @@ def solve(
     if encoder is None:
         assert earlier is not None
         advance = counter(report, "solving", 1)
-        kept = earlier.kept.reweighted(options.protect)
+        kept = earlier.kept.protecting(options.protect)
         solution = solve_again(earlier.statistics, kept, concepts, options)
         advance(1)
         return solution

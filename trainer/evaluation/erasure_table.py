@@ -19,6 +19,7 @@ from diffusion.loading import load_base
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner
 from trainer.evaluation.prompt_sets import erased_sets, other_set
+from trainer.neighbours import find_neighbours, protecting
 from trainer.solving import solve
 
 DESCRIPTION = """\
@@ -60,8 +61,13 @@ def _print_table(options: argparse.Namespace) -> None:
     print_cells(["---"] * (len(base) + 3))
     print_row("base", base, base[others.name], 0.0)
     for spec, settings in zip(specs, options.settings, strict=True):
+        found = find_neighbours(
+            *(studio.encoder, concepts, judge.concepts),
+            erased=concepts,
+            count=spec.textual.neighbours,
+        )
         solution = solve(
-            *(studio.encoder, concepts, spec),
+            *(studio.encoder, concepts, protecting(spec, found, concepts)),
             known=judge.concepts,
             report=lambda _: None,
             cache=options.cache,

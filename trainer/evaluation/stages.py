@@ -26,6 +26,7 @@ from trainer.evaluation.attacks.running import run_attack
 from trainer.evaluation.drawing import Order, Studio
 from trainer.evaluation.instruments import Instruments
 from trainer.evaluation.suites import Suite
+from trainer.neighbours import find_neighbours, protecting
 from trainer.solving import solve
 from trainer.sources import erasing_digest, measuring_digest
 from trainer.steered import StageOne, steer
@@ -99,7 +100,7 @@ class Study:
     def _stage_one(self, case: Case) -> Erasure:
         def made() -> Erasure:
             return solve(
-                *(self._studio.encoder, case.concepts, case.spec),
+                *(self._studio.encoder, case.concepts, self._told(case)),
                 known=self._judge.concepts,
                 report=lambda _: None,
                 cache=self._cache,
@@ -121,7 +122,7 @@ class Study:
                     *("", self._studio.encoder, self._judge.concepts, self._studio.side_px),
                     *(case.concepts, begun),
                 ),
-                case.spec.model_copy(update={"seed": seed}),
+                self._told(case).model_copy(update={"seed": seed}),
                 report=lambda _: None,
                 work=None,
             )
@@ -131,6 +132,15 @@ class Study:
             return Erasure(begun.text_map, steered.tensors, begun.pooled_map)
 
         return self._kept(self._erasure_key(case, f"alone {alone}, seed {seed}"), made)
+
+    def _told(self, case: Case) -> ErasureSpec:
+        """Its settings, with the neighbours that an erasure finds."""
+        found = find_neighbours(
+            *(self._studio.encoder, case.concepts, self._judge.concepts),
+            erased=case.concepts,
+            count=case.spec.textual.neighbours,
+        )
+        return protecting(case.spec, found, case.concepts)
 
     def _kept(self, key: str, make: Callable[[], Erasure]) -> Erasure:
         path = self._cache / ERASURES / f"{key}.safetensors"

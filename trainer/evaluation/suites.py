@@ -6,9 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from core.errors import Invalid
 from core.phrases import without_article
 from core.reports import digest_of
@@ -16,6 +13,7 @@ from core.thresholds import KEPT_SUITES
 from diffusion.model_concepts import KnownConcept, ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer.articles import with_article
+from trainer.neighbours import nearest
 
 Split = Literal["tuning", "test"]
 
@@ -112,7 +110,13 @@ def built_in(
     """One of `core.evaluation.SUITES` for a base model with a concepts.json."""
     sentence = SENTENCES[split]
     others = [concept for concept in known.concepts if concept not in targets]
-    near = nearest(encoder, targets, others, count=min(NEIGHBOURS, len(others) // 3))
+    places = nearest(
+        encoder,
+        [concept.noun for concept in targets],
+        [concept.noun for concept in others],
+        count=min(NEIGHBOURS, len(others) // 3),
+    )
+    near = [others[place] for place in places]
 
     def asked(
         concepts: Iterable[KnownConcept], phrases: Callable[[KnownConcept], Iterable[str]]
@@ -168,35 +172,3 @@ def _pairs(
             text = sentence.format(" and ".join(concept.noun for concept in pair))
             questions.append(Question(text, target.name, accepted=(partner.name,)))
     return tuple(questions)
-
-
-def nearest(
-    encoder: PromptEncoder,
-    targets: Sequence[KnownConcept],
-    others: Sequence[KnownConcept],
-    *,
-    count: int,
-) -> tuple[KnownConcept, ...]:
-    """The `count` others whose name the base reads most like one of the targets.
-
-    Likeness is the cosine of the states at the first [EoT], after the mean of all names was taken
-    off: without that all texts look alike.
-    """
-    if not count:
-        return ()
-    states = torch.cat(
-        [_states(encoder, [c.noun for c in concepts]) for concepts in (targets, others)]
-    )
-    unit = torch.nn.functional.normalize(states - states.mean(0), dim=-1)
-    likeness = (unit[len(targets) :] @ unit[: len(targets)].T).amax(dim=1)
-    order = likeness.argsort(descending=True, stable=True)[:count].tolist()
-    return tuple(others[place] for place in sorted(order))
-
-
-def _states(encoder: PromptEncoder, texts: Sequence[str]) -> Tensor:
-    """(n, d): the state at each text's first [EoT]."""
-    found = []
-    for batch in encoder.batches(list(texts), size=64):
-        rows = torch.arange(len(batch.eot))
-        found.append(batch.embeddings[rows, batch.eot.to(batch.embeddings.device)].float().cpu())
-    return torch.cat(found)
