@@ -38,13 +38,39 @@ local function other_workers()
   return others
 end
 
--- How many jobs each worker would hold, were they shared out evenly.
+local function cost_of(ids)
+  local sum = 0
+  for _, id in ipairs(ids) do sum = sum + tonumber(get(id, 'cost') or 0) end
+  return sum
+end
+
+-- What a worker holds, in units of cost: a job of eight pictures fills it as eight jobs of one do.
+local loads = {}
+local function load_of(name)
+  if not loads[name] then loads[name] = cost_of(redis.call('SMEMBERS', 'owner:' .. name)) end
+  return loads[name]
+end
+
+-- What waits; of a long queue the first hundred jobs stand for the others.
+local function waiting_cost()
+  local waiting, seen = tonumber(redis.call('GET', 'queued:' .. kind) or 0), {}
+  for _, class in ipairs(redis.call('SMEMBERS', 'classes:' .. kind)) do
+    if #seen >= 100 then break end
+    for _, id in ipairs(redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, 0, 99 - #seen)) do
+      seen[#seen + 1] = id
+    end
+  end
+  return #seen == 0 and 0 or cost_of(seen) * waiting / #seen
+end
+
+-- What each worker would hold, were everything shared out evenly.
 local share
 local function fair_share()
+  if #other_workers() == 0 then return math.huge end
   if not share then
-    local workers = #other_workers() + 1
-    local open = tonumber(redis.call('GET', 'queued:' .. kind) or 0) + redis.call('ZCARD', 'leases')
-    share = workers > 1 and math.ceil(open / workers) or open
+    local open = waiting_cost() + load_of(owner)
+    for _, name in ipairs(other_workers()) do open = open + load_of(name) end
+    share = math.ceil(open / (#other_workers() + 1))
   end
   return share
 end
@@ -62,8 +88,7 @@ local function is_at_hand_elsewhere(class)
   if not elsewhere then
     elsewhere = {}
     for _, name in ipairs(other_workers()) do
-      local has = redis.call('SCARD', 'owner:' .. name)
-      if has > 0 and has < fair_share() then
+      if load_of(name) > 0 and load_of(name) < fair_share() then
         for theirs in (redis.call('HGET', 'held', name) or ''):gmatch('%S+') do elsewhere[theirs] = true end
       end
     end
@@ -120,7 +145,7 @@ while slots > 0 do
   local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
   local unused = idle == '1' and #claimed == 0
   if (alone or cost > slots) and not unused then break end
-  if is_young(id) and redis.call('SCARD', 'owner:' .. owner) >= fair_share() then break end
+  if is_young(id) and load_of(owner) >= fair_share() then break end
 
   leave_queue(id)
   local token = redis.call('INCR', 'token')
@@ -129,6 +154,7 @@ while slots > 0 do
   if redis.call('EXISTS', 'leases') == 0 then redis.call('SET', 'reaped_at', at) end
   redis.call('ZADD', 'leases', at + tonumber(lease_ms), id)
   redis.call('SADD', 'owner:' .. owner, id)
+  if loads[owner] then loads[owner] = loads[owner] + cost end
   local start = tonumber(get(id, 'start_tag'))
   if start > tonumber(redis.call('GET', 'clock:' .. kind) or 0) then
     redis.call('SET', 'clock:' .. kind, start)

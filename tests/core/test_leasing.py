@@ -187,6 +187,42 @@ class TestClaiming:
 
         assert shares == [4, 3]
 
+    @pytest.mark.parametrize("few", ["a", "b"], ids=["which has its model", "which has not"])
+    def test_what_has_just_come_is_not_left_to_a_worker_with_few_jobs_of_many_pictures(
+        self, jobs, roll, few
+    ):
+        full, free = "inference-0@here", "inference-1@here"
+        roll.beat(full)
+        roll.beat(free)
+        submit(jobs, queue_class=few, cost=8)
+        claim(jobs, owner=full, held=[few])
+        for _ in range(2):
+            submit(jobs, queue_class="b")
+        claim(jobs, owner=free, held=["b"])
+        came = submit(jobs, queue_class="a")
+
+        assert [one.job_id for one in claim(jobs, owner=free, held=["b"])] == [came]
+
+    def test_shares_are_even_in_pictures(self, jobs, roll):
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@here")
+        submit(jobs, cost=4)
+        for _ in range(4):
+            submit(jobs)
+
+        shares = [len(claim(jobs, owner=f"inference-{number}@here")) for number in (0, 1)]
+
+        assert shares == [1, 4]
+
+    def test_a_long_queue_is_shared_out_by_its_first_jobs(self, jobs, roll, monkeypatch):
+        monkeypatch.setattr("core.leasing.PATIENCE_MS", 60_000)  # longer than submitting takes
+        roll.beat("inference-0@here")
+        roll.beat("inference-1@here")
+        for _ in range(110):
+            submit(jobs, cost=4)
+
+        assert len(claim(jobs, owner="inference-0@here", slots=440)) == 55
+
     def test_what_nobody_else_takes_is_taken_by_whoever_has_room(self, jobs, roll):
         roll.beat("inference-0@here")
         roll.beat("inference-1@there")
