@@ -28,6 +28,10 @@ class ServiceRefused(AppError):
     """The service answered with a problem; the message is its detail."""
 
 
+class ScopeLacking(ServiceRefused):
+    """The key's scopes do not allow what was asked for."""
+
+
 class ServiceUnreachable(AppError):
     pass
 
@@ -163,11 +167,14 @@ def _pause_s(response: httpx.Response) -> float:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
+    refused = ServiceRefused
     try:
         problem = response.json()
         detail = problem.get("detail") or problem.get("title")
+        if problem.get("type") == "urn:problem:scope-missing":
+            refused = ScopeLacking
     except ValueError:
         detail = response.text[:200]
     if response.status_code == httpx.codes.UNAUTHORIZED:
         detail = f"{detail} (this command takes the key from TRCE_API_KEY)"
-    raise ServiceRefused(f"{response.status_code}: {detail}")
+    raise refused(f"{response.status_code}: {detail}")

@@ -1,6 +1,6 @@
 """`trce jobs`: what waits and runs, and an end for it; what failed for good, and another try."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,7 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from cli.answers import Json, answer
-from cli.client import Client, Resource
+from cli.client import Client, Resource, ScopeLacking
 from cli.commands.options import Url
 from core.errors import JobNotFound
 
@@ -32,9 +32,11 @@ def list_jobs(
     """List what runs, then what waits in its order; with --all the newest of each kind first."""
     which = "" if ended else "&unfinished=true"
     with Client(url) as client:
-        found = [
-            job for kind in KINDS for job in client.get(f"/v1/{kind}?limit={limit}{which}")["data"]
-        ]
+
+        def listed(kind: str) -> list[Resource]:
+            return list(client.get(f"/v1/{kind}?limit={limit}{which}")["data"])
+
+        found = [job for jobs in _visible(listed).values() for job in jobs]
     table = Table(
         Column("id", no_wrap=True, min_width=32), "kind", "state", "model", "accepted (UTC)"
     )
@@ -96,12 +98,31 @@ def _only(jobs: Sequence[Resource], job_id: str, *, what: str, listed_by: str) -
     return found[0]
 
 
+def _visible(listed: Callable[[str], list[Resource]]) -> dict[str, list[Resource]]:
+    """Kind -> its jobs, of the kinds that the key has a scope for.
+
+    Raises:
+        ScopeLacking: it has one for none of them.
+    """
+    found: dict[str, list[Resource]] = {}
+    for kind in KINDS:
+        try:
+            found[kind] = listed(kind)
+        except ScopeLacking:
+            if kind == KINDS[-1] and not found:
+                raise
+    return found
+
+
 def _open(client: Client) -> list[Resource]:
     """All that run or wait, however many have ended since they came."""
-    found: dict[str, Resource] = {}
-    for kind in KINDS:
+
+    def listed(kind: str) -> list[Resource]:
         page = client.get(f"/v1/{kind}?limit={MOST}&unfinished=true")
-        jobs = _all(client, kind) if page["has_more"] else page["data"]
+        return list(_all(client, kind) if page["has_more"] else page["data"])
+
+    found: dict[str, Resource] = {}
+    for kind, jobs in _visible(listed).items():
         found |= {
             job["id"]: job | {"path": f"/v1/{kind}/{job['id']}"}
             for job in jobs

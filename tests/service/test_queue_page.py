@@ -1,5 +1,7 @@
 """The queue shows what has not ended, in its order, to whom it belongs; and cancels."""
 
+import json
+
 import httpx
 import pytest
 from scenery import APPLE, WEAPONS
@@ -148,3 +150,27 @@ class TestOfATenant:
             many = [http.post("/v1/generations", json=APPLE).json()["id"] for _ in range(105)]
             done = run(app, ["jobs", "cancel", many[-1], "--url", address])
             assert done.exit_code == 0, done.output
+
+    @pytest.mark.parametrize(
+        ("scope", "mine", "others"),
+        [("generate", "generations", "erasures"), ("erase", "erasures", "generations")],
+    )
+    def test_the_command_shows_and_cancels_what_the_key_has_a_scope_for(
+        self, start, monkeypatch, bearer, scope, mine, others
+    ):
+        bodies = {"generations": APPLE, "erasures": WEAPONS}
+        address, _ = start()
+        key = bearer(scope)
+        monkeypatch.setenv("TRCE_API_KEY", key["Authorization"].removeprefix("Bearer "))
+        run = CliRunner().invoke
+        with httpx.Client(base_url=address, headers=bearer("generate", "erase")) as http:
+            seen, unseen = (
+                http.post(f"/v1/{kind}", json=bodies[kind]).json()["id"] for kind in (mine, others)
+            )
+            listed = run(app, ["jobs", "list", "--json", "--url", address])
+            assert listed.exit_code == 0, listed.output
+            assert [one["id"] for one in json.loads(listed.output)] == [seen]
+            assert run(app, ["jobs", "cancel", unseen, "--url", address]).exit_code != 0
+            done = run(app, ["jobs", "cancel", seen, "--url", address])
+            assert done.exit_code == 0, done.output
+            assert http.get(f"/v1/{others}/{unseen}").json()["state"] == "queued"
