@@ -6,7 +6,7 @@ EXAMPLES = {
     "trce up": "trce up --serve-base --port 8000",
     "trce demo": "trce demo --out build/demo",
     "trce generate": 'trce generate "a cat on a sofa" --model default --seed 7 --out pictures',
-    "trce erase": "trce erase weapons --base-model emoji --promote --default",
+    "trce erase": "trce erase weapons drugs --base-model emoji --promote --default",
     "trce evaluate": "trce evaluate MODEL --suite explicit --suite ordinary --attack p4d:50:10",
     "trce compare": "trce compare MODEL OTHER report.json --out compare.html",
     "trce export": "trce export MODEL --format single-file --out erased.safetensors",

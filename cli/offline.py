@@ -124,7 +124,7 @@ def base_of(manifest: Manifest) -> str:
 
 
 def _free_id(spec: ErasureSpec) -> str:
-    what = spec.preset or "-".join(concept.name for concept in spec.concepts)
+    what = "-".join(spec.asked_for)
     parts = [spec.base_model, *(["merged"] if spec.merge else []), what, *spec.remove]
     words = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
     return f"{words[:MAX_NAME_CHARS].rstrip('-')}-{secrets.token_hex(4)}"

@@ -1,6 +1,7 @@
-"""What a user asks to erase: a preset's name, or a file with the fields of POST /v1/erasures."""
+"""What a user asks to erase: names of presets, a file with the fields of POST /v1/erasures."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,32 @@ from core.specs import ErasureSpec
 SUFFIXES = {".yaml", ".yml", ".json"}
 
 
-def read_fields(what: str) -> dict[str, Any]:
-    """Raises Invalid."""
-    if Path(what).suffix not in SUFFIXES:
-        return {"preset": what}
+def read_fields(what: Sequence[str]) -> dict[str, Any]:
+    """The fields of a file, if one is named, with the presets that are named beside it.
+
+    Raises:
+        Invalid
+    """
+    files = [one for one in what if Path(one).suffix in SUFFIXES]
+    names = [one for one in what if one not in files]
+    if len(files) > 1:
+        raise Invalid(f"{' and '.join(files)}: give one file, with all the concepts")
+    fields = _read_file(files[0]) if files else {}
+    if not names:
+        return fields
+    listed = fields.get("preset") or []
+    presets = [*([listed] if isinstance(listed, str) else listed), *names]
+    return fields | {"preset": presets[0] if len(presets) == 1 else presets}
+
+
+def _read_file(path: str) -> dict[str, Any]:
     try:
         # YAML contains JSON, so one parser reads both.
-        fields = yaml.safe_load(Path(what).read_text())
+        fields = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Invalid(f"{what} cannot be read: {error}") from error
+        raise Invalid(f"{path} cannot be read: {error}") from error
     if not isinstance(fields, dict):
-        raise Invalid(f"{what} does not hold the fields of an erasure")
+        raise Invalid(f"{path} does not hold the fields of an erasure")
     return fields
 
 

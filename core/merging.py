@@ -28,13 +28,30 @@ def concepts_to_erase(spec: ErasureSpec, merged: Sequence[Manifest] = ()) -> tup
     Raises:
         ConceptInvalid: no such preset or concept, a contradiction, or a phrase counted twice.
     """
-    new = presets.load(spec.preset) if spec.preset is not None else spec.concepts
+    new = _new_concepts(spec)
     kept, dropped = taken_over(spec, merged)
     concepts = (*kept.values(), *new)
     check_consistent(concepts, [neighbour.name for neighbour in spec.textual.protect])
     if merged:
         _check_nothing_counts_twice(list(kept.values()), dropped, new, len(merged))
     return concepts
+
+
+def _new_concepts(spec: ErasureSpec) -> tuple[Concept, ...]:
+    """Those of the presets, then the spec's own; what two of them share is there once.
+
+    Raises:
+        ConceptInvalid
+    """
+    found: dict[str, Concept] = {}
+    listed = [concept for name in spec.presets for concept in presets.load(name)]
+    for concept in (*listed, *spec.concepts):
+        if found.setdefault(concept.name.casefold(), concept) != concept:
+            raise ConceptInvalid(
+                f"{concept.name!r} is described differently in the presets and concepts to erase; "
+                "describe it once, or under another name"
+            )
+    return tuple(found.values())
 
 
 def taken_over(
@@ -132,7 +149,7 @@ def leaves_something(spec: ErasureSpec, merged: Sequence[Manifest]) -> bool:
     Raises:
         ConceptInvalid
     """
-    return spec.preset is not None or bool(spec.concepts or taken_over(spec, merged)[0])
+    return bool(spec.asked_for or taken_over(spec, merged)[0])
 
 
 def _agreed(name: str, values: Iterable[object]) -> object:

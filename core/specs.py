@@ -6,12 +6,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StringConstraints,
+    Tag,
     WrapSerializer,
+    field_validator,
     model_validator,
 )
+from pydantic_core import to_json
 
 from core.schedulers import SchedulerName
 from core.thresholds import PromoteIf
@@ -23,10 +27,13 @@ MAX_IMAGES = 8
 MAX_PREVIEWS = MAX_STEPS
 MAX_SIDE_PX = 2048
 MAX_SEED = 2**63 - 1
-MAX_CONCEPTS = 64
+MAX_PRESETS = 32
+MAX_CONCEPTS = 256
 MAX_SYNONYMS = 200
-MAX_CAPTIONS = 2000
+MAX_CAPTIONS = 20_000
 MAX_CAPTION_CHARS = 300
+MAX_CAPTIONS_BYTES = 2_500_000
+"""Of all of them as JSON: the model's manifest repeats them, and is read as far as 4 MiB."""
 MAX_MERGED = 16
 MAX_TRAINING_STEPS = 20_000
 
@@ -137,6 +144,15 @@ class TextualOptions(Spec):
     """Captions that are to keep their meaning, in place of the everyday ones that ship."""
     strength: Annotated[float, Field(strict=True, gt=0, le=2, allow_inf_nan=False)] = 1.0
     """s: the model is erased by I + s (T - I). 1 is what the closed form asks for."""
+
+    @field_validator("captions")
+    @classmethod
+    def _fit_a_manifest(cls, captions: tuple[str, ...]) -> tuple[str, ...]:
+        if (size := len(to_json(captions))) > MAX_CAPTIONS_BYTES:
+            raise ValueError(
+                f"{size} bytes together; all captions may have {MAX_CAPTIONS_BYTES} as JSON"
+            )
+        return captions
 
     @model_validator(mode="after")
     def _protects_nothing_twice(self) -> Self:
@@ -251,6 +267,15 @@ WrittenConcept = Annotated[
 ]
 
 
+PresetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")]
+Presets = Annotated[
+    Annotated[PresetName, Tag("name")]
+    | Annotated[tuple[PresetName, ...], Field(min_length=1, max_length=MAX_PRESETS), Tag("names")],
+    # So that what is wrong with the one is not said to be wrong with the other, too.
+    Discriminator(lambda given: "names" if isinstance(given, list | tuple) else "name"),
+]
+
+
 class ErasureSpec(Spec):
     """Erase concepts from a base model; the result is a candidate model.
 
@@ -260,8 +285,10 @@ class ErasureSpec(Spec):
 
     kind: Literal["erasure"] = "erasure"
     base_model: ModelId
-    preset: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,50}$")] | None = None
+    preset: Presets | None = None
+    """The name of a list of concepts that ships, or the names of several."""
     concepts: tuple[WrittenConcept, ...] = Field(default=(), max_length=MAX_CONCEPTS)
+    """Concepts of your own, beside those of the presets."""
     merge: tuple[ModelId, ...] = Field(default=(), max_length=MAX_MERGED)
     """Erased models of the same base, whose concepts are erased in the new one, too."""
     remove: tuple[Words, ...] = Field(default=(), max_length=MAX_CONCEPTS)
@@ -277,14 +304,14 @@ class ErasureSpec(Spec):
 
     @model_validator(mode="after")
     def _names_something_to_erase(self) -> Self:
-        if self.preset is not None and self.concepts:
-            raise ValueError("give either `preset` or `concepts`, not both")
         if self.preset is None and not self.concepts and not self.merge:
             raise ValueError("give `preset`, at least one of `concepts`, or models to `merge`")
         if self.remove and not self.merge:
             raise ValueError("`remove` takes concepts out of the models in `merge`: name those")
         if len(self.merge) != len(set(self.merge)):
             raise ValueError("`merge`: each model may be listed once")
+        if len(self.presets) != len(set(self.presets)):
+            raise ValueError("`preset`: each name may be listed once")
         names = [concept.name.casefold() for concept in self.concepts]
         if len(names) != len(set(names)):
             raise ValueError("each concept may be listed once; merge those with the same name")
@@ -293,3 +320,12 @@ class ErasureSpec(Spec):
         if both:
             raise ValueError(f"both erased and protected: {', '.join(sorted(both))}")
         return self
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        return (self.preset,) if isinstance(self.preset, str) else self.preset or ()
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """What it names to erase, for people: presets, then concepts. Empty for a mere merge."""
+        return (*self.presets, *(concept.name for concept in self.concepts))

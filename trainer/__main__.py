@@ -36,7 +36,7 @@ Erase concepts from a Stable Diffusion model, and write the erased model as a fo
 SPEC is a YAML or JSON file with the fields of POST /v1/erasures, for example
 
     base_model: emoji
-    preset: weapons
+    preset: weapons              # or several: [weapons, drugs]
 
 or, with concepts of your own,
 

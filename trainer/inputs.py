@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConceptInvalid, ModelUnsupported
-from core.specs import ErasureSpec, ModelId, TextualOptions
+from core.specs import MAX_CAPTIONS, ErasureSpec, ModelId, TextualOptions
 
 
 def with_captions(spec: ErasureSpec, path: Path) -> ErasureSpec:
@@ -24,6 +24,10 @@ def with_captions(spec: ErasureSpec, path: Path) -> ErasureSpec:
         raise ConceptInvalid(f"{path} cannot be read: {error}") from error
     if not captions:
         raise ConceptInvalid(f"{path} holds no captions; write one a line")
+    if len(captions) > MAX_CAPTIONS:
+        raise ConceptInvalid(
+            f"{path} holds {len(captions)} captions; at most {MAX_CAPTIONS} can be preserved"
+        )
     fields = spec.textual.model_dump(exclude_unset=True) | {"captions": captions}
     try:
         textual = TextualOptions.model_validate(fields)

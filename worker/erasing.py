@@ -109,7 +109,7 @@ class Erasing:
 
 def model_id(spec: ErasureSpec, job_id: str) -> str:
     """The same for every attempt at a job, so that a second one finds the first one's model."""
-    what = spec.preset or "-".join(concept.name for concept in spec.concepts)
+    what = "-".join(spec.asked_for)
     if spec.merge:
         what = "-".join(["merged", what, *(f"without {name}" for name in spec.remove)])
     words = re.sub(r"[^a-z0-9]+", "-", f"{spec.base_model}-{what}".lower()).strip("-")

@@ -66,7 +66,9 @@ def merge(
 
 def add(
     model_id: ModelId,
-    what: Annotated[str, typer.Argument(help="A preset, or a YAML or JSON file with `concepts`.")],
+    what: Annotated[
+        list[str], typer.Argument(help="Presets, or a YAML or JSON file with `concepts`, or both.")
+    ],
     instead_of: Annotated[
         list[str] | None,
         typer.Option("--instead-of", help="A concept that the new ones take the place of."),

@@ -26,9 +26,9 @@ from core.signing import Signer
 
 def erase(
     what: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="A preset, such as `weapons`, or a YAML or JSON file with a spec.",
+            help="Presets, such as `weapons`, or a YAML or JSON file with a spec, or both.",
             autocompletion=preset_names,
         ),
     ],
@@ -68,7 +68,7 @@ def erase(
 
     A spec file holds the fields of POST /v1/erasures; docs/trce.md shows one. Three ways:
 
-    trce erase weapons            through a running service, watched
+    trce erase weapons drugs      through a running service, watched
 
     trce erase spec.yaml --out D  in this process, into the folder D; no service, no broker
 
@@ -82,7 +82,7 @@ def erase(
     if base_model is not None:
         fields["base_model"] = base_model
     name = fields.get("base_model", "emoji")
-    spec = parse_spec(fields, name, source=what)
+    spec = parse_spec(fields, name, source=" ".join(what))
     running = Running(device, processes, threads, work)
     if out is not None:
         if promote or data_dir is not None:

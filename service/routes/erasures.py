@@ -33,6 +33,14 @@ EXAMPLES = {
         "summary": "A list of concepts that ships with the service",
         "value": {"base_model": "default", "preset": "weapons"},
     },
+    "several presets": {
+        "summary": "Several lists, and a concept of your own beside them",
+        "value": {
+            "base_model": "default",
+            "preset": ["alcohol-tobacco", "drugs"],
+            "concepts": [{"name": "hookah", "replacement": "teapot"}],
+        },
+    },
     "own concepts": {
         "summary": "Concepts of your own, and neighbours to protect",
         "value": {

@@ -36,12 +36,30 @@ def test_a_size_is_checked_like_everything_else():
     assert "width" in result.stderr
 
 
-def read_spec(what):
-    return parse_spec(read_fields(what), "emoji", source=what)
+def read_spec(*what):
+    return parse_spec(read_fields(what), "emoji", source=" ".join(what))
 
 
 def test_a_word_is_a_preset(tmp_path):
     assert read_spec("weapons").preset == "weapons"
+
+
+def test_several_words_are_several_presets():
+    assert read_spec("weapons", "drugs").preset == ("weapons", "drugs")
+
+
+@pytest.mark.parametrize("listed", ["violence", "[violence]"])
+def test_presets_are_erased_beside_what_a_file_holds(tmp_path, listed):
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"preset: {listed}\nconcepts: [{{name: axe, replacement: flower}}]\n")
+    spec = read_spec("drugs", str(path))
+
+    assert spec.asked_for == ("violence", "drugs", "axe")
+
+
+def test_two_files_are_one_too_many():
+    with pytest.raises(Invalid, match=r"a\.yaml and b\.json: give one file"):
+        read_fields(["a.yaml", "b.json"])
 
 
 def test_a_file_holds_a_spec(tmp_path):

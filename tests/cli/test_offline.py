@@ -269,7 +269,7 @@ def test_a_full_disk_is_told_and_nothing_half_written_stays(installation, spec, 
 
 def test_captions_that_cannot_be_read_are_named(installation, spec, tmp_path):
     words = ("--base", installation.models_dir / "tiny", "--captions")
-    for content in (None, "", "x" * 301):
+    for content in (None, "", "x" * 301, "a kiln\n" * 20_001):
         captions = tmp_path / "captions.txt"
         if content is not None:
             captions.write_text(content)

@@ -52,7 +52,19 @@ PISTOL = {"name": "pistol", "synonyms": ["gun"], "replacement": "flower"}
         pytest.param(
             {"preset": "weapons", "textual": {"strength": 0}}, "greater than 0", id="no strength"
         ),
-        pytest.param({"preset": "weapons", "concepts": [PISTOL]}, "not both", id="both"),
+        pytest.param({"preset": []}, "at least 1 item", id="no preset of a list"),
+        pytest.param({"preset": ["weapons", "weapons"]}, "listed once", id="a preset twice"),
+        pytest.param({"preset": ["weapons", "No!"]}, "should match", id="no name of a preset"),
+        pytest.param(
+            {"preset": "weapons", "textual": {"captions": ["a kiln"] * 20_001}},
+            "at most 20000",
+            id="too many captions",
+        ),
+        pytest.param(
+            {"preset": "weapons", "textual": {"captions": ["a" * 300] * 10_000}},
+            "may have 2500000",
+            id="captions too long together",
+        ),
         pytest.param({"concepts": [PISTOL, PISTOL]}, "listed once", id="a concept twice"),
         pytest.param(
             {"concepts": [PISTOL | {"synonyms": ["gun", "Gun"]}]}, "listed twice", id="duplicate"
@@ -70,6 +82,16 @@ PISTOL = {"name": "pistol", "synonyms": ["gun"], "replacement": "flower"}
 def test_an_erasure_that_contradicts_itself_is_refused(fields, said):
     with pytest.raises(ValidationError, match=said):
         ErasureSpec.model_validate({"base_model": "emoji"} | fields)
+
+
+@pytest.mark.parametrize("preset", [None, "weapons", ("weapons", "drugs")])
+def test_presets_stand_beside_concepts_and_are_written_as_they_were_given(preset):
+    fields = {"base_model": "m", "preset": preset, "concepts": [PISTOL]}
+    spec = ErasureSpec.model_validate(fields)
+
+    assert spec.preset == preset
+    assert spec.asked_for == (*spec.presets, "pistol")
+    assert ErasureSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_concepts_words_begin_with_its_name():

@@ -75,6 +75,15 @@ def test_a_merge_is_queued_with_everything_that_it_takes_over_filled_in(client):
     assert request["textual"]["eot_tokens"] == "all"
 
 
+def test_several_presets_and_concepts_are_one_erasure(client):
+    body = {"base_model": "raw", "preset": ["drugs", "alcohol-tobacco"], "concepts": [DAGGER]}
+    request = client.post(URL, json=body).json()["request"]
+
+    assert request["preset"] == ["drugs", "alcohol-tobacco"]
+    assert client.post(URL, json=request).json()["request"] == request
+    assert "drugs, alcohol-tobacco, dagger" in client.get("/erasures").text
+
+
 def test_a_request_can_be_sent_again_as_it_was_shown(client):
     body = {"base_model": "raw", "concepts": [{"name": "dagger", "replacement": "spoon"}]}
     request = client.post(URL, json=body).json()["request"]
@@ -100,7 +109,13 @@ def test_a_request_can_be_sent_again_as_it_was_shown(client):
         pytest.param({"base_model": "default"}, 422, "raw", id="an erased default"),
         pytest.param({"base_model": "forged"}, 409, "forged", id="untrusted"),
         pytest.param({"base_model": "../raw"}, 422, "base_model", id="a path"),
-        pytest.param({"concepts": [DAGGER]}, 422, "preset", id="both"),
+        pytest.param({"preset": ["drugs", "wepons"]}, 422, "wepons", id="one preset unknown"),
+        pytest.param(
+            {"concepts": [DAGGER | {"synonyms": ["knife"]}]},
+            422,
+            "described differently",
+            id="a concept of the preset, and another",
+        ),
         pytest.param({"preset": None}, 422, "concepts", id="neither"),
         pytest.param({"textual": {"protect": ["Rifle"]}}, 422, "Rifle", id="erased and protected"),
         pytest.param({"textual": {"ridge": "NaN"}}, 422, "number", id="NaN"),

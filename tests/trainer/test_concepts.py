@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import presets
 from core.consistency import check_consistent
 from core.errors import ConceptInvalid
 from core.merging import concepts_to_erase
@@ -147,6 +148,33 @@ def test_a_text_mentions_a_word_in_singular_and_plural(text):
 @pytest.mark.parametrize("text", ["taxes", "axel", "a relaxed man", ""])
 def test_parts_of_other_words_are_no_mention(text):
     assert mentions(text, ["axe"]) is None
+
+
+def test_presets_and_concepts_are_erased_together_and_what_they_share_once():
+    shared = presets.load("drugs")[1]
+    own = Concept(name="hookah", replacement="teapot")
+    spec = ErasureSpec(base_model="m", preset=("drugs", "alcohol-tobacco"), concepts=(shared, own))
+
+    listed = (*presets.load("drugs"), *presets.load("alcohol-tobacco"))
+    assert concepts_to_erase(spec) == (*listed, own)
+
+
+@pytest.mark.parametrize(
+    ("own", "complaint"),
+    [
+        pytest.param(
+            Concept(name="Pill", replacement="sweet"), "described differently", id="one name"
+        ),
+        pytest.param(
+            Concept(name="medicine", synonyms=("pills",), replacement="anvil"),
+            "'pills' is to become both",
+            id="one word",
+        ),
+    ],
+)
+def test_a_concept_that_contradicts_a_preset_is_refused(own, complaint):
+    with pytest.raises(ConceptInvalid, match=complaint):
+        concepts_to_erase(ErasureSpec(base_model="m", preset="drugs", concepts=(own,)))
 
 
 def test_a_preset_that_does_not_exist_is_refused():
