@@ -27,7 +27,7 @@ from core.errors import AppError, PromptRefused, StoreUnavailable
 from core.job_counts import JobCounts
 from core.queue import TASK_OF_KIND
 from core.redis_memory import redis_memory
-from core.registry import ModelRegistry
+from core.registry import DEFAULT, ModelRegistry
 from core.workers import WorkerRoll
 from service.refused_models import RefusedModels
 
@@ -139,6 +139,7 @@ class _Shared(Collector):
         yield up
         yield from found
         yield self._served()
+        yield self._default()
         yield self._refusals()
 
     def _jobs_and_workers(self) -> Iterator[Metric]:
@@ -176,6 +177,21 @@ class _Shared(Collector):
         for manifest in self._models.all():
             if self._models.serving.allows(manifest):
                 served.add_metric([manifest.id], 1)
+        return served
+
+    def _default(self) -> Metric:
+        served = GaugeMetricFamily(
+            "t2i_default_model_served",
+            "Whether the model that `default` means draws.",
+            labels=["model"],
+        )
+        model_id = self._models.resolve(DEFAULT)
+        try:
+            self._models.served(model_id)
+        except AppError:
+            served.add_metric([model_id], 0)
+        else:
+            served.add_metric([model_id], 1)
         return served
 
     def _refusals(self) -> Metric:

@@ -181,6 +181,12 @@ ROWS: dict[str, list[tuple[str, str, str, list[tuple[str, str]]]]] = {
     ],
     "Which model serves?": [
         ("Served models", "table", "none", [("max by (model) (t2i_model_served)", "{{model}}")]),
+        (
+            "What `default` means, and whether it is served",
+            "stat",
+            "bool_yes_no",
+            [("max by (model) (t2i_default_model_served)", "{{model}}")],
+        ),
     ],
 }
 WIDTH, HEIGHT = 24, 7

@@ -25,6 +25,7 @@ WAITING = 't2i_queue_depth{queue="%s", priority="1", instance="%s"}'
 WAIT = 't2i_queue_wait_seconds_bucket{kind="generation", le="%s"}'
 JOBS = 't2i_jobs_total{kind="generation", outcome="%s", instance="%s"}'
 REQUESTS = 't2i_http_requests_total{route="%s", code="%s"}'
+DEFAULT = 't2i_default_model_served{model="%s", instance="%s"}'
 READING = (
     't2i_http_request_duration_seconds_bucket{route="/v1/generations/{generation_id}", le="%s"}'
 )
@@ -193,6 +194,28 @@ CASES = [
         fires=False,
     ),
     Case("NothingServed", "nobody can know", {"t2i_redis_up": still(0)}, fires=False),
+    Case(
+        "DefaultNotServed",
+        "another model is served",
+        {DEFAULT % ("gone", "a"): still(0), 't2i_model_served{model="m"}': still(1)},
+        labels={"model": "gone"},
+    ),
+    Case(
+        "DefaultNotServed",
+        "one of two services has it",
+        {
+            DEFAULT % ("m", "a"): still(0),
+            DEFAULT % ("m", "b"): still(1),
+            't2i_model_served{model="m"}': still(1),
+        },
+        fires=False,
+    ),
+    Case(
+        "DefaultNotServed",
+        "nothing is served, which another alert says",
+        {DEFAULT % ("gone", "a"): still(0), "t2i_redis_up": still(1)},
+        fires=False,
+    ),
     Case(
         "ModelRefused",
         "by one of two services",

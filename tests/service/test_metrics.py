@@ -73,6 +73,15 @@ def test_workers_and_served_models_are_named(client, parts):
     assert sample(text, "t2i_model_served", model="safe") == 1
 
 
+def test_it_is_told_whether_the_model_that_default_means_is_served(client):
+    assert sample(read(client), "t2i_default_model_served", model="safe") == 1
+    client.post("/v1/models/safe/retirement")
+    assert sample(read(client), "t2i_default_model_served", model="safe") == 0
+
+    client.post("/v1/models/waiting/promotion", json={"default": True})
+    assert sample(read(client), "t2i_default_model_served") == 1
+
+
 def test_a_refused_prompt_is_counted_with_its_category(client):
     policy = {"prompts": {"words": ["napalm"]}}
     assert client.put("/v1/policies/default", json=policy).is_success
