@@ -127,7 +127,7 @@ class AdmissionDesk:
         if earlier := self._earlier("erasure", caller, idempotency_key, digest):
             return earlier
         self._check_delivery(delivery)
-        base = self._registry.get(self._registry.resolve(spec.base_model))
+        base = self._base(spec.base_model)
         if base.kind != "base":
             bases = [one.id for one in self._registry.all() if one.kind == "base"]
             raise Invalid(
@@ -197,6 +197,19 @@ class AdmissionDesk:
         )
         self._wakes.send("evaluation")
         return self._jobs.get(submission.job_id)
+
+    def _base(self, name: str) -> Manifest:
+        """The model that is named; where another name means one that was erased from, its base.
+
+        Where `default` points is no decision of who asks for an erasure.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        named = self._registry.get(self._registry.resolve(name))
+        if named.edit is None or named.id == name:
+            return named
+        return self._registry.get(named.edit.base_model)
 
     def _check_delivery(self, delivery: Delivery) -> None:
         """Raises Invalid."""

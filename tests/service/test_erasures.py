@@ -66,6 +66,15 @@ def test_the_list_holds_erasures_only(client, generation):
     assert client.get(f"{URL}/{generation['id']}").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["default", "dall-e-3"])
+def test_another_name_for_an_erased_model_means_its_base(client, worker, name):
+    """`default` means `safe`, which was made from `raw`."""
+    erasure = client.post(URL, json=WEAPONS | {"base_model": name}).json()
+
+    assert (erasure["base_model"], erasure["request"]["base_model"]) == ("raw", "raw")
+    assert worker.claim("erasure").spec.base_model == "raw"
+
+
 def test_a_merge_is_queued_with_everything_that_it_takes_over_filled_in(client):
     """`safe` erases pistols."""
     body = {"base_model": "raw", "merge": ["safe"], "concepts": [DAGGER]}
@@ -106,7 +115,6 @@ def test_a_request_can_be_sent_again_as_it_was_shown(client):
         pytest.param({"preset": "wepons"}, 422, "weapons", id="unknown preset"),
         pytest.param({"base_model": "none"}, 404, "none", id="unknown base"),
         pytest.param({"base_model": "safe"}, 422, "raw", id="an erased model as base"),
-        pytest.param({"base_model": "default"}, 422, "raw", id="an erased default"),
         pytest.param({"base_model": "forged"}, 409, "forged", id="untrusted"),
         pytest.param({"base_model": "../raw"}, 422, "base_model", id="a path"),
         pytest.param({"preset": ["drugs", "wepons"]}, 422, "wepons", id="one preset unknown"),
