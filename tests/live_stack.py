@@ -17,6 +17,14 @@ from cli.stack.ports import free_port
 READY_WITHIN_S = 120.0
 
 
+def words_of(process: psutil.Process) -> str:
+    """Its command line; nothing of one that has ended, buried by its parent or not yet."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):
+        return ""
+
+
 class Stack:
     """One `trce up` on one data folder; may be stopped, killed and started again."""
 
@@ -64,7 +72,7 @@ class Stack:
         return [
             process
             for process in self.process.children(recursive=True)
-            if words in " ".join(process.cmdline())
+            if words in words_of(process)
         ]
 
     def pool_children(self) -> list[psutil.Process]:
@@ -73,7 +81,7 @@ class Stack:
             child
             for worker in self.members("worker inference")
             for child in worker.children()
-            if "billiard.spawn" in " ".join(child.cmdline())
+            if "billiard.spawn" in words_of(child)
         ]
 
     def post(self, path: str, **body) -> dict:

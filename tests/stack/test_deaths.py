@@ -18,7 +18,7 @@ from cli.stack.broker import broker_url
 from core.redis_connection import connect
 from core.workers import KEY as BEATS
 from tests.crowding import crowding
-from tests.live_stack import Stack
+from tests.live_stack import Stack, words_of
 
 pytestmark = pytest.mark.stack
 
@@ -64,14 +64,13 @@ def owner_of(broker: redis.Redis, path: str) -> str:
 def worker_of(stack: Stack, broker: redis.Redis, path: str) -> psutil.Process:
     """Celery's parent, whose child draws a job."""
     name = owner_of(broker, path).partition("@")[0].removeprefix("inference-")
-    (worker,) = stack.members(f"worker inference --name {name}")
-    return worker
+    # Who was forked a moment ago has its parent's words until it is another program.
+    return min(stack.members(f"worker inference --name {name}"), key=psutil.Process.create_time)
 
 
 def child_of(worker: psutil.Process) -> psutil.Process:
-    """The one that draws; one that died before may not have been buried yet."""
-    living = [one for one in worker.children() if one.status() != psutil.STATUS_ZOMBIE]
-    (child,) = [one for one in living if "billiard.spawn" in " ".join(one.cmdline())]
+    """The one that draws."""
+    (child,) = [one for one in worker.children() if "billiard.spawn" in words_of(one)]
     return child
 
 
