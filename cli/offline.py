@@ -13,6 +13,7 @@ from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
 from core.specs import ErasureSpec
+from core.user_cache import user_cache
 
 MAX_NAME_CHARS = 60
 IN_ONE_PROCESS = Running()
@@ -79,6 +80,7 @@ def erase_into(
     """Make an unsigned model in the folder `out` from the base model in `base`.
 
     Args:
+        cache: None: the user's own.
         merge: the folders of the models that `spec.merge` names, in that order.
 
     Raises:
@@ -96,12 +98,13 @@ def erase_into(
             "the spec names models to merge: give --merge FOLDER for each, or merge models of an "
             "installation with `trce models merge`"
         )
+    cache = cache or user_cache()
     manifest = Manifest.read(base) if (base / FILENAME).exists() else None
     quieten_libraries()
     running.set_threads()
     model_id = model_id_of(out)
     with (
-        full_disk_named(out, running.work),
+        full_disk_named(out, running.work, cache),
         base_folder(base, like, out) as folder,
         bars() as report,
     ):

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,15 @@ class BrokerProcess:
             yield
         finally:
             self._process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test writes to the home of whoever runs it, or finds what another one kept."""
+    folder = tmp_path_factory.getbasetemp() / f"user-cache-{uuid.uuid4().hex}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
 
 
 @pytest.fixture(scope="session")

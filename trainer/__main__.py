@@ -18,6 +18,7 @@ from core.manifests import FILENAME, Manifest
 from core.progress import Reporter
 from core.samples import MAX_SAMPLES
 from core.specs import ErasureSpec
+from core.user_cache import user_cache
 from trainer.full_disk import full_disk_named
 from trainer.inputs import base_folder, model_id_of, with_captions
 from trainer.reporting import (
@@ -72,8 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     # Libraries look at these when they are imported, which happens only below.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    options.cache = options.cache or user_cache()
     try:
-        with full_disk_named(options.out, options.work):
+        with full_disk_named(options.out, options.work, options.cache):
             manifest = _erase(options)
     except AppError as error:
         if options.progress == "json":

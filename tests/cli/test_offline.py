@@ -183,6 +183,13 @@ def test_a_folder_is_made_without_any_installation(installation, spec, tmp_path)
     assert manifest.edit.textual.captions == ("a kiln", "a potter at work")
 
 
+def test_captions_are_read_once_by_one_user(installation, spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    trce("erase", spec, "--out", tmp_path / "no-axes", "--base", installation.models_dir / "tiny")
+
+    assert list((tmp_path / "own" / "trce").glob("*.safetensors"))
+
+
 def test_a_folder_takes_over_what_folders_named_with_merge_erased(installation, spec, tmp_path):
     base = ("--base", installation.models_dir / "tiny")
     trce("erase", spec, "--out", tmp_path / "no-axes", *base)

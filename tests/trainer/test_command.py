@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -52,6 +53,7 @@ def test_it_prints_progress_makes_the_model_and_ends_with_zero(command, tmp_path
     made = Manifest.read(tmp_path / "out" / "Axe-less!")
     assert made.id == "axe-less"
     made.check_files(tmp_path / "out" / "Axe-less!")
+    assert list((Path(os.environ["XDG_CACHE_HOME"]) / "trce").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
