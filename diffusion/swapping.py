@@ -49,6 +49,16 @@ class SwappableUNet:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(one.shape) for name, one in self._parameters.items()}
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the base's copies of tensors that erasures change take on the device."""
+        return sum(one.nbytes for one in self._base.values())
+
+    def to_keep_bytes(self, counts: Mapping[str, int]) -> int:
+        """What copies take that are not made yet, of tensors of so many numbers."""
+        size = self._unet.dtype.itemsize
+        return sum(count * size for name, count in counts.items() if name not in self._base)
+
     def prepared(self, tensors: Mapping[str, Tensor]) -> Delta:
         """
         Raises:

@@ -1,12 +1,16 @@
 """What an erased model changes, read from its folder and held against manifest and base."""
 
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from core.errors import UntrustedModel
+from core.files import open_plain
 from core.manifests import Manifest
 from core.model_files import ModelFiles
-from diffusion.erasure import FILENAME, Erasure
+from core.safetensors_header import read_header
+from diffusion.erasure import CHANGED, FILENAME, Erasure
 
 BYTES_PER_PARAMETER = 8
 """At most, of a changed tensor in a file: float64, twice what is written."""
@@ -37,3 +41,21 @@ def read_erasure(
     erasure = Erasure.parse(data)
     erasure.check_fits(dict(shapes))
     return erasure
+
+
+def changed_counts(folder: Path) -> dict[str, int]:
+    """How many numbers each changed tensor of the UNet has, as the file's header says, unchecked.
+
+    Of a file that cannot be read nothing: whoever loads the model says what is wrong with it.
+    """
+    try:
+        with open_plain(folder / FILENAME) as file:
+            size = os.fstat(file.fileno()).st_size
+            stored = read_header(file, size, f"{folder.name}: {FILENAME}")
+    except (OSError, UntrustedModel):
+        return {}
+    return {
+        one.name.removeprefix(CHANGED): math.prod(one.shape)
+        for one in stored
+        if one.name.startswith(CHANGED)
+    }

@@ -135,18 +135,20 @@ class Room:
         *,
         guided: bool,
         loaded: bool,
+        swapped_bytes: int = 0,
         evictable_bytes: int,
     ) -> int:
         """The bytes that must be free before one picture is drawn.
 
         Args:
             loaded: the model's weights are on the device.
+            swapped_bytes: what copies of weights take that will be swapped.
             evictable_bytes: what the device would have free besides, at best.
 
         Raises:
             ModelTooLarge, SizeNotDrawable.
         """
-        weights = 0 if loaded else footprint.weights
+        weights = swapped_bytes + (0 if loaded else footprint.weights)
         drawing = footprint.drawing(guided=guided)
         free = self._free_bytes()
         if free is None:

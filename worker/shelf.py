@@ -22,7 +22,7 @@ from diffusion.erasure import FILENAME
 from diffusion.freed_memory import return_to_system
 from diffusion.loading import load_base
 from worker import metrics
-from worker.erasure_file import read_erasure
+from worker.erasure_file import changed_counts, read_erasure
 from worker.fetching import Fetches
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
@@ -204,6 +204,7 @@ class Shelf:
             size_px,
             guided=spec.guidance_scale > 1,
             loaded=digest in self._bases,
+            swapped_bytes=self._to_keep_bytes(manifest, digest),
             evictable_bytes=sum(self._bases[name].size_bytes for name in others),
         )
         idle = self._idle(others)
@@ -219,6 +220,19 @@ class Shelf:
             raise DeviceOutOfMemory(
                 f"model {base.id} does not fit beside the models that are being drawn with"
             )
+
+    def _to_keep_bytes(self, manifest: Manifest, base_digest: str) -> int:
+        """What the base's own of the tensors that a model changes take, once they are swapped."""
+        if manifest.edit is None:
+            return 0
+        if (variant := self._variants.get(manifest.content_digest)) is not None:
+            counts = {name: one.numel() for name, one in variant.delta.tensors.items()}
+        else:
+            counts = changed_counts(self._registry.path(manifest.id))
+        base = self._bases.get(base_digest)
+        if base is not None:
+            return base.unet.to_keep_bytes(counts)
+        return sum(counts.values()) * self._dtype.itemsize
 
     def _vet(self, manifest: Manifest, base: Manifest) -> None:
         """Look through what is not loaded yet. Raises UntrustedModel, ModelUnsupported."""

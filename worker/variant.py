@@ -72,11 +72,12 @@ class Base:
 
     @property
     def size_bytes(self) -> int:
-        """What its weights take on the device."""
+        """What its weights take on the device, with the copies of those that are swapped."""
         parts = self._components
         second = [parts.second.text_encoder] if parts.second else []
         modules = (parts.unet, parts.vae, parts.text_encoder, *second)
-        return sum(one.nbytes for module in modules for one in module.parameters())
+        weights = sum(one.nbytes for module in modules for one in module.parameters())
+        return weights + self.unet.kept_bytes
 
     @property
     def in_use(self) -> bool:

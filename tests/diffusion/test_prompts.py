@@ -83,6 +83,23 @@ def test_a_known_prompt_is_not_encoded_again_until_others_push_it_out(tiny):
     assert counting.calls == 4
 
 
+def test_remembered_prompts_take_no_more_memory_than_they_may(tiny):
+    counting = CountingEncoder(tiny.text_encoder)
+    one = PromptEncoder(tiny.tokenizer, tiny.text_encoder).encode("a dog").size_bytes
+    encoder = PromptEncoder(tiny.tokenizer, counting, cached_bytes=2 * one)
+
+    for prompt in ["a dog", "an axe", "a dog", "a flower", "a dog"]:
+        encoder.encode(prompt)
+    encoder.encode("a dog", alone=True)
+    assert counting.calls == 3
+    encoder.encode("an axe")
+    assert counting.calls == 4
+    encoder.encode("a flower", company=["a zebra", "an axe"])
+    encoder.encode("a flower", alone=True)
+    encoder.encode("a zebra")
+    assert sum(kept.size_bytes for kept in encoder._cache.values()) == 2 * one
+
+
 @pytest.mark.parametrize("part", ["weights", "words"])
 def test_another_encoder_has_another_digest(tiny, encoder, part):
     import copy

@@ -1,21 +1,22 @@
 """What does not fit is refused before anything gives way to it."""
 
 import gc
+import math
 import weakref
 
 import pytest
 import torch
 from tiny_model import make_model
 
-from core.errors import DeviceOutOfMemory, ModelUnsupported
+from core.errors import DeviceOutOfMemory, ModelUnsupported, SizeNotDrawable
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
 from core.specs import GenerationSpec
 from diffusion.denoise_request import DenoiseRequest
-from worker.room import MIB, Room
+from worker.room import MIB, USABLE, Room
 from worker.shelf import Shelf
-from worker.variant import Base
+from worker.variant import Base, Variant
 
 SMALL_PICTURE = {
     "seed": 0,
@@ -209,6 +210,33 @@ def test_what_fits_only_without_those_that_are_drawn_is_tried_again_later(make_s
     variant.denoiser.leave("it")
     shelf.variant(tiny, spec)
     assert on_shelf(shelf) == {tiny}
+
+
+def test_copies_of_weights_that_are_swapped_need_room_too(make_shelf, registry, add_variant):
+    changed = add_variant("one", seed=1).tensors
+    copies_bytes = sum(tensor.nbytes for tensor in changed.values())
+    shelf = make_shelf(total_mib=500)
+    base, room = registry.get("emoji"), shelf._room
+    footprint = room.footprint(base.content_digest, registry.path("emoji"), (64, 64))
+    enough = footprint.weights + footprint.drawing(guided=True)
+
+    def ask(model: str, *, free: int) -> Variant:
+        room._free_bytes = lambda: math.ceil(free / USABLE) + 1
+        spec = GenerationSpec(prompt="a cat", model=model, width=64, height=64)
+        return shelf.variant(model, spec)
+
+    with pytest.raises(SizeNotDrawable):
+        ask("one", free=enough)
+    assert not shelf._bases
+    variant = ask("one", free=enough + copies_bytes)
+
+    drawing = footprint.drawing(guided=True)
+    with pytest.raises(SizeNotDrawable):
+        ask("one", free=drawing)
+    plain = variant.base.size_bytes
+    variant.denoiser.wear()
+    assert variant.base.size_bytes == plain + copies_bytes
+    assert ask("one", free=drawing) is variant
 
 
 def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
