@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from core.errors import ModelNotServed
-from core.manifests import Drawing, Manifest, ModelStatus, Override
+from core.manifests import Drawing, Edit, Manifest, ModelStatus, Override
 from core.registry import DEFAULT, ModelRegistry
 from core.specs import Concept
 from core.thresholds import PromoteIf
@@ -34,6 +34,19 @@ class Erased(BaseModel):
     seed: int
     seconds: float
     figures: dict[str, float]
+
+    @classmethod
+    def of(cls, edit: Edit) -> "Erased":
+        # As objects: a manifest's were checked when it was read, and are not checked again.
+        return cls(
+            base_model=edit.base_model,
+            base_digest=edit.base_digest,
+            method=edit.method,
+            concepts=list(edit.concepts),
+            seed=edit.seed,
+            seconds=edit.seconds,
+            figures=edit.figures,
+        )
 
 
 class Model(BaseModel):
@@ -71,15 +84,19 @@ class Model(BaseModel):
         because = _why_not_served(manifest, registry)
         edit = manifest.edit
         return cls(
-            **manifest.model_dump(
-                include={"id", "kind", "family", "status", "files", "promote_if", "overrides"}
-            ),
+            id=manifest.id,
+            kind=manifest.kind,
+            family=manifest.family,
+            status=manifest.status,
+            files=manifest.files,
+            promote_if=manifest.promote_if,
+            overrides=list(manifest.overrides),
             created=int(manifest.created_at),
             served=because is None,
             not_served_because=because,
             is_default=registry.resolve(DEFAULT) == manifest.id,
             drawing=manifest.drawing,
-            erased=None if edit is None else Erased(**edit.model_dump(exclude={"textual"})),
+            erased=None if edit is None else Erased.of(edit),
             digest=manifest.content_digest,
             reports=sorted(
                 manifest.reports, key=lambda name: (manifest.reports[name].created_at, name)
