@@ -53,6 +53,10 @@ class Nemesis:
     installation: Installation
     random: random.Random
     done: list[Fault] = field(default_factory=list)
+    _ended: int = 0
+    """How many generations had ended when it was last looked."""
+    _ended_before: int = -1
+    """The same at the last blow to whoever draws."""
     _let_train_s: float = 0.0
     _pending: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
@@ -87,6 +91,8 @@ class Nemesis:
         except (psutil.NoSuchProcess, redis.RedisError):
             return False
         self.done.append(Fault(kind, at, lasted_s, crowded, time.time() - at))
+        if kind in OF_DRAWERS:
+            self._ended_before = self._ended
         return True
 
     def tend(self) -> None:
@@ -112,8 +118,15 @@ class Nemesis:
         return self.installation.stack.members(words)
 
     def _busy_workers(self) -> list[psutil.Process]:
-        """Those that hold jobs: the death of an idle one tries nothing."""
+        """Those that hold jobs: the death of an idle one tries nothing.
+
+        None before something has ended since the last of them was struck: on a slow machine each
+        would be struck when it had just come up, and nothing would show that the others draw.
+        """
         with self._impatient_client() as client:
+            self._ended = sum(map(int, client.hvals("outcomes:generation")))
+            if self._ended <= self._ended_before:
+                return []
             return [
                 worker
                 for worker in self.installation.workers()
