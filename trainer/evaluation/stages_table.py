@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import yaml
@@ -54,6 +54,9 @@ class CaseFile(BaseModel):
     style: Styles | None = None
     """The concepts are a drawing style without colour."""
     attacks: tuple[AttackName, ...] = ()
+    textual: dict[str, Any] = {}
+    steering: dict[str, Any] = {}
+    """Settings of the case's own, over those of --textual and --steering."""
 
 
 Cases = TypeAdapter(Annotated[list[CaseFile], Field(min_length=1)])
@@ -63,12 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
-        cases, spec = _read(options.cases), _spec(options)
+        cases = [(case, _spec(case, options)) for case in _read(options.cases)]
         known = Judge.load(options.base)
         drawing = DrawingOptions(num_inference_steps=options.steps, seed=options.seed)
         studio = Studio(load_base(options.base, None), drawing)
         study = Study(studio, known, cache=options.cache, seeds=options.seeds)
-        for case in cases:
+        for case, spec in cases:
             if options.only in (None, case.name):
                 _print_table(study, _case(case, spec, studio, known, options), options.rows)
     except AppError as error:
@@ -129,13 +132,13 @@ def _read(path: Path) -> list[CaseFile]:
         raise ConceptInvalid(f"{path}: {_first(error)}") from error
 
 
-def _spec(options: argparse.Namespace) -> ErasureSpec:
-    """Both stages' settings; what is erased is the case's. Raises ConceptInvalid."""
+def _spec(case: CaseFile, options: argparse.Namespace) -> ErasureSpec:
+    """Both stages' settings; what is erased is said elsewhere. Raises ConceptInvalid."""
     fields = {
         "base_model": "base",
         "preset": "weapons",
-        "textual": json.loads(options.textual),
-        "steering": json.loads(options.steering),
+        "textual": json.loads(options.textual) | case.textual,
+        "steering": json.loads(options.steering) | case.steering,
     }
     try:
         return ErasureSpec.model_validate(fields)

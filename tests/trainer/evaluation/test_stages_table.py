@@ -121,6 +121,12 @@ def test_attacks_and_styles_have_columns(command, capsys):
         pytest.param(
             [{"name": "x"}], {"steering": '{"steps": 0}'}, "steering.steps", id="no steps"
         ),
+        pytest.param(
+            [{"name": "x", "textual": {"preserve": -1.0}}],
+            {"textual": '{"preserve": 2.0}'},
+            "textual.preserve",
+            id="a case's own",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(command, capsys, cases, options, says):
