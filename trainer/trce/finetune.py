@@ -50,6 +50,10 @@ class Losses:
         for name, value in loss.figures.items():
             getattr(self, name).append(value)
 
+    def last(self) -> SteeringLoss:
+        values = (self.prompted[-1], self.unprompted[-1], self.anchored[-1])
+        return SteeringLoss(*(torch.tensor(value, dtype=torch.float64) for value in values))
+
     def curve(self, *, at_most: int = 200) -> LossCurve:
         """Means over runs of steps, so that there are not too many values to read."""
         every = -(-len(self.prompted) // at_most)
@@ -158,6 +162,9 @@ def finetune(
     first = checkpoint.resume(parameters, optimizer, losses) if checkpoint else 0
     if not ranks.agree(first, unet.device):
         raise RuntimeError(f"process {ranks.own} resumes at step {first}, another one elsewhere")
+    if first == options.steps:
+        # It was killed between its last checkpoint and its end: the loop has nothing to tell.
+        advance(first, losses.last())
     saved_at = time.monotonic()
     for step in range(first, options.steps):
         optimizer.zero_grad(set_to_none=True)

@@ -218,6 +218,26 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(
     assert curve == whole_curve
 
 
+def test_a_run_that_was_killed_after_its_last_step_reports_all_of_them_when_resumed(
+    model, lesson, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "CHECKPOINT_EVERY_S", 0.0)
+    checkpoint = Checkpoint(tmp_path / "steering.safetensors", "this run")
+    _, whole, curve = run(model, lesson, checkpoint=checkpoint)
+
+    reported = []
+    _, resumed, again = run(
+        *(model, lesson),
+        checkpoint=checkpoint,
+        advance=lambda steps, loss: reported.append((steps, loss.figures)),
+    )
+
+    last = {name: getattr(curve, name)[-1] for name in ("prompted", "unprompted", "anchored")}
+    assert reported == [(OPTIONS.steps, last)]
+    assert all(resumed[name].equal(whole[name]) for name in whole)
+    assert again == curve
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\0" * 64])
 def test_a_checkpoint_of_another_run_or_a_broken_one_is_not_resumed(
     model, lesson, tmp_path, monkeypatch, content
