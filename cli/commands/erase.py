@@ -1,14 +1,14 @@
 """`trce erase`: submit an erasure job and watch it, or erase in this process."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cli.answers import Json, answer
 from cli.auditing import recorded
-from cli.client import Client
+from cli.client import Client, ServiceUnreachable
 from cli.commands.options import DataDir, Url
 from cli.completing import preset_names
 from cli.following import follow
@@ -22,6 +22,7 @@ from core.manifests import ModelStatus
 from core.registrar import Registrar
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
+from core.specs import ErasureSpec
 
 
 def erase(
@@ -115,13 +116,23 @@ def erase(
             "--out or --data-dir with them; a service's workers have their own settings"
         )
     with Client(url) as client:
-        accepted = client.erase(spec)
+        accepted = _submit(client, spec)
         erasure = follow(client, accepted["id"], Console(stderr=True))
         model_id = erasure["erased_model"]
         if promote:
             order = {"default": True} if default else None
             client.post(f"/v1/models/{model_id}/promotion", order)
     answer(model_id, erasure, as_json=as_json)
+
+
+def _submit(client: Client, spec: ErasureSpec) -> dict[str, Any]:
+    """Raises AppError; where no service answers, with the ways to do without one."""
+    try:
+        return client.erase(spec)
+    except ServiceUnreachable as error:
+        raise ServiceUnreachable(
+            f"{error}; --out or --data-dir erase without one, in this process"
+        ) from error
 
 
 def _promote(model_id: str, settings: Settings) -> None:

@@ -21,6 +21,14 @@ def test_no_service_is_an_error_that_says_how_to_start_one():
     assert "Traceback" not in result.stderr
 
 
+def test_an_erasure_without_a_service_is_told_how_to_do_without():
+    result = trce("erase", "weapons", "--url", f"http://127.0.0.1:{free_port('127.0.0.1')}")
+
+    assert result.returncode == 2
+    assert "--out" in result.stderr
+    assert "--data-dir" in result.stderr
+
+
 def test_a_bad_option_is_refused_before_anything_is_sent():
     result = trce("generate", "a cat", "--steps", "0")
 
