@@ -1,6 +1,7 @@
-"""`make bench-families`: stage 1 at the true sizes of SD 1.5 and SDXL, from random weights.
+"""`make bench-families`: stage 1 at the true sizes of SD 1.5 and SDXL.
 
-What is measured does not depend on what the weights are. Seconds are those of the CPU, on one
+Text encoders are random, UNet and VAE filled with a constant: what is measured does not depend on
+what the weights are. Seconds are those of the CPU, on one
 thread. Encoding is measured on a few prompts and stated per
 prompt: a first erasure reads 1000 everyday captions besides those of its concepts, later ones
 read only their concepts. The alternative for writing is the usual way: load the UNet in full
