@@ -17,7 +17,9 @@ def changed(unet, names, value):
     return {name: torch.full_like(unet.get_parameter(name), value) for name in names}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
 @given(st.lists(st.sets(st.sampled_from(NAMES)), max_size=6))
 def test_whatever_was_worn_before_the_unet_is_the_base_with_the_last_erasure(unet, worn):
     base = copy.deepcopy(unet.state_dict())
