@@ -1,14 +1,15 @@
 """The schedulers that a request may name, and which of them a model can use.
 
 Each is a class of diffusers with options; everything else of it comes from the model's own
-configuration. With `_karras` it takes the noise levels of arXiv:2206.00364, equation 5. Not
-among them: DPM++ SDE, whose noise needs one more library, and all that is made for models which
-predict a flow.
+configuration. With `_karras` it takes the noise levels of arXiv:2206.00364, equation 5, with
+`_exponential` levels that are even in their logarithm, with `_beta` those of arXiv:2407.12173.
+Not among them: DPM++ SDE, whose noise needs one more library, EDM, which is for models that were
+trained on another process, and all that is made for models which predict a flow.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -18,22 +19,33 @@ SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 """Where a model's folder says which one is its own."""
 
 
+Levels = Literal["automatic", "karras", "exponential", "beta"]
+"""Of noise; automatic ones are the model's own."""
+FLAGS: dict[Levels, str] = {
+    "karras": "use_karras_sigmas",
+    "exponential": "use_exponential_sigmas",
+    "beta": "use_beta_sigmas",
+}
+"""The options of diffusers that ask for them; no more than one may be true."""
+
+
 @dataclass(frozen=True)
 class Scheduler:
     class_name: str
     label: str
     """What A1111 calls it, and its readers find in a picture."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    karras: bool = False
+    levels: Levels = "automatic"
     max_steps: int | None = None
 
     @property
     def schedule(self) -> str:
         """What A1111 calls the noise levels."""
-        return "Karras" if self.karras else "Automatic"
+        return self.levels.capitalize()
 
-    def with_levels(self, *, karras: bool) -> "Scheduler":
-        return replace(self, karras=karras, options={**self.options, "use_karras_sigmas": karras})
+    def with_levels(self, levels: Levels) -> "Scheduler":
+        flags = {flag: name == levels for name, flag in FLAGS.items()}
+        return replace(self, levels=levels, options={**self.options, **flags})
 
 
 _UNCLIPPED = {"clip_sample": False}  # latents go beyond [-1, 1], where clipping is the default
@@ -48,7 +60,7 @@ _OF_ONE_SCHEDULE = {
     "lcm": Scheduler("LCMScheduler", "LCM", _UNCLIPPED, max_steps=50),
     "tcd": Scheduler("TCDScheduler", "TCD", _UNCLIPPED, max_steps=50),
 }
-_OF_TWO = {
+_OF_ALL = {
     "euler": Scheduler("EulerDiscreteScheduler", "Euler"),
     "heun": Scheduler("HeunDiscreteScheduler", "Heun"),
     "lms": Scheduler("LMSDiscreteScheduler", "LMS"),
@@ -63,8 +75,8 @@ _OF_TWO = {
 }
 SCHEDULERS: dict[str, Scheduler] = {
     **_OF_ONE_SCHEDULE,
-    **{name: one.with_levels(karras=False) for name, one in _OF_TWO.items()},
-    **{f"{name}_karras": one.with_levels(karras=True) for name, one in _OF_TWO.items()},
+    **{name: one.with_levels("automatic") for name, one in _OF_ALL.items()},
+    **{f"{name}_{has}": one.with_levels(has) for has in FLAGS for name, one in _OF_ALL.items()},
 }
 """Public name -> what it means."""
 
@@ -139,9 +151,10 @@ def check_usable(name: str, steps: int, config: Mapping[str, Any]) -> None:
 
 def label_of(config: Mapping[str, Any]) -> tuple[str, str]:
     """What A1111 calls a model's own scheduler, and its noise levels."""
-    wanted = config.get("algorithm_type"), bool(config.get("use_karras_sigmas"))
+    levels = (name for name, flag in FLAGS.items() if config.get(flag))
+    wanted = config.get("algorithm_type"), next(levels, "automatic")
     for one in SCHEDULERS.values():
-        asked = one.options.get("algorithm_type", wanted[0]), one.karras
+        asked = one.options.get("algorithm_type", wanted[0]), one.levels
         if one.class_name == config.get("_class_name") and asked == wanted:
             return one.label, one.schedule
     return str(config.get("_class_name")).removesuffix("Scheduler"), "Automatic"

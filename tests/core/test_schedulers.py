@@ -1,4 +1,5 @@
 import pytest
+from diffusers import DDIMScheduler
 from pydantic import ValidationError
 
 from core.errors import ModelUnsupported, SchedulerNotUsable
@@ -66,12 +67,43 @@ def test_more_steps_than_a_distilled_model_knows_are_refused():
             {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
             ("DPM++ 2M SDE", "Automatic"),
         ),
+        ({"_class_name": "HeunDiscreteScheduler", "use_beta_sigmas": True}, ("Heun", "Beta")),
+        (
+            {"_class_name": "UniPCMultistepScheduler", "use_exponential_sigmas": True},
+            ("UniPC", "Exponential"),
+        ),
         ({"_class_name": "EDMEulerScheduler"}, ("EDMEuler", "Automatic")),
     ],
     ids=str,
 )
 def test_a_models_own_scheduler_has_the_label_that_readers_know(config, label):
     assert label_of(config) == label
+
+
+@pytest.mark.parametrize("own", ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"])
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("euler", "Automatic"),
+        ("euler_karras", "Karras"),
+        ("euler_exponential", "Exponential"),
+        ("euler_beta", "Beta"),
+    ],
+)
+def test_levels_that_are_asked_for_take_the_place_of_a_models_own(own, name, levels):
+    """diffusers takes no more than one."""
+    config = {"_class_name": "EulerDiscreteScheduler", own: True, **SCHEDULERS[name].options}
+
+    assert label_of(config) == ("Euler", levels)
+    assert sum(value is True for value in config.values()) <= 1
+
+
+def test_what_diffusers_could_use_besides_and_is_not_offered_is_known():
+    """A new version may have more: then it is offered, or said in docs/api.md why not."""
+    offered = {one.class_name for one in SCHEDULERS.values()}
+    others = {one.__name__ for one in DDIMScheduler().compatibles} - offered
+
+    assert others == {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
 
 
 def test_names_mean_different_things():

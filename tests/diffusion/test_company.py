@@ -96,3 +96,35 @@ def test_a_picture_does_not_depend_on_who_shares_its_batch(
             torch.testing.assert_close(
                 together[request.key], expected[0].latents, atol=1e-4, rtol=1e-4
             )
+
+
+def test_of_every_scheduler_a_row_alone_equals_the_row_in_company(parts, encoder):
+    """All of them in one batch; whatever they draw is finite."""
+    shared = {
+        "prompt": "a dog",
+        "negative": "",
+        "alone": False,
+        "watched": False,
+        "num_inference_steps": 3,
+        "guidance_scale": 2.5,
+        "size": (16, 16),
+    }
+    requests = {
+        name: request_of(name, shared | {"scheduler": name, "seed": seed}, encoder)
+        for seed, name in enumerate(SCHEDULERS)
+    }
+
+    def drawn(asked):
+        denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
+        for request in asked:
+            denoiser.join(request)
+        found = {}
+        while len(denoiser):
+            found |= {finished.key: finished.latents for finished in denoiser.step()}
+        return found
+
+    together = drawn(requests.values())
+    assert set(together) == set(SCHEDULERS)
+    for name, request in requests.items():
+        assert together[name].isfinite().all(), name
+        torch.testing.assert_close(together[name], drawn([request])[name], atol=1e-4, rtol=1e-4)

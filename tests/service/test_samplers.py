@@ -16,6 +16,9 @@ from service.a1111.samplers import SAMPLERS, scheduler_named
         ("Euler", "Karras", "euler_karras"),
         ("DPM++ 2M Karras", "", "dpmpp_2m_karras"),
         ("DPM++ 2M", "Automatic", "dpmpp_2m_karras"),
+        ("DPM++ 2M", "Exponential", "dpmpp_2m_exponential"),
+        ("DPM++ 2M SDE Exponential", "", "dpmpp_2m_sde_exponential"),
+        ("Euler", "beta", "euler_beta"),
         ("DPM++ 2M SDE", "Automatic", "dpmpp_2m_sde"),
         ("PLMS", "", "pndm"),
     ],
@@ -32,7 +35,12 @@ def test_every_sampler_that_is_listed_means_something():
     ("sampler", "schedule", "says"),
     [
         ("DPM fast", "", "no sampler 'DPM fast'; there are Automatic, DDIM"),
-        ("Euler", "Exponential", "no schedule 'Exponential'; there are Automatic, Karras"),
+        (
+            "Euler",
+            "Polyexponential",
+            "no schedule 'Polyexponential'; there are Automatic, Karras, Exponential, Beta",
+        ),
+        ("Euler a", "Beta", "'Euler a' has no schedule 'Beta'"),
         ("DDIM", "Karras", "'DDIM' has no schedule 'Karras'"),
     ],
 )
