@@ -1,6 +1,7 @@
 """`python -m worker inference` or `python -m worker trainer`: one worker, until SIGTERM."""
 
 import argparse
+import contextlib
 import os
 import socket
 
@@ -9,10 +10,12 @@ from celery import Celery
 from core.checkup.check import insist
 from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
+from core.settings import Settings
 from core.startup import read_settings, start
 from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
-from worker.roles import KINDS_OF_ROLE
+from worker.name import held
+from worker.roles import KINDS_OF_ROLE, Role
 
 
 def _app() -> Celery:
@@ -42,19 +45,25 @@ def main() -> None:
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
     settings = start(lambda: read_settings(arguments.role))
-    gpus = settings.trainer_processes if arguments.role == "trainer" else 1
+    with contextlib.ExitStack() as kept:
+        start(lambda: kept.enter_context(held(settings.run_dir, owner)))
+        _run(arguments.role, owner, settings)
+
+
+def _run(role: Role, owner: str, settings: Settings) -> None:
+    gpus = settings.trainer_processes if role == "trainer" else 1
     if settings.device.startswith("cuda") or gpus > 1:
         # Otherwise it would come up, be counted as ready, and fail every job.
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     start(lambda: insist(look_at_clock(settings)))
-    if settings.compile_unet and arguments.role == "inference":
+    if settings.compile_unet and role == "inference":
         start(lambda: insist([check_compiler(settings.device)]))
     # Marks left by the last life are not for this one.
     drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
     failure_mark(settings.run_dir, owner).unlink(missing_ok=True)
     app = start(_app)
 
-    queues = ",".join(KINDS_OF_ROLE[arguments.role])
+    queues = ",".join(KINDS_OF_ROLE[role])
     app.worker_main(
         [
             *("worker", "--pool", "prefork", "--concurrency", "1"),
