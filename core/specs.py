@@ -185,7 +185,7 @@ class SteeringOptions(Spec):
     relative: StrictBool = False
     """Measure every point's losses in units of what a prompt changes there. The paper does not, so
     late points, where that is a thousand times more, outweigh those where pictures are decided."""
-    target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 3.0
+    target_scale: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 6.0
     """β, the guidance of the predictions to steer to and from. The farther out they are, the more
     is asked of points that were dealt with already: with the published 16 neighbours suffer."""
     regularisation: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = 100.0
