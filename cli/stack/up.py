@@ -1,19 +1,21 @@
 """Bring the whole service up on this machine, and down again."""
 
+import os
 import sys
 from collections.abc import Callable
 
+import structlog
 from pydantic import SecretStr
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.lock import exclusive
 from cli.stack.ports import check_stack_ports, free_port, metrics_ports, worker_names
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
-from cli.stack.worker_count import inference_workers
+from cli.stack.worker_count import count_gpus, inference_workers
 from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, problem
 from core.checkup.compiler import check_compiler
-from core.checkup.device import check_driver, check_torch, has_torch
+from core.checkup.device import check_driver, check_torch, has_torch, sees_gpus
 from core.checkup.folder import check_folder
 from core.checkup.names import check_names
 from core.checkup.pictures import check_pictures
@@ -24,6 +26,8 @@ from core.object_storage import BucketStorage
 from core.redis_connection import connect
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
+
+log = structlog.get_logger()
 
 BROKER_START_S = 30.0
 WRITTEN = ("cache", "images", "keys", "logs", "making", "models", "run")
@@ -41,6 +45,7 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     """
     insist([check_names(), *check_folder(settings.data_dir, WRITTEN)])
     insist(check_device(settings))
+    settings = on_devices_seen(settings)
     with exclusive(settings.data_dir / "up.lock"):
         # First: importing the shipped model may put it into the bucket.
         insist([prepare_pictures(settings)])
@@ -68,6 +73,18 @@ def check_device(settings: Settings) -> list[Check]:
     if settings.compile_unet and inference_workers(settings):
         checks.append(check_compiler(settings.device))
     return checks
+
+
+def on_devices_seen(settings: Settings) -> Settings:
+    """On the CPU, where the driver has GPUs and torch, built for CPUs perhaps, sees none.
+
+    Workers draw there whatever they are told, but there would be one for each of the GPUs.
+    """
+    counted = settings.device == "auto" and settings.inference_workers is None
+    if not counted or not count_gpus(os.environ) or not has_torch() or sees_gpus():
+        return settings
+    log.warning("torch sees no GPU, the driver does: workers draw on the CPU", see="trce doctor")
+    return settings.model_copy(update={"device": "cpu"})
 
 
 def prepare(settings: Settings) -> Settings:

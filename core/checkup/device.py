@@ -56,6 +56,13 @@ def check_torch(device: str, *, gpus_needed: int = 1) -> Check:
     return problem("torch", f"{build}, sees no GPU, and TRCE_DEVICE={device}", fix)
 
 
+def sees_gpus() -> bool:
+    """Does torch see any? In a process of its own, as above."""
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def check_driver(device: str) -> Check:
     """What `nvidia-smi` says."""
     wanted = device.startswith("cuda")

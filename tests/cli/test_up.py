@@ -3,9 +3,12 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
+from cli.stack import up as module
 from cli.stack.ports import check_stack_ports, free_port, metrics_ports
-from cli.stack.up import environment, prepare
+from cli.stack.up import environment, on_devices_seen, prepare
+from core.checkup.device import sees_gpus
 from core.settings import Settings
 
 
@@ -25,6 +28,31 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path):
     assert f"port: {port} on 127.0.0.1 cannot be had" in result.stderr
     assert "--port" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpus", "seen", "given", "device"),
+    [
+        pytest.param(8, False, {}, "cpu", id="GPUs that torch does not see"),
+        pytest.param(8, True, {}, "auto", id="GPUs"),
+        pytest.param(0, False, {}, "auto", id="none"),
+        pytest.param(8, False, {"inference_workers": 2}, "auto", id="as many as was said"),
+        pytest.param(8, False, {"device": "cuda"}, "cuda", id="checked elsewhere"),
+    ],
+)
+def test_workers_are_counted_by_what_torch_sees(monkeypatch, gpus, seen, given, device):
+    monkeypatch.setattr(module, "count_gpus", lambda environ: gpus)
+    monkeypatch.setattr(module, "sees_gpus", lambda: seen)
+    with capture_logs() as told:
+        settings = on_devices_seen(Settings(_env_file=None, **given))
+
+    assert settings.device == device
+    assert len(told) == (device == "cpu")
+
+
+def test_torch_sees_no_gpu_that_is_hidden_from_it(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not sees_gpus()
 
 
 class TestPortsOfMetrics:
