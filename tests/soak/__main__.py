@@ -5,6 +5,7 @@ Exits with 1 when a request failed or the memory of a process grew.
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -26,6 +27,9 @@ from tests.tiny_model import make_model
 OUT = Path("build/soak")
 LOOK_EVERY_S = 5.0
 ERASE_EVERY_S = 180.0
+IDLE_SHARE = 0.2
+"""Of the time, in which workers have pauses. It is within the warm-up of `tests.soak.memory`: what
+is judged has one kind of load."""
 ENVIRONMENT = {
     # Records and pictures expire while it runs, so that what they hold is given back, too.
     "TRCE_KEEP_GENERATIONS_S": "60",
@@ -62,6 +66,7 @@ def main() -> None:
     document = {
         "minutes": minutes,
         "requests": load.drawn,
+        "listened_to": load.heard,
         "failed": len(load.failed),
         "connections_broken": len(load.broken),
         "models_erased": len(load.models) - 1,
@@ -74,7 +79,8 @@ def main() -> None:
     (OUT / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
     console.print(_table(growths))
     console.print(
-        f"{load.drawn} requests answered in {minutes:g} minutes, {len(load.failed)} failed, "
+        f"{load.drawn} requests answered and {load.heard} jobs listened to "
+        f"in {minutes:g} minutes, {len(load.failed)} failed, "
         f"{len(load.broken)} connections broke; {len(load.models) - 1} models erased"
     )
     for failure in load.failed[:5]:
@@ -93,7 +99,11 @@ def _soak(stack: Stack, seconds: float) -> tuple[Load, Memory]:
     load.start()
     try:
         erase_at, until = time.monotonic() + ERASE_EVERY_S, time.monotonic() + seconds
+        saturate_at = time.monotonic() + IDLE_SHARE * seconds
         while time.monotonic() < until:
+            if time.monotonic() > saturate_at:
+                saturate_at = math.inf
+                load.saturate()
             memory.look([stack.process, *stack.process.children(recursive=True)])
             if time.monotonic() > erase_at:
                 load.erase(steering=True)
