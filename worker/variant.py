@@ -85,14 +85,15 @@ class Base:
         return any(len(batch) for batch in self._batches)
 
     def warm_up(self) -> None:
-        """Compile for the native size, if that is wanted, and draw one picture of one step.
+        """Compile for the native size, if that is wanted, draw one picture of one step, and find
+        out how many rows a pass is worth having, so that no request waits for that.
 
         Raises:
             AppError: whatever hinders drawing.
         """
         side_px = self.manifest.drawing.native_px
+        side = side_px // self._px_per_latent
         if self._compiled:
-            side = side_px // self._px_per_latent
             try:
                 self._compiled.compile_for((side, side))
             except RuntimeError as error:
@@ -110,6 +111,8 @@ class Base:
         )
         while len(batch):
             batch.decode([done.latents for done in batch.step()])
+        # What is found is the room's; every batch of this base learns it from there.
+        self._limits().rows((side, side), self._most_rows)
 
     def batch_of(self, delta: Delta) -> Denoiser:
         """The batch of those who draw with `delta`'s tensors in the UNet."""

@@ -14,6 +14,7 @@ from core.installation import open_default_model
 from core.jobs import JobState
 from core.redis_connection import connect
 from core.signing import Signer
+from worker.room import MIB, Room
 from worker.warming import warm_up
 
 
@@ -31,6 +32,23 @@ def test_a_model_that_cannot_be_drawn_with_is_left_out_and_the_others_are_there(
     warm_up(shelf, ["nowhere", "emoji", tiny])
 
     assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_passes_are_timed_before_anybody_waits_for_them(
+    make_shelf, make_batcher, submit, jobs, tiny, registry, tmp_path, monkeypatch
+):
+    cpu = torch.device("cpu")
+    room = Room(cpu, torch.float32, lambda: 500 * MIB, tmp_path / "footprints")
+    shelf = make_shelf(room=room)
+    warm_up(shelf, [tiny])
+    timed = []
+    monkeypatch.setattr("worker.variant.rehearsal", lambda *told: timed.append(told))
+    side = registry.get(tiny).drawing.native_px
+    job_id = submit("a dog", model=tiny, width=side, height=side, n=4)
+    make_batcher(shelf=shelf).drain()
+
+    assert jobs.get(job_id).state is JobState.SUCCEEDED
+    assert timed == []
 
 
 def test_a_worker_beats_after_it_has_warmed_up(settings, jobs, monkeypatch):
