@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-SIZE_MB = 160
+SIZE_MB = 512
 MARGIN_BYTES = 1 << 16
 
 

@@ -5,7 +5,7 @@ import torch
 from tiny_model import FAMILIES, make_model
 
 from core.settings import SHIPPED_MODELS
-from diffusion.footprint import _FusedAttention, _Living, measure, weights_bytes
+from diffusion.footprint import _FusedAttention, Living, measure, weights_bytes
 from diffusion.loading import load_base
 
 EMOJI = SHIPPED_MODELS / "emoji"
@@ -28,7 +28,7 @@ def test_a_row_takes_what_a_true_pass_keeps_alive():
     found = measure(EMOJI, dtype=torch.float32, width_px=64, height_px=64)
 
     def peak(run, module):
-        living = _Living(module.parameters())
+        living = Living(module.parameters())
         with torch.no_grad(), living, _FusedAttention():
             run()
         return living.peak
