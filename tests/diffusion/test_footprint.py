@@ -5,7 +5,7 @@ import torch
 from tiny_model import FAMILIES, make_model
 
 from core.settings import SHIPPED_MODELS
-from diffusion.footprint import _FusedAttention, Living, measure, weights_bytes
+from diffusion.footprint import Living, _FusedAttention, measure, weights_bytes
 from diffusion.loading import load_base
 
 EMOJI = SHIPPED_MODELS / "emoji"
