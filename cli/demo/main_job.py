@@ -26,7 +26,7 @@ from core import presets
 from core.children import start_child, stop_child
 from core.errors import Misconfigured
 from core.settings import SHIPPED_MODELS
-from core.specs import ErasureSpec
+from core.specs import ErasureSpec, SteeringOptions
 from diffusion.judge import Judge
 from diffusion.model_concepts import ModelConcepts
 
@@ -51,7 +51,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> Figures:
         before = draw(client, prompts, BASE_MODEL, console)
         drawing_s = time.monotonic() - started
 
-        accepted = client.erase(ErasureSpec(base_model=BASE_MODEL, preset=PRESET))
+        asked = ErasureSpec(base_model=BASE_MODEL, preset=PRESET, steering=SteeringOptions())
+        accepted = client.erase(asked)
         erasure = follow(client, accepted["id"], console)
         erased_model = erasure["erased_model"]
         client.post(f"/v1/models/{erased_model}/promotion")
