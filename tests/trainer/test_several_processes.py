@@ -99,7 +99,10 @@ def test_the_first_process_reports_for_all(shared):
     drawn = [one for one in shared[1] if one.stage == "drawing trajectories"]
     steps = [one for one in shared[1] if one.stage == "steering"]
 
-    assert [one.done for one in drawn] == [0, 18, 50, 54]
+    # Each denoising step tells that it lives, at the count of trajectories that are done by then.
+    done = [one.done for one in drawn]
+    assert done == sorted(done)
+    assert set(done) == {0, 18, 50, 54}
     assert drawn[-1].total == 54
     assert [one.done for one in steps] == list(range(7))
     assert Manifest.read(shared[0]).edit.figures["processes"] == 2
