@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[all,dev]'
 	@touch $@
 
-demo: install ## erase weapons from the shipped model and show it (5 minutes, build/demo/)
+demo: install ## erase weapons from the shipped model and show it (minutes, build/demo/)
 	$(BIN)/trce demo
 
 up: install ## run the whole service on this machine until Ctrl-C
