@@ -48,6 +48,15 @@ def start_child(
     )
 
 
+def die_with_parent() -> None:
+    """Called in a child: when its parent ends, however it ends, the child is killed at once.
+
+    For children whose start is a library's. One whose parent had ended before is not told.
+    """
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
 def stop_child(process: "subprocess.Popen[bytes]", *, grace_s: float) -> int:
     """Ask it to end; after `grace_s` seconds, end it. Returns its exit code."""
     if process.poll() is None:

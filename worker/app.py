@@ -14,6 +14,7 @@ import structlog
 from celery import signals
 
 from core.checkup.check import insist
+from core.children import die_with_parent
 from core.errors import Misconfigured
 from core.job_store import JobStore
 from core.lasting import spare_the_collector
@@ -88,6 +89,8 @@ def log_as_we_do(**_: Any) -> None:
 @signals.worker_process_init.connect
 def begin(**_: Any) -> None:
     """In the child: take back what its predecessor held, then assemble the worker."""
+    # An orphan would draw on, and claim, until somebody notices; Celery tells it nothing.
+    die_with_parent()
     try:
         _begin()
     except Misconfigured as error:

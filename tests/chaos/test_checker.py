@@ -188,6 +188,16 @@ def test_a_job_that_was_begun_while_its_worker_was_chosen_feels_the_kill():
     assert not redelivered(Fault("worker killed", 100.8, took_s=0.3)).unexplained
 
 
+def test_a_job_that_was_begun_while_a_fault_lasted_feels_it_where_nothing_else_struck():
+    full = Fault("disk filled", 99.0, lasted_s=4.0)
+
+    assert list(redelivered(full).redelivered_s) == ["disk filled"]
+    assert list(redelivered(full, Fault("worker killed", 101.5)).redelivered_s) == [
+        "worker killed"
+    ]
+    assert redelivered(Fault("disk filled", 96.0, lasted_s=4.0)).unexplained
+
+
 @pytest.mark.parametrize(
     ("kind", "seconds", "crowding", "slow"),
     [

@@ -101,6 +101,8 @@ def attribute(
 ) -> None:
     """To the first fault that its first attempt can have felt; a handed-back job felt none.
 
+    One that was begun while a fault lasted is put down to it only where nothing struck it since.
+
     Judged is when the job was begun again after a kill, if no other fault came near. The one
     allowance is for the machine: the bound grows with those who want a core (`tests.crowding`).
 
@@ -127,13 +129,13 @@ def attribute(
 
 
 def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
-    return [
+    near = [
         fault
         for fault in faults
-        if one.began_at <= fault.at + fault.took_s
-        and fault.at <= one.waited_again_at
-        and one.waited_again_at - fault.at < FELT_WITHIN_S + fault.lasted_s
+        if fault.at <= one.waited_again_at < fault.at + fault.lasted_s + FELT_WITHIN_S
     ]
+    struck = [fault for fault in near if one.began_at <= fault.at + fault.took_s]
+    return struck or [fault for fault in near if one.began_at <= fault.at + fault.lasted_s]
 
 
 def _overlapped(cause: Fault, one: Redelivery, faults: Sequence[Fault]) -> bool:

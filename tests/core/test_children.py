@@ -31,14 +31,25 @@ def test_a_child_that_does_not_listen_is_killed():
     child.stdout.close()
 
 
+STARTED_BY_US = f"from core.children import start_child; child = start_child({SLEEPER!r})"
+TIES_ITSELF = (
+    "from core.children import die_with_parent as tie; tie(); print(); import time; time.sleep(60)"
+)
+STARTED_BY_OTHERS = (
+    "import subprocess, sys;"
+    f"child = subprocess.Popen([sys.executable, '-c', {TIES_ITSELF!r}], stdout=subprocess.PIPE);"
+    "child.stdout.readline()"
+)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
-def test_a_child_does_not_outlive_its_killed_parent():
+@pytest.mark.parametrize("start", [STARTED_BY_US, STARTED_BY_OTHERS])
+def test_a_child_does_not_outlive_its_killed_parent(start):
     parent = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import sys, time; from core.children import start_child;"
-            f"print(start_child({SLEEPER!r}).pid, flush=True); time.sleep(60)",
+            f"{start}; print(child.pid, flush=True); import time; time.sleep(60)",
         ],
         stdout=subprocess.PIPE,
     )
