@@ -36,7 +36,9 @@ AIMS = {
     "variants_throughput_ratio": Aim("8 text-map variants, of one", at_least=0.85),
     "swap_copy_ratio": Aim("swap at SD 1.5's size, of a copy of the bytes", at_most=1.5),
     "load_ratio": Aim("verified load, of from_pretrained", at_most=1.2),
+    "scaling_4": Aim("4 simulated GPUs, of 4 times one"),
     "scaling_16": Aim("16 simulated GPUs, of 16 times one", at_least=0.95),
+    "scaling_64": Aim("64 simulated GPUs, of 64 times one"),
     "cpu_s_per_job": Aim("CPU seconds of service and Redis for a job"),
 }
 """Key of the result -> its aim, in the order of the table."""

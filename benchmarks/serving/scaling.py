@@ -1,7 +1,8 @@
-"""Sixteen simulated GPUs against one, over one Redis; and what 2,000 jobs cost the processor.
+"""4, 16 and 64 simulated GPUs against one, over one Redis; and what 2,000 jobs cost the processor.
 
-All jobs are submitted over HTTP first. One worker draws for a while, then fifteen more join it,
-and together they draw what is left. Counted are the pictures of a window of time.
+Jobs are submitted over HTTP first. One worker draws for a while, then others join it, and in the
+end all together draw what is left. Counted are the pictures of a window of time. For 64 workers
+more jobs come once the cost of the first ones is known.
 """
 
 import contextlib
@@ -21,39 +22,46 @@ from core.job_store import JobStore
 from core.redis_connection import connect
 
 JOBS = 2000
-WORKERS = 16
+SIZES = (1, 4, 16)
+"""Workers that share those."""
+MANY, JOBS_OF_MANY = 64, 4000
 STEPS = (8, 10, 12)
 WARM_UP_S = 5.0
 FULL = 16
 """Pictures that a worker draws at a time, TRCE_BATCH_ROWS."""
 NEARLY = 0.9
 """Between two steps some are done, and their places empty."""
-ONE_S, ALL_S = 40.0, 25.0
+WINDOW_S = {1: 40.0, 4: 30.0, 16: 20.0, MANY: 15.0}
 LONGEST_S = 600.0
 ENV = {"TRCE_MAX_QUEUED_GENERATIONS": "5000", "TRCE_MAX_OPEN_JOBS_PER_TENANT": "5000"}
 
 
 def measure() -> dict[str, Any]:
-    with running_stack(workers=0, **ENV) as stack:
+    with running_stack(workers=0, **ENV) as stack, contextlib.ExitStack() as workers:
         assert stack.settings.redis_url is not None
         processes = service_and_redis(stack)
         before_s = cpu_s(processes)
-        submit(stack.url)
+        submit(stack.url, JOBS)
         submitted_s = cpu_s(processes)
-        with connect(stack.settings.redis_url) as client:
-            jobs = JobStore(client, {})
-            with simulated_workers(stack, 1, first=0):
-                one = pictures_per_s(jobs, ONE_S, workers=1)
-                with simulated_workers(stack, WORKERS - 1, first=1):
-                    all_ = pictures_per_s(jobs, ALL_S, workers=WORKERS)
-                    wait_until_done(jobs)
-                    spent_s = cpu_s(processes)
-    return {
-        "scaling_16": all_ / WORKERS / one,
+        rates: dict[int, float] = {}
+        running = 0
+        jobs = JobStore(workers.enter_context(connect(stack.settings.redis_url)), {})
+        for size in SIZES:
+            workers.enter_context(simulated_workers(stack, size - running, first=running))
+            rates[size] = pictures_per_s(jobs, size, all_jobs=JOBS)
+            running = size
+        wait_until_done(jobs, JOBS)
+        spent_s = cpu_s(processes)
+
+        workers.enter_context(simulated_workers(stack, MANY - running, first=running))
+        submit(stack.url, JOBS_OF_MANY)
+        rates[MANY] = pictures_per_s(jobs, MANY, all_jobs=JOBS + JOBS_OF_MANY)
+        wait_until_done(jobs, JOBS + JOBS_OF_MANY)
+    linear = {f"scaling_{size}": rates[size] / size / rates[1] for size in (*SIZES[1:], MANY)}
+    return linear | {
         "cpu_s_per_job": (spent_s - before_s) / JOBS,
         "detail": {
-            "one_pictures_per_s": one,
-            f"{WORKERS}_pictures_per_s": all_,
+            "pictures_per_s": {str(size): rate for size, rate in rates.items()},
             "cpu_s_per_submission": (submitted_s - before_s) / JOBS,
         },
     }
@@ -69,9 +77,9 @@ def cpu_s(processes: list[psutil.Process]) -> float:
     return sum(times.user + times.system for times in (p.cpu_times() for p in processes))
 
 
-def submit(url: str) -> None:
+def submit(url: str, count: int) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
-        for number in range(JOBS):
+        for number in range(count):
             body = {
                 "prompt": f"a picture of apple number {number % 50}",
                 "model": "emoji",
@@ -109,32 +117,32 @@ def simulated_workers(stack: Stack, count: int, *, first: int, **env: str) -> It
         stop_child(process, grace_s=60)
 
 
-def pictures_per_s(jobs: JobStore, window_s: float, *, workers: int) -> float:
-    """Of a window that begins some time after every worker has had its hands full."""
+def pictures_per_s(jobs: JobStore, workers: int, *, all_jobs: int) -> float:
+    """Of a window that begins some time after every worker has had its hands full.
+
+    Args:
+        all_jobs: how many were submitted so far.
+    """
     deadline = time.monotonic() + LONGEST_S
-    while open_jobs(jobs) - jobs.counts.queued("generation") < NEARLY * workers * FULL:
+    while all_jobs - drawn(jobs) - jobs.counts.queued("generation") < NEARLY * workers * FULL:
         assert time.monotonic() < deadline, "the workers do not draw"
         time.sleep(0.2)
     time.sleep(WARM_UP_S)
     began, done = time.monotonic(), drawn(jobs)
-    time.sleep(window_s)
+    time.sleep(WINDOW_S[workers])
     assert jobs.counts.queued("generation"), (
         "the jobs ran out before the window ended; submit more"
     )
     return (drawn(jobs) - done) / (time.monotonic() - began)
 
 
-def open_jobs(jobs: JobStore) -> int:
-    return JOBS - drawn(jobs)
-
-
 def drawn(jobs: JobStore) -> int:
     return sum(jobs.counts.outcomes("generation").values())
 
 
-def wait_until_done(jobs: JobStore) -> None:
+def wait_until_done(jobs: JobStore, all_jobs: int) -> None:
     deadline = time.monotonic() + LONGEST_S
-    while drawn(jobs) < JOBS:
-        assert time.monotonic() < deadline, f"{JOBS - drawn(jobs)} jobs are left"
+    while drawn(jobs) < all_jobs:
+        assert time.monotonic() < deadline, f"{all_jobs - drawn(jobs)} jobs are left"
         time.sleep(0.2)
-    assert jobs.counts.outcomes("generation")["succeeded"] == JOBS
+    assert jobs.counts.outcomes("generation")["succeeded"] == all_jobs
