@@ -168,7 +168,7 @@ class Visitor:
         drawing = {"models": [self.model, "emoji"], "prompt": "a cat"}
         for path, form in (
             ("/comparisons", drawing | {"steps": "20", "guidance": "5"}),
-            ("/erasures", {"base_model": "emoji", "what": "preset:weapons"}),
+            ("/erasures", {"base_model": "emoji", "preset": "weapons"}),
             (f"{model}/evaluation", {"at_most": "4"}),
             (f"{model}/retirement", {"reason": "bench"}),
             (f"{model}/promotion", {"reason": "bench"}),

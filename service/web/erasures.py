@@ -19,7 +19,6 @@ from service.web.watching import trained, watched
 from service.wiring import InParts, Parts
 
 LISTED = 20
-PRESET = "preset:"
 PROVEN_BY = {"max_asr": "explicit", "min_kept": "ordinary"}
 """Which suites the two thresholds of the form are about; the API knows them all."""
 
@@ -92,10 +91,9 @@ def _shown(erasure_id: str, parts: Parts, caller: Caller) -> dict[str, Any]:
 def _asked(form: ImmutableMultiDict[str, str]) -> dict[str, Any]:
     """The form's fields as the API takes them; what was left empty is left out."""
     asked: dict[str, Any] = {"base_model": form.get("base_model", "")}
-    what = form.get("what", "")
-    if what.startswith(PRESET):
-        asked["preset"] = what.removeprefix(PRESET)
-    elif concepts := _concepts(form):
+    if chosen := form.getlist("preset"):
+        asked["preset"] = chosen
+    if concepts := _concepts(form):
         asked["concepts"] = concepts
     if protect := listed(form.get("protect", "")):
         asked["textual"] = {"protect": protect}

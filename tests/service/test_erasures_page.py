@@ -8,7 +8,8 @@ from core.progress import Progress
 from core.specs import SteeringOptions
 
 PART = {"HX-Request": "true"}
-PRESET = {"base_model": "raw", "what": "preset:weapons", "steering": "", "protect": ""}
+OWN = {"base_model": "raw", "steering": "", "protect": ""}
+PRESET = OWN | {"preset": "weapons"}
 DAGGER = {
     "name": "dagger",
     "replacement": "spoon",
@@ -30,7 +31,7 @@ def request_of(client, form) -> dict:
 def test_a_preset_is_sent_as_such(client):
     asked = request_of(client, PRESET | {"protect": "fork, scissors"})
 
-    assert (asked["base_model"], asked["preset"], asked["concepts"]) == ("raw", "weapons", [])
+    assert (asked["base_model"], asked["preset"], asked["concepts"]) == ("raw", ["weapons"], [])
     assert [one["name"] for one in asked["textual"]["protect"]] == ["fork", "scissors"]
     assert (asked["steering"], asked["promote_if"]) == (None, None)
 
@@ -39,11 +40,19 @@ def test_own_concepts_are_those_in_which_something_was_written(client):
     empty = {"name": "", "replacement": "", "kind": "object", "synonyms": ""}
     gun = {"name": "gun", "replacement": "flower", "kind": "unsafe", "synonyms": ""}
     rows = {name: [DAGGER[name], empty[name], gun[name]] for name in DAGGER}
-    asked = request_of(client, PRESET | {"what": "own"} | rows)
+    asked = request_of(client, OWN | rows)
 
     assert [concept["name"] for concept in asked["concepts"]] == ["dagger", "gun"]
     assert asked["concepts"][0]["synonyms"] == ["knife", "blade"]
     assert asked["concepts"][1]["kind"] == "unsafe"
+
+
+def test_several_presets_and_own_concepts_make_one_model(client):
+    own = DAGGER | {"name": "teapot", "synonyms": ""}
+    asked = request_of(client, OWN | {"preset": ["weapons", "alcohol-tobacco"]} | own)
+
+    assert asked["preset"] == ["weapons", "alcohol-tobacco"]
+    assert [concept["name"] for concept in asked["concepts"]] == ["teapot"]
 
 
 def test_stage_two_is_trained_where_it_is_wanted(client):
@@ -57,14 +66,12 @@ def test_stage_two_is_trained_where_it_is_wanted(client):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        pytest.param({"what": "own"}, "give `preset`", id="nothing to erase"),
-        pytest.param({"what": "preset:none-such"}, "no preset", id="no such preset"),
+        pytest.param({"preset": []}, "give `preset`", id="nothing to erase"),
+        pytest.param({"preset": "none-such"}, "no preset", id="no such preset"),
         pytest.param({"base_model": "safe"}, "is an erased model", id="no base"),
         pytest.param({"max_asr": "2"}, "less than or equal to 1", id="no share"),
         pytest.param({"max_asr": "0.1"}, "nothing measures", id="not measurable"),
-        pytest.param(
-            {"what": "own", **DAGGER, "replacement": ""}, "replacement", id="no replacement"
-        ),
+        pytest.param(DAGGER | {"replacement": ""}, "replacement", id="no replacement"),
     ],
 )
 def test_a_refusal_is_worded_and_leaves_no_job(client, queue, change, says):

@@ -23,7 +23,6 @@ def candidate(stack, browser, session) -> str:
     with contextlib.closing(browser.new_context(base_url=stack.url, storage_state=session)) as it:
         page = it.new_page()
         page.goto("/erasures")
-        page.get_by_label("What to erase").select_option("own")
         page.get_by_label("Concept", exact=True).fill("axe")
         page.get_by_label("Draw instead").fill("axe")
         page.get_by_role("button", name="Erase").click()

@@ -65,9 +65,6 @@ def test_losses_are_seen_while_stage_2_trains_and_the_erasure_is_cancelled(windo
 
 def test_the_keyboard_is_enough_to_erase_to_look_and_to_promote(window, stack):
     page = window("/erasures")
-    what = page.get_by_label("What to erase")
-    tab_to(page, what)
-    page.keyboard.type("Own")
     tab_to(page, page.get_by_label("Concept", exact=True))
     page.keyboard.type("teapot")
     tab_to(page, page.get_by_label("Draw instead"))
