@@ -20,7 +20,7 @@ from cli.demo.prompts import choose
 from cli.demo.report import write_report
 from cli.following import follow
 from cli.stack.broker import broker_url
-from cli.stack.lock import exclusive
+from cli.stack.lock import only_stack
 from cli.stack.ports import free_port
 from core import presets
 from core.children import start_child, stop_child
@@ -94,7 +94,7 @@ def stack(out: Path) -> Iterator[str]:
     """
     data = out / "data"
     if data.exists():
-        with exclusive(data / "up.lock"):
+        with only_stack(data / "up.lock"):
             shutil.rmtree(data)
     out.mkdir(parents=True, exist_ok=True)
     # A broker of its own, whatever the environment or a `.env` file says.

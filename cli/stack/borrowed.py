@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import redis
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
-from cli.stack.lock import exclusive
+from cli.stack.lock import only_stack
 from core.errors import StoreUnavailable
 from core.redis_connection import connect
 from core.settings import Settings
@@ -40,7 +40,7 @@ def borrowed_redis(settings: Settings) -> Iterator[redis.Redis]:
         if not _answers(url):
             # With the lock of `trce up`: two servers on one folder would spoil each other's files.
             settings.data_dir.mkdir(parents=True, exist_ok=True)
-            ours.enter_context(exclusive(settings.data_dir / "up.lock"))
+            ours.enter_context(only_stack(settings.data_dir / "up.lock"))
             ours.enter_context(_running(broker_command(settings.broker_dir)))
             wait_until_ready(url, within_s=START_S)
         yield ours.enter_context(connect(url))

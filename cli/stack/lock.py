@@ -1,27 +1,22 @@
 """One stack to a data folder."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import Misconfigured
+from core.process_lock import HeldByAnother, exclusive
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def only_stack(path: Path) -> Iterator[None]:
     """Raises Misconfigured when another process holds it."""
-    with path.open("a+") as file:
+    with contextlib.ExitStack() as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
+            lock.enter_context(exclusive(path))
+        except HeldByAnother as error:
             raise Misconfigured(
-                f"process {file.read().strip() or '?'} runs a stack on {path.parent} already; "
+                f"process {error.pid} runs a stack on {path.parent} already; "
                 "stop it, or choose another folder with --data-dir"
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield

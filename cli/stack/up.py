@@ -8,7 +8,7 @@ import structlog
 from pydantic import SecretStr
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
-from cli.stack.lock import exclusive
+from cli.stack.lock import only_stack
 from cli.stack.ports import check_stack_ports, free_port, metrics_ports, worker_names
 from cli.stack.supervisor import Member, Supervisor, on_stop_signals
 from cli.stack.worker_count import count_gpus, inference_workers
@@ -46,7 +46,7 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
     insist([check_names(), *check_folder(settings.data_dir, WRITTEN)])
     insist(check_device(settings))
     settings = on_devices_seen(settings)
-    with exclusive(settings.data_dir / "up.lock"):
+    with only_stack(settings.data_dir / "up.lock"):
         # First: importing the shipped model may put it into the bucket.
         insist([prepare_pictures(settings)])
         settings = prepare(settings)
