@@ -2,11 +2,16 @@
 cache folder."""
 
 import os
+import time
 from pathlib import Path
+
+from core.leavings import Leavings
 
 
 def user_cache() -> Path | None:
     """`$XDG_CACHE_HOME/trce`, `~/.cache/trce` without; None if nothing can be kept there.
+
+    What nobody has used for a month goes.
 
     Nobody asked for it by name, so a home that is missing or read-only is no reason to fail.
     """
@@ -17,4 +22,7 @@ def user_cache() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return None
+    Leavings(cache=folder).sweep(now=time.time())
+    return folder

@@ -1,7 +1,9 @@
+import time
 from pathlib import Path
 
 import pytest
 
+from core.leavings import DAY_S
 from core.user_cache import user_cache
 
 
@@ -37,3 +39,11 @@ def test_a_user_without_a_home_has_none(monkeypatch):
     monkeypatch.setattr(Path, "home", home)
 
     assert user_cache() is None
+
+
+def test_what_nobody_used_for_a_month_goes(monkeypatch):
+    (user_cache() / "sum.safetensors").touch()
+    now = time.time()
+    for days, kept in ((29, True), (31, False)):
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * DAY_S)
+        assert (user_cache() / "sum.safetensors").exists() is kept
