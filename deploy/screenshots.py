@@ -33,6 +33,8 @@ def main() -> None:
 
 def take_all(stack: Stack, browser: Browser) -> None:
     compose = shoot(browser, stack, "erasures", "/erasures")
+    compose.get_by_role("checkbox", name=re.compile("Weapons")).check()
+    keep(compose, "erasures")
     compose.get_by_role("button", name="Erase").click()
     expect(compose.get_by_role("link", name="Look at")).to_be_visible(timeout=PATIENCE_MS)
     compose.get_by_role("link", name="Look at").click()
