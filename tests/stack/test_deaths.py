@@ -119,6 +119,29 @@ def test_what_a_dead_one_drew_is_begun_again_by_another_at_once(stack, broker, w
     assert stack.ended(path)["state"] == "succeeded"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_the_child_of_a_killed_worker_dies_though_nobody_looks_after_it(stack, broker):
+    """An orphan would go on claiming."""
+    path = stack.generate(**LONG)
+    wait_for_attempt(stack, path, 1)
+    worker = worker_of(stack, broker, path)
+    child = child_of(worker)
+    stack.process.suspend()
+    try:
+        worker.kill()
+        stack.wait_until(lambda: is_dead(child), CHILD_S * crowding())
+    finally:
+        stack.process.resume()
+    assert stack.ended(path)["state"] == "succeeded"
+
+
+def is_dead(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_job_that_kills_whoever_draws_it_is_given_up_and_can_be_tried_again(stack, broker):
     poison = stack.generate("a dog", **LONG)
     others = [stack.generate(seed=seed, num_inference_steps=60) for seed in range(10)]
