@@ -14,7 +14,7 @@ from tests.chaos.clients import ENDED, pixels
 from tests.chaos.faults import OF_TRAINERS, Fault
 from tests.chaos.journal import Journal, Order
 from tests.chaos.streams import Entry, ended_at, faults_of, redeliveries
-from tests.chaos.verdict import Verdict, attribute
+from tests.chaos.verdict import Verdict, attribute, judge_first
 
 ROUNDING = 1
 """Of 255, between pictures of one seed that shared different batches."""
@@ -59,6 +59,7 @@ def check(
         if order.cancel_sent_at is not None and job.state == "cancelled":
             took_s = ended_at(entries) - order.cancel_sent_at
             verdict.cancelled_s[order.cancelled_while].append(took_s)
+    judge_first(verdict, felt)
     _check_nobody_else(journal, records, verdict)
     _check_pictures(drawn, verdict)
     return verdict

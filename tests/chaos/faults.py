@@ -26,6 +26,8 @@ TRAINS = "-m trainer "
 TRAINED_S = 8.0
 """How long a training may have gone on, at most, before it must be struck."""
 OF_TRAINERS = ("training killed", "trainer worker killed")
+OF_BROKERS = ("broker killed", "broker frozen", "network cut", "disk filled", "everything killed")
+"""After which a worker finds the broker away."""
 OF_DRAWERS = (
     *("pool child killed", "worker killed", "worker frozen", "heartbeat frozen"),
     "network cut",

@@ -218,6 +218,48 @@ def test_a_kill_has_a_time_in_which_the_job_is_to_be_begun_again(kind, seconds, 
     assert done.clean is not slow
 
 
+def test_of_those_that_one_death_interrupted_the_first_is_to_be_begun_again_in_time():
+    """The others are drawn one by one."""
+
+    def two(first_s: float, second_s: float):
+        streams = {
+            name: [
+                *entries(QUEUED, running(1), BACK),
+                *entries(running(2), SUCCEEDED, began_s=102.0 + took_s),
+            ]
+            for name, took_s in {"a": first_s, "b": second_s}.items()
+        }
+        return verdict(
+            *(order("a"), order("b")),
+            streams=streams,
+            faults=[Fault("pool child killed", 102.0)],
+        )
+
+    assert not two(2.0, 9.0).slow
+    assert len(two(4.0, 9.0).slow) == 1
+
+
+def test_every_job_is_to_wait_again_in_time():
+    stream = [*entries(QUEUED, running(1)), *entries(BACK, running(2), SUCCEEDED, began_s=106.0)]
+    (slow,) = verdict(
+        order("a"), streams={"a": stream}, faults=[Fault("pool child killed", 101.5)]
+    ).slow[:1]
+
+    assert "waits again 4.5 s after" in slow
+
+
+def test_what_a_broker_gave_away_in_a_reply_that_was_lost_is_put_down_to_it():
+    back = {"state": "queued", "why": "the broker was away when it was given to a worker"}
+    stream = entries(QUEUED, running(1), back, running(2), SUCCEEDED)
+
+    def told(kind: str):
+        fault = Fault(kind, 93.0, lasted_s=7.0)
+        return verdict(order("a"), streams={"a": stream}, faults=[fault])
+
+    assert list(told("broker frozen").redelivered_s) == ["broker frozen"]
+    assert told("worker frozen").unexplained
+
+
 @pytest.mark.parametrize("other_at", [103.0, 115.0])
 def test_a_kill_that_another_fault_overlaps_is_not_judged(other_at):
     faults = Fault("service killed", other_at), Fault("worker killed", 112.0)

@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.faults import OF_TRAINERS, Fault
+from tests.chaos.faults import OF_BROKERS, OF_TRAINERS, Fault
 from tests.chaos.streams import Redelivery
 
 FELT_WITHIN_S = 30.0
 """A fault later than this before a redelivery is not taken for its cause."""
 BEGUN_AGAIN_WITHIN_S = {"pool child killed": 3.0, "worker killed": 5.0}
 """What is promised of a kill that no other fault overlaps, on a machine that is not crowded."""
+BROKER_AWAY = "the broker was away"
+"""Said by a worker that had no answer from it."""
 RECOVERS_WITHIN_S = 10.0
 """So long after a fault its victim may still be starting: a worker imports torch."""
 
@@ -38,6 +40,8 @@ class Verdict:
     """The same until it waited again, for whichever worker is free first."""
     cancelled_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """State in which it was cancelled -> seconds from the request to the job's end."""
+    first_again: dict[Fault, Redelivery] = field(default_factory=dict)
+    """Fault -> of what it interrupted, the one that was begun again first."""
     unexplained: list[str] = field(default_factory=list)
     """Redeliveries that no fault can have caused: in no figure above, and to be looked into."""
     slow: list[str] = field(default_factory=list)
@@ -103,8 +107,7 @@ def attribute(
 
     One that was begun while a fault lasted is put down to it only where nothing struck it since.
 
-    Judged is when the job was begun again after a kill, if no other fault came near. The one
-    allowance is for the machine: the bound grows with those who want a core (`tests.crowding`).
+    Judged is when it waits again after a kill that no other fault overlaps; see `judge_first`.
 
     Args:
         unmeasured: faults that explain it, too, and have figures of others alone.
@@ -117,15 +120,37 @@ def attribute(
             verdict.unexplained.append(f"at {one.waited_again_at:.1f}: {one.why}")
         return
     cause = causes[0]
-    took_s = one.began_again_at - cause.at
-    verdict.redelivered_s[cause.kind].append(took_s)
-    verdict.requeued_s[cause.kind].append(one.waited_again_at - cause.at)
-    bound_s = BEGUN_AGAIN_WITHIN_S.get(cause.kind, math.inf) * cause.crowding
-    if took_s > bound_s and not _overlapped(cause, one, faults):
-        verdict.slow.append(
-            f"begun again {took_s:.1f} s after: {cause.kind} at {cause.at:.1f}, alone; "
-            f"{bound_s:.1f} s are promised where {cause.crowding:.1f} want each core"
-        )
+    waited_s = one.waited_again_at - cause.at
+    verdict.redelivered_s[cause.kind].append(one.began_again_at - cause.at)
+    verdict.requeued_s[cause.kind].append(waited_s)
+    first = verdict.first_again.setdefault(cause, one)
+    if one.began_again_at < first.began_again_at:
+        verdict.first_again[cause] = one
+    if waited_s > _bound_s(cause) and not _overlapped(cause, one, faults):
+        verdict.slow.append(_too_late("waits again", waited_s, cause))
+
+
+def judge_first(verdict: Verdict, faults: Sequence[Fault]) -> None:
+    """Of the jobs that one kill interrupted, the first is to be begun again in time.
+
+    The others are suspects as well, each drawn alone, and wait for one another. The one allowance
+    is for the machine: the bound grows with those who want a core (`tests.crowding`).
+    """
+    for cause, one in verdict.first_again.items():
+        took_s = one.began_again_at - cause.at
+        if took_s > _bound_s(cause) and not _overlapped(cause, one, faults):
+            verdict.slow.append(_too_late("the first is begun again", took_s, cause))
+
+
+def _bound_s(cause: Fault) -> float:
+    return BEGUN_AGAIN_WITHIN_S.get(cause.kind, math.inf) * cause.crowding
+
+
+def _too_late(what: str, after_s: float, cause: Fault) -> str:
+    return (
+        f"{what} {after_s:.1f} s after: {cause.kind} at {cause.at:.1f}, alone; "
+        f"{_bound_s(cause):.1f} s are promised where {cause.crowding:.1f} want each core"
+    )
 
 
 def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
@@ -134,6 +159,9 @@ def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
         for fault in faults
         if fault.at <= one.waited_again_at < fault.at + fault.lasted_s + FELT_WITHIN_S
     ]
+    if BROKER_AWAY in one.why:
+        # What a frozen broker gives away when it goes on is begun after the fault.
+        return [fault for fault in near if fault.kind in OF_BROKERS]
     struck = [fault for fault in near if one.began_at <= fault.at + fault.took_s]
     return struck or [fault for fault in near if one.began_at <= fault.at + fault.lasted_s]
 
