@@ -38,7 +38,6 @@ AIMS = {
     "load_ratio": Aim("verified load, of from_pretrained", at_most=1.2),
     "scaling_4": Aim("4 simulated GPUs, of 4 times one"),
     "scaling_16": Aim("16 simulated GPUs, of 16 times one", at_least=0.95),
-    "scaling_64": Aim("64 simulated GPUs, of 64 times one"),
     "cpu_s_per_job": Aim("CPU seconds of service and Redis for a job"),
 }
 """Key of the result -> its aim, in the order of the table."""
