@@ -15,6 +15,15 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """In a child: the kernel sends it `by` when the thread that started it ends, on Linux.
+
+    For a child whose start is a library's. One whose parent had ended before is not told.
+    """
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, int(by))
+
+
 def start_child(
     command: Sequence[str | Path],
     *,
@@ -32,10 +41,9 @@ def start_child(
     parent = os.getpid()
 
     def tie_to_parent() -> None:
-        if _libc is not None:
-            _libc.prctl(PR_SET_PDEATHSIG, int(death_signal))
-            if os.getppid() != parent:  # it died between the fork and the line above
-                os._exit(1)
+        die_with_parent(death_signal)
+        if _libc is not None and os.getppid() != parent:  # it died since the fork
+            os._exit(1)
 
     return subprocess.Popen(
         [str(word) for word in command],
@@ -46,15 +54,6 @@ def start_child(
         start_new_session=True,
         preexec_fn=tie_to_parent,  # noqa: PLW1509  (two system calls, no locks)
     )
-
-
-def die_with_parent() -> None:
-    """Called in a child: when its parent ends, however it ends, the child is killed at once.
-
-    For children whose start is a library's. One whose parent had ended before is not told.
-    """
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def stop_child(process: "subprocess.Popen[bytes]", *, grace_s: float) -> int:
