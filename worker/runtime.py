@@ -18,7 +18,6 @@ from core.signing import Signer
 from core.tracing import start_tracing
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector
-from diffusion.freed_memory import keep_for_next_pass
 from worker import metrics
 from worker.batcher import Batcher
 from worker.content_credentials import ContentCredentials
@@ -90,7 +89,6 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
         return trainings.drain
     if device.type == "cpu":
         torch.set_num_threads(settings.cpu_threads)
-        keep_for_next_pass()
     shelf = Shelf(
         registry,
         device=device,

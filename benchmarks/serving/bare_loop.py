@@ -1,9 +1,8 @@
 """The limit: the UNet alone on precomputed embeddings, at its best split of this machine.
 
-No scheduler, no text encoder, no VAE, no requests. Its weights lie as the workers lay them, and
-keys and values are computed once. The best split into processes, threads and rows per pass is
-searched for in each run; and once more with the heap kept, as workers keep theirs, to see what
-that would give.
+No scheduler, no text encoder, no VAE, no requests: nothing can draw faster with this UNet here.
+Its weights lie as the workers lay them, and keys and values are computed once. The best split into
+processes, threads and rows per pass is searched for in each run.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import torch
 
 from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
 from benchmarks.stack import clean_environment
-from diffusion.freed_memory import keep_for_next_pass
 from diffusion.loading import load_unet
 from diffusion.text_memory import TextMemory, remember_projections
 
@@ -38,10 +36,9 @@ class Split:
 class Looping:
     """Processes that each run the bare loop when told to."""
 
-    def __init__(self, processes: int, threads: int, *, keep_heap: bool = False) -> None:
+    def __init__(self, processes: int, threads: int) -> None:
         self._processes = processes
         self._threads = threads
-        self._options = ["--keep-heap"] if keep_heap else []
         self._loops: list[subprocess.Popen[str]] = []
 
     def start(self) -> None:
@@ -50,7 +47,7 @@ class Looping:
                 subprocess.Popen(
                     [
                         *(sys.executable, "-m", "benchmarks.serving.bare_loop"),
-                        *("--threads", str(self._threads), *self._options),
+                        *("--threads", str(self._threads)),
                     ],
                     env=clean_environment() | {"OMP_NUM_THREADS": str(self._threads)},
                     stdin=subprocess.PIPE,
@@ -80,8 +77,8 @@ class Looping:
 
 
 @contextmanager
-def looping(processes: int, threads: int, *, keep_heap: bool = False) -> Iterator[Looping]:
-    loops = Looping(processes, threads, keep_heap=keep_heap)
+def looping(processes: int, threads: int) -> Iterator[Looping]:
+    loops = Looping(processes, threads)
     loops.start()
     try:
         yield loops
@@ -89,14 +86,14 @@ def looping(processes: int, threads: int, *, keep_heap: bool = False) -> Iterato
         loops.stop()
 
 
-def best_split(cores: int, *, keep_heap: bool = False) -> tuple[Split, dict[str, float]]:
+def best_split(cores: int) -> tuple[Split, dict[str, float]]:
     """The fastest split of `cores`, and what each gave in pictures a second."""
     found: dict[Split, float] = {}
     for processes in range(1, cores + 1):
         if cores % processes:
             continue
         threads = cores // processes
-        with looping(processes, threads, keep_heap=keep_heap) as loops:
+        with looping(processes, threads) as loops:
             for rows in ROWS:
                 speed = loops.pictures_per_s(rows, SEARCH_S)
                 found[Split(processes, threads, rows)] = speed
@@ -127,11 +124,7 @@ def rows_per_s(unet: torch.nn.Module, rows: int, seconds: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--keep-heap", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.keep_heap:
-        keep_for_next_pass()
+    torch.set_num_threads(parser.parse_args().threads)
     unet, _ = load_unet(MODEL, None)
     unet.to(memory_format=torch.channels_last)
     remember_projections(unet)

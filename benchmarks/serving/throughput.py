@@ -37,9 +37,7 @@ class Ratios:
 
 
 def measure() -> dict[str, Any]:
-    cores = os.cpu_count() or 1
-    split, searched = best_split(cores)
-    _, with_heap_kept = best_split(cores, keep_heap=True)
+    split, searched = best_split(os.cpu_count() or 1)
     runs: dict[tuple[str, int], list[load.Run]] = {}
     bare: list[float] = []
     with calling() as calls:
@@ -92,7 +90,6 @@ def measure() -> dict[str, Any]:
                 "best": vars(split),
                 "pictures_per_s": bare,
                 "searched_pictures_per_s": searched,
-                "with_heap_kept_pictures_per_s": with_heap_kept,
             },
             "each_round": {
                 "vs_naive": {clients: asdict(ratios) for clients, ratios in vs_naive.items()},
