@@ -24,7 +24,6 @@ JOBS = 2000
 SIZES = (1, 4, 16)
 """Workers. Each is several processes: 64 of them leave two cores no time to draw."""
 STEPS = (8, 10, 12)
-WARM_UP_S = 5.0
 FULL = 16
 """Pictures that a worker draws at a time, TRCE_BATCH_ROWS."""
 NEARLY = 0.9
@@ -111,12 +110,18 @@ def simulated_workers(stack: Stack, count: int, *, first: int, **env: str) -> It
 
 
 def pictures_per_s(jobs: JobStore, workers: int) -> float:
-    """Of a window that begins some time after every worker has had its hands full."""
+    """Of a window that begins when every worker has had its hands full, and has drawn.
+
+    Its first step waits for the model to be loaded.
+    """
     deadline = time.monotonic() + LONGEST_S
     while JOBS - drawn(jobs) - jobs.counts.queued("generation") < NEARLY * workers * FULL:
         assert time.monotonic() < deadline, "the workers do not draw"
         time.sleep(0.2)
-    time.sleep(WARM_UP_S)
+    full = drawn(jobs)
+    while drawn(jobs) - full < workers * FULL:
+        assert time.monotonic() < deadline, "the workers draw nothing"
+        time.sleep(0.2)
     began, done = time.monotonic(), drawn(jobs)
     time.sleep(WINDOW_S[workers])
     assert jobs.counts.queued("generation"), (
