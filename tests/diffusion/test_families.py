@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from same_latents import assert_same_latents
 from tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 
 from core.errors import ModelUnsupported, UntrustedModel
@@ -127,7 +128,7 @@ def test_every_scheduler_draws_what_diffusers_draws_with_it(folder, parts, name)
         output_type="latent",
     ).images[0]
     drawn = draw(parts, PROMPT, NEGATIVE, scheduler=name)
-    torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+    assert_same_latents(drawn, expected)
 
 
 def test_a_mapped_prompt_draws_what_the_baked_unet_draws(folder, family, parts, tmp_path):
