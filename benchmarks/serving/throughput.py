@@ -12,8 +12,8 @@ from benchmarks.serving.pipeline import calling
 from benchmarks.serving.servers import running_server
 from benchmarks.stack import running_stack
 
-CLIENTS = (1, 8, 32)
-ROUNDS = 3
+ROUNDS = {1: 3, 8: 3, 32: 5}
+"""Of so many clients; the figures of the last are compared with the limit, which is near."""
 SECONDS = 12.0
 WARM_UP_S = 2.0
 BARE_S = 4.0
@@ -49,9 +49,9 @@ def measure() -> dict[str, Any]:
     ):
         contenders = {"naive": naive, "service": stack.model_url()}
         for url in contenders.values():
-            load.run([url], clients=max(CLIENTS), seconds=3)  # models are loaded, caches are full
-        for clients in CLIENTS:
-            for _ in range(ROUNDS):
+            load.run([url], clients=max(ROUNDS), seconds=3)  # models are loaded, caches are full
+        for clients, rounds in ROUNDS.items():
+            for _ in range(rounds):
                 around = []
                 for name, url in contenders.items():
                     # The bare loop before the service and after it: machines change their speed.
@@ -69,13 +69,13 @@ def measure() -> dict[str, Any]:
         }
         for (name, clients), turns in runs.items()
     }
-    last = max(CLIENTS)
+    last = max(ROUNDS)
     vs_naive = {
-        clients: Ratios.of(runs["service", clients], runs["naive", clients]) for clients in CLIENTS
+        clients: Ratios.of(runs["service", clients], runs["naive", clients]) for clients in ROUNDS
     }
     of_limit = [
         ours.pictures_per_s / limit
-        for ours, limit in zip(runs["service", last], bare[-ROUNDS:], strict=True)
+        for ours, limit in zip(runs["service", last], bare[-ROUNDS[last] :], strict=True)
     ]
     return {
         "vs_naive_throughput_32": statistics.median(vs_naive[32].throughput),
