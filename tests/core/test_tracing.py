@@ -1,6 +1,7 @@
 """Spans of one request, wherever they are recorded, are one trace."""
 
 import hashlib
+import threading
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -37,8 +38,11 @@ def test_processes_that_know_a_request_agree_on_its_trace(exporter):
     assert [first.status.is_ok, second.status.is_ok] == [False, True]
 
 
-def test_without_an_endpoint_nothing_is_made():
-    tracing = start_tracing("", "service")
-
-    tracing.record("draw", "r", began_s=0, ended_s=1, attributes={})
+@pytest.mark.parametrize(("endpoint", "exporters"), [("", 0), ("http://127.0.0.1:9/v1/traces", 1)])
+def test_only_with_an_endpoint_is_there_a_thread_that_exports(endpoint, exporters):
+    before = set(threading.enumerate())
+    tracing = start_tracing(endpoint, "service")
+    made = set(threading.enumerate()) - before
     tracing.close()
+
+    assert len(made) == exporters
