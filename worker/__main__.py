@@ -12,6 +12,7 @@ from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
 from core.settings import Settings
 from core.startup import read_settings, start
+from worker import huge_pages
 from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
 from worker.name import held
@@ -44,6 +45,7 @@ def main() -> None:
     owner = f"{arguments.role}-{arguments.name}@{socket.gethostname()}"
     os.environ["TRCE_ROLE"] = arguments.role
     os.environ["TRCE_OWNER"] = owner
+    huge_pages.ask(os.environ)
     settings = start(lambda: read_settings(arguments.role))
     with contextlib.ExitStack() as kept:
         start(lambda: kept.enter_context(held(settings.run_dir, owner)))

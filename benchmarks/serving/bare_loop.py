@@ -1,8 +1,8 @@
 """The limit: the UNet alone on precomputed embeddings, at its best split of this machine.
 
 No scheduler, no text encoder, no VAE, no requests: nothing can draw faster with this UNet here.
-Its weights lie as the workers lay them, and keys and values are computed once. The best split into
-processes, threads and rows per pass is searched for in each run.
+Its weights and its memory lie as the workers lay them, and keys and values are computed once. The
+best split into processes, threads and rows per pass is searched for in each run.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
 from benchmarks.stack import clean_environment
 from diffusion.loading import load_unet
 from diffusion.text_memory import TextMemory, remember_projections
+from worker import huge_pages
 
 ROWS = (2, 4, 8, 16, 32, 64)
 SEARCH_S = 1.0
@@ -49,7 +50,9 @@ class Looping:
                         *(sys.executable, "-m", "benchmarks.serving.bare_loop"),
                         *("--threads", str(self._threads)),
                     ],
-                    env=clean_environment() | {"OMP_NUM_THREADS": str(self._threads)},
+                    env=clean_environment()
+                    | huge_pages.TUNABLES
+                    | {"OMP_NUM_THREADS": str(self._threads)},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

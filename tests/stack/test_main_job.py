@@ -28,6 +28,12 @@ def test_the_same_request_is_the_same_picture(stack):
     assert first == second
 
 
+def test_whoever_draws_asks_for_huge_pages(stack):
+    children = stack.pool_children()
+    assert children
+    assert all("hugetlb=1" in child.environ().get("GLIBC_TUNABLES", "") for child in children)
+
+
 def test_an_erased_model_is_served_only_after_its_promotion(stack):
     done = stack.ended(stack.erase_axes())
     assert done["state"] == "succeeded", done
