@@ -12,8 +12,10 @@ from benchmarks.serving.pipeline import calling
 from benchmarks.serving.servers import running_server
 from benchmarks.stack import running_stack
 
-ROUNDS = {1: 3, 8: 3, 32: 5}
-"""Of so many clients; the figures of the last are compared with the limit, which is near."""
+CLIENTS = (1, 8, 32)
+ROUNDS = 3
+LIMIT_ROUNDS = 5
+"""Of the most clients against the bare loop, which is near."""
 SECONDS = 12.0
 WARM_UP_S = 2.0
 BARE_S = 4.0
@@ -39,7 +41,8 @@ class Ratios:
 def measure() -> dict[str, Any]:
     split, searched = best_split(os.cpu_count() or 1)
     runs: dict[tuple[str, int], list[load.Run]] = {}
-    bare: list[float] = []
+    most = max(CLIENTS)
+    bare, of_limit = [], []
     with calling() as calls:
         threads = calls.best_threads()
     with (
@@ -49,18 +52,17 @@ def measure() -> dict[str, Any]:
     ):
         contenders = {"naive": naive, "service": stack.model_url()}
         for url in contenders.values():
-            load.run([url], clients=max(ROUNDS), seconds=3)  # models are loaded, caches are full
-        for clients, rounds in ROUNDS.items():
-            for _ in range(rounds):
-                around = []
+            load.run([url], clients=most, seconds=3)  # models are loaded, caches are full
+        for clients in CLIENTS:
+            for _ in range(ROUNDS):
                 for name, url in contenders.items():
-                    # The bare loop before the service and after it: machines change their speed.
-                    if name == "service":
-                        around.append(loops.pictures_per_s(split.rows, BARE_S))
-                    one = load.run([url], clients=clients, seconds=SECONDS, warm_up_s=WARM_UP_S)
-                    runs.setdefault((name, clients), []).append(one)
-                around.append(loops.pictures_per_s(split.rows, BARE_S))
-                bare.append(statistics.mean(around))
+                    runs.setdefault((name, clients), []).append(_loaded(url, clients))
+        for _ in range(LIMIT_ROUNDS):
+            # The bare loop before the service and after it: machines change their speed.
+            before = loops.pictures_per_s(split.rows, BARE_S)
+            ours = _loaded(stack.model_url(), most).pictures_per_s
+            bare.append(statistics.mean([before, loops.pictures_per_s(split.rows, BARE_S)]))
+            of_limit.append(ours / bare[-1])
     table = {
         f"{name}_{clients}": {
             "pictures_per_s": statistics.median(one.pictures_per_s for one in turns),
@@ -69,14 +71,9 @@ def measure() -> dict[str, Any]:
         }
         for (name, clients), turns in runs.items()
     }
-    last = max(ROUNDS)
     vs_naive = {
-        clients: Ratios.of(runs["service", clients], runs["naive", clients]) for clients in ROUNDS
+        clients: Ratios.of(runs["service", clients], runs["naive", clients]) for clients in CLIENTS
     }
-    of_limit = [
-        ours.pictures_per_s / limit
-        for ours, limit in zip(runs["service", last], bare[-ROUNDS[last] :], strict=True)
-    ]
     return {
         "vs_naive_throughput_32": statistics.median(vs_naive[32].throughput),
         "vs_naive_p95_32": statistics.median(vs_naive[32].p95),
@@ -97,3 +94,7 @@ def measure() -> dict[str, Any]:
             },
         },
     }
+
+
+def _loaded(url: str, clients: int) -> load.Run:
+    return load.run([url], clients=clients, seconds=SECONDS, warm_up_s=WARM_UP_S)
