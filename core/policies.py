@@ -63,7 +63,7 @@ class Limits(Spec):
     steps: Annotated[int, Field(strict=True, ge=1, le=MAX_STEPS)] = MAX_STEPS
     side_px: Annotated[int, Field(strict=True, ge=8, le=MAX_SIDE_PX)] = MAX_SIDE_PX
     requests_per_minute: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
-    """Requests for pictures or erasures; reading is free."""
+    """Requests for pictures, erasures or evaluations, retries among them; reading is free."""
     images_per_day: Annotated[int, Field(strict=True, ge=1, le=10**9)] | None = None
     """Days are those of UTC."""
     open_jobs: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None

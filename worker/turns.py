@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary, ref
 from diffusion.denoiser import Denoiser
 
 STEPPING_OVER_SWAPPING = 10.0
-"""A turn lasts so much longer than the swap it began with: swaps cost a tenth at most."""
+"""A turn lasts so much longer than the swap it began with: swaps cost a tenth."""
 LONGEST_S = 2.0
+"""But no longer than this, even where a swap takes more than a fifth of a second."""
 
 
 class Turns:
