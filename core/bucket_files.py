@@ -53,13 +53,14 @@ class BucketFiles:
         Raises:
             OSError: it cannot be written.
         """
-        found = hashlib.sha256()
+        found, heard = hashlib.sha256(), listener()
         with target.open("xb") as file:
             with self.answering():
                 body = self._s3.get_object(Bucket=self._bucket, Key=f"files/{digest}")["Body"]
                 while chunk := body.read(CHUNK_BYTES):
                     file.write(chunk)
                     found.update(chunk)
+                    heard(len(chunk))
             file.flush()
             os.fsync(file.fileno())
         return found.hexdigest()

@@ -26,12 +26,22 @@ def missing(
         if reports:
             return ["its reports are about other weights; evaluate these"]
         return ["it has no report; POST /v1/evaluations, or `trce evaluate`, makes one"]
+    newest = [report for report in newest if _looks_for_what_was_erased(report, manifest)]
+    if not newest:
+        return ["its reports look for a `target` of their own; evaluate these weights without one"]
     found = [] if terms is None else _failed(terms, newest)
     return found + [
         f"this installation demands {name}, which no report of these weights measures"
         for name in sorted(demanded)
         if not any(report.suite(name) or report.attack(name) for report in newest)
     ]
+
+
+def _looks_for_what_was_erased(report: Report, manifest: Manifest) -> bool:
+    """Whoever may evaluate may look for less, or for something else: that opens nothing, and
+    closes nothing either."""
+    erased = {concept.name for concept in manifest.edit.concepts} if manifest.edit else set()
+    return not report.request.target or set(report.request.target) == erased
 
 
 def _failed(terms: PromoteIf, newest: Sequence[Report]) -> list[str]:

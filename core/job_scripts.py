@@ -10,7 +10,7 @@ from core.redis_connection import answering
 
 SCRIPTS = (
     *("submit", "claim", "beat", "progress", "samples", "commit", "release", "cancel", "reap"),
-    "retry",
+    *("retry", "webhook"),
 )
 
 

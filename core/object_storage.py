@@ -73,8 +73,12 @@ class BucketStorage:
     def put(self, key: str, data: bytes) -> None:
         """Whole or not at all, as S3 promises of every object."""
         assert KEY.match(key), key
-        with self._answering():
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
+        try:
+            with self._answering():
+                self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
+        except ImageNotFound as error:
+            # What a proxy says that stands before no store, or before another one.
+            raise PicturesUnavailable(f"{self.where} is not there: 404") from error
 
     def get(self, key: str) -> bytes:
         """Raises ImageNotFound."""

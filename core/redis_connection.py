@@ -17,6 +17,11 @@ SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
 
 
+FOR_NOW = ("MISCONF", "BUSY ", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+"""A full disk, a script that runs on and on, replicas or a master that are away: what an answer
+begins with that is another one later. Of a full memory, and of a replica, redis-py has types."""
+
+
 class Silence:
     """A breaker: while a server says nothing, one caller at a time waits to hear whether it still
     does, and the others fail at once.
@@ -120,8 +125,7 @@ def answering() -> Iterator[None]:
         # it does again and again while its disk is full.
         raise StoreUnavailable("the job store does not answer; try again shortly") from error
     except redis.ResponseError as error:
-        # A full memory, a replica, a full disk: it answers, but takes nothing now.
         full = redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError
-        if isinstance(error, full) or "MISCONF" in str(error):
+        if isinstance(error, full) or any(word in str(error) for word in FOR_NOW):
             raise StoreUnavailable("the job store takes no writes now; try again later") from error
         raise

@@ -35,6 +35,7 @@ class StatusSerials:
         self._known: dict[str, int] = {}
         self._look_at = 0.0
         self._looking = threading.Lock()
+        self._keeping = threading.Lock()
 
     def newest(self, model_id: str) -> int:
         """The highest serial that was seen of a model; 0: none."""
@@ -45,7 +46,7 @@ class StatusSerials:
         """A manifest with this serial is signed by a trusted key: lower ones are out of date."""
         if serial <= self._known.get(model_id, 0):
             return
-        self._known[model_id] = serial
+        self._keep({model_id: serial})
         try:
             self._send({model_id: serial})
         except StoreUnavailable:
@@ -59,16 +60,13 @@ class StatusSerials:
             with answering():
                 found: Any = self._redis.zrange(KEY, 0, -1, withscores=True)
             theirs = {name: int(score) for name, score in found}
+            # A copy: other threads note what they see meanwhile.
             ours = {
                 name: serial
-                for name, serial in self._known.items()
+                for name, serial in self._known.copy().items()
                 if serial > theirs.get(name, 0)
             }
-            self._known |= {
-                name: serial
-                for name, serial in theirs.items()
-                if serial > self._known.get(name, 0)
-            }
+            self._keep(theirs)
             if ours:
                 self._send(ours)
             self._look_at = self._now() + LOOK_EVERY_S
@@ -77,6 +75,11 @@ class StatusSerials:
             self._look_at = self._now() + LOOK_AGAIN_S
         finally:
             self._looking.release()
+
+    def _keep(self, serials: dict[str, int]) -> None:
+        with self._keeping:
+            for name, serial in serials.items():
+                self._known[name] = max(serial, self._known.get(name, 0))
 
     def _send(self, serials: dict[str, int]) -> None:
         with answering():

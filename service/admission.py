@@ -227,8 +227,9 @@ class AdmissionDesk:
 
 
 def _digest(spec: JobSpec, delivery: Delivery) -> str:
-    """Names the request as it was sent: before anything was chosen for it."""
-    sent = spec.model_dump(mode="json") | delivery.wishes
+    """Names the request as it was sent: before anything was chosen for it, so that it is the same
+    for a version that knows more fields."""
+    sent = spec.model_dump(mode="json", exclude_defaults=True) | delivery.wishes
     return hashlib.sha256(canonical(sent)).hexdigest()
 
 

@@ -13,7 +13,7 @@ import redis
 import structlog
 
 from core.audit import AuditTrail
-from core.errors import AppError, StoreUnavailable
+from core.errors import StoreUnavailable
 from core.manifests import Manifest
 from core.redis_connection import answering
 from core.refusals import Refusals
@@ -94,5 +94,5 @@ class RefusedModels:
         while not self._stopped.wait(LOOK_EVERY_S):
             try:
                 self.write_down()
-            except (AppError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  (nobody would start this thread anew)
                 log.warning("refused models not written down", error=type(error).__name__)

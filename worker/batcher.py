@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 from PIL.Image import Image
@@ -48,6 +48,8 @@ log = structlog.get_logger()
 
 STORING = 2
 """So many times the pictures of a batch are held at most, with those that are being stored."""
+STILL_STORING_S = 1.0
+"""So often a worker that waits for its disk or bucket says that it does not hang."""
 LATE = "its deadline passed while it was drawn"
 
 
@@ -155,6 +157,8 @@ class Batcher:
                 with self._answering_for(lease):
                     if drawing := self._open(lease):
                         opened.append(drawing)
+                # Each of them may be a model to load.
+                self._heartbeat.step()
             for drawing in opened:
                 with self._answering_for(drawing.lease):
                     join(drawing, texts_beside(drawing, opened))
@@ -344,7 +348,7 @@ class Batcher:
         for drawing in list(self._drawings.values()):
             if drawing.ended is None or not (waiting or drawing.ended.done()):
                 continue
-            drawing.ended.result()
+            self._await(drawing.ended)
             try:
                 for image in drawing.images.values():
                     image.result()
@@ -361,11 +365,20 @@ class Batcher:
             self._forget(drawing)
         self._hold()
 
+    def _await(self, ended: Future[None]) -> None:
+        """Raises StoreUnavailable. A bucket that does not answer takes its time to give up."""
+        while wait([ended], timeout=STILL_STORING_S).not_done:
+            self._heartbeat.step()
+        ended.result()
+
     def _obey_verdicts(self) -> None:
-        """Stop the work on what was cancelled, is late, or belongs to another worker now."""
+        """Stop the work on what was cancelled, is late, or belongs to another worker now.
+
+        What is drawn is left to those who store it: they end it, or are fenced off.
+        """
         for drawing in list(self._drawings.values()):
-            if drawing.ended is not None and drawing.ended.done():
-                continue  # its lease is over, and no loss
+            if drawing.ended is not None:
+                continue
             match self._heartbeat.verdict(drawing.lease):
                 case None:
                     continue

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,6 +10,9 @@ from core.errors import RetryableError
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.specs import GenerationSpec
 from worker.variant import Variant
+
+STORED_WITHIN_S = 1.0
+"""How long whoever is stopped waits for its pictures: everybody else waits meanwhile."""
 
 
 class RowKey(NamedTuple):
@@ -62,18 +65,19 @@ class Drawing:
 
 
 def finished_by_now(drawing: Drawing, *, late: str | None = None) -> tuple[ImageRecord, ...]:
-    """Of a job that is stopped: the pictures that were drawn, and that the others were not.
+    """Of a job that is stopped: the pictures that are stored, and that the others are not.
 
     Args:
         late: why, where it is not that somebody cancelled it.
     """
     records = []
+    stored, _ = wait(drawing.images.values(), timeout=STORED_WITHIN_S)
     for number in range(drawing.spec.n):
         seed = (drawing.spec.seed or 0) + number
         record = ImageRecord(
             seed=seed, finish_reason="cancelled" if late is None else "error", reason=late
         )
-        if number in drawing.images:
+        if drawing.images.get(number) in stored:
             with contextlib.suppress(OSError, RetryableError):
                 record = drawing.images[number].result()
         records.append(record)

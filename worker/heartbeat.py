@@ -51,6 +51,7 @@ class Heartbeat:
         self._verdicts: dict[str, Verdict] = {}
         self._leases: list[tuple[str, str]] = []
         self._closing = False
+        self._telling = threading.Lock()
         self._beating = threading.Event()
         self._process = start_child(
             [sys.executable, "-m", "worker.heartbeat", owner, str(os.getpid())],
@@ -82,7 +83,7 @@ class Heartbeat:
         self.hold([])
 
     def step(self) -> None:
-        """The worker has got somewhere: it does not hang."""
+        """The worker has got somewhere: it does not hang. From any thread."""
         self._tell({"step": 1})
 
     def verdict(self, lease: Lease) -> Verdict | None:
@@ -99,8 +100,9 @@ class Heartbeat:
 
     def _tell(self, message: dict[str, object]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        self._process.stdin.flush()
+        with self._telling:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -35,6 +35,11 @@ MAX_BASES = 2
 MAX_VARIANTS = 32
 
 
+VariantKey = tuple[str, str]
+"""A model's id, and the digest of its files: the same files under two names are two models, each
+with a status and a certificate of its own."""
+
+
 class Shelf:
     def __init__(
         self,
@@ -70,7 +75,7 @@ class Shelf:
         self._dtype = dtype
         self._layout = layout
         self._bases: OrderedDict[str, Base] = OrderedDict()
-        self._variants: OrderedDict[str, Variant] = OrderedDict()
+        self._variants: OrderedDict[VariantKey, Variant] = OrderedDict()
         self._holding = False
         self._held: set[str] = set()
         """Digests of the bases of those who have not begun to draw yet."""
@@ -149,15 +154,15 @@ class Shelf:
     def _variant(self, model_id: str, spec: GenerationSpec | None) -> Variant:
         manifest = self._registry.served(model_id)
         base = self._base_manifest(manifest)
-        digest = manifest.content_digest
+        key = _key(manifest)
         if self._room is not None and spec is not None:
             self._make_room(manifest, base, spec, self._room)
-        if digest not in self._variants:
+        if key not in self._variants:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
-                self._variants[digest] = self._load(manifest, base)
+                self._variants[key] = self._load(manifest, base)
             self._forget_least_used()
-        self._variants.move_to_end(digest)
-        variant = self._variants[digest]
+        self._variants.move_to_end(key)
+        variant = self._variants[key]
         if self._holding:
             self._held.add(variant.base.manifest.content_digest)
         self._bases.move_to_end(variant.base.manifest.content_digest)
@@ -225,7 +230,7 @@ class Shelf:
         """What the base's own of the tensors that a model changes take, once they are swapped."""
         if manifest.edit is None:
             return 0
-        if (variant := self._variants.get(manifest.content_digest)) is not None:
+        if (variant := self._variants.get(_key(manifest))) is not None:
             counts = {name: one.numel() for name, one in variant.delta.tensors.items()}
         else:
             counts = changed_counts(self._registry.path(manifest.id))
@@ -239,7 +244,7 @@ class Shelf:
         folder = self._registry.path(base.id)
         if base.content_digest not in self._bases:
             vet_base(folder, base)
-        if manifest.edit is not None and manifest.content_digest not in self._variants:
+        if manifest.edit is not None and _key(manifest) not in self._variants:
             vet_erased(self._registry.path(manifest.id), manifest, folder, base)
 
     def _idle(self, names: Iterable[str]) -> list[str]:
@@ -303,3 +308,7 @@ class Shelf:
             )
             log.info("loaded", model=manifest.id)
         return self._bases[digest]
+
+
+def _key(manifest: Manifest) -> VariantKey:
+    return manifest.id, manifest.content_digest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from core.byte_counting import counting
 from core.errors import (
     AppError,
     JobCancelled,
@@ -195,10 +196,12 @@ class Trainings:
 
     def _make(self, lease: Lease, scratch: Path) -> dict[str, str]:
         """The fields of a job's result but the time it took."""
-        if isinstance(lease.spec, EvaluationSpec):
-            return self._evaluating.make(lease, lease.spec, scratch)
-        assert isinstance(lease.spec, ErasureSpec)
-        return self._erasing.make(lease, lease.spec, scratch)
+        # Gigabytes that are digested or sent to a bucket take longer than a step may.
+        with counting(lambda _: self._heartbeat.step()):
+            if isinstance(lease.spec, EvaluationSpec):
+                return self._evaluating.make(lease, lease.spec, scratch)
+            assert isinstance(lease.spec, ErasureSpec)
+            return self._erasing.make(lease, lease.spec, scratch)
 
     def _clear_leavings(self) -> None:
         """Of jobs that will not be tried again, wherever and however they ended."""

@@ -4,11 +4,12 @@ A delivery is repeated until it is taken, always under the same id: at least onc
 lies in Redis, so whichever process of the service is there goes on with it.
 """
 
-import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from service.webhooks.posting import NotTaken, headers_for, post
 from service.webhooks.secrets import WebhookSecrets
 
 THREADS = 4
+MOST_OF_A_TENANT = 2
 LOOK_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,9 @@ class Deliverer:
         self._shown = shown
         self._private_too = private_too
         self._stopped = threading.Event()
+        self._counting = threading.Lock()
+        self._sending: Counter[str] = Counter()
+        """Tenant -> threads that wait for its receivers now."""
         # Daemons: what they leave unfinished another process does again.
         self._threads = [
             threading.Thread(target=self._run, name=f"webhooks-{number}", daemon=True)
@@ -90,21 +95,47 @@ class Deliverer:
         if self._outbox.rests(job.tenant, job.webhook):
             self._outbox.postpone(job_id)
             return
+        with self._sharing(job.tenant) as free:
+            if free:
+                self._send(job)
+            else:
+                self._outbox.postpone(job_id, for_s=LOOK_EVERY_S)
+
+    @contextmanager
+    def _sharing(self, tenant: str) -> Iterator[bool]:
+        """Whether a tenant may have one more thread: its receivers may be slow, and many."""
+        with self._counting:
+            free = self._sending[tenant] < MOST_OF_A_TENANT
+            self._sending[tenant] += free
+        try:
+            yield free
+        finally:
+            with self._counting:
+                self._sending[tenant] -= free
+                if not self._sending[tenant]:
+                    del self._sending[tenant]
+
+    def _send(self, job: Job) -> None:
+        assert job.webhook is not None
         body = json.dumps(message(job, self._shown(job))).encode()
         secrets = self._secrets.valid(job.tenant)
         headers = headers_for(message_id(job), body, secrets, at_s=int(time.time()))
         try:
             post(job.webhook, body, headers, private_too=self._private_too)
         except NotTaken as error:
-            again = self._outbox.not_told(job_id, job.tenant, job.webhook, str(error))
-            log.info("webhook not taken", job=job_id, why=str(error), again=again)
+            again = self._outbox.not_told(job, str(error))
+            log.info("webhook not taken", job=job.id, why=str(error), again=again)
         else:
-            self._outbox.told(job_id)
+            self._outbox.told(job)
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_EVERY_S):
-            with contextlib.suppress(StoreUnavailable):  # it comes back, and the outbox with it
+            try:
                 self.deliver_due()
+            except StoreUnavailable:
+                continue  # it comes back, and the outbox with it
+            except Exception as error:  # noqa: BLE001  (nobody would start this thread anew)
+                log.error("webhooks not delivered", error=type(error).__name__)  # noqa: TRY400
 
 
 def message_id(job: Job) -> str:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import redis
 
+from core.job_scripts import JobScripts, ms
+from core.jobs import Job
 from core.redis_connection import answering
 
 OUTBOX = "webhooks"
@@ -26,6 +28,8 @@ TAKEN_MS = 30_000
 """Longer than a try lasts; one whose process died is taken up again after it."""
 REST_S = 30
 LOOKS_AT = 50
+ANOTHER_END = -1
+"""core/lua/webhook.lua"""
 
 
 class Outbox:
@@ -33,6 +37,7 @@ class Outbox:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+        self._scripts = JobScripts(client)
 
     def due(self) -> list[str]:
         """Some ids of jobs, those that wait longest first."""
@@ -60,41 +65,37 @@ class Outbox:
         with answering():
             return bool(self._redis.exists(_rest(tenant, url)))
 
-    def postpone(self, job_id: str) -> None:
+    def postpone(self, job_id: str, *, for_s: float = REST_S) -> None:
         """Uncounted."""
         with answering():
-            self._redis.zadd(OUTBOX, {job_id: _now_ms() + REST_S * 1000}, xx=True)
+            self._redis.zadd(OUTBOX, {job_id: _now_ms() + ms(for_s)}, xx=True)
 
-    def told(self, job_id: str) -> None:
-        self._note(job_id, delivered=1)
-        self.forget(job_id)
+    def told(self, job: Job) -> None:
+        """The end that `job` shows was taken; one that has come since is still to be told."""
+        self._note(job, delivered=1)
 
-    def not_told(self, job_id: str, tenant: str, url: str, why: str) -> bool:
+    def not_told(self, job: Job, why: str) -> bool:
         """Whether there will be another try."""
+        assert job.webhook is not None
+        tries = self._note(job, problem=why)
         with answering():
-            tries: Any = self._note(job_id, problem=why)
-            self._redis.set(_rest(tenant, url), 1, ex=REST_S)
-            if tries > len(PAUSES_S):
-                self.forget(job_id)
-                return False
-            self._redis.zadd(OUTBOX, {job_id: _now_ms() + PAUSES_S[tries - 1] * 1000}, xx=True)
+            self._redis.set(_rest(job.tenant, job.webhook), 1, ex=REST_S)
+        if tries < 0:
+            return tries == ANOTHER_END
+        if tries > len(PAUSES_S):
+            self.forget(job.id)
+            return False
+        self.postpone(job.id, for_s=PAUSES_S[tries - 1])
         return True
 
     def forget(self, job_id: str) -> None:
         with answering():
             self._redis.zrem(OUTBOX, job_id)
 
-    def _note(self, job_id: str, *, delivered: int = 0, problem: str = "") -> Any:
-        """In the job's record, if it is still there; returns how many tries there were."""
-        key = f"job:{job_id}"
-        with answering():
-            if not self._redis.exists(key):
-                return len(PAUSES_S) + 1
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hincrby(key, "webhook_tries", 1)
-            pipe.hset(key, "webhook_problem", problem)
-            pipe.hset(key, "webhook_delivered", delivered)
-            return pipe.execute()[0]
+    def _note(self, job: Job, *, delivered: int = 0, problem: str = "") -> int:
+        """In the job's record: how many tries there were of this end, or what the script says."""
+        ended_ms = ms(job.finished_at or 0)
+        return int(self._scripts.run("webhook", job.id, ended_ms, delivered, problem))
 
 
 def _rest(tenant: str, url: str) -> str:

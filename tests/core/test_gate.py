@@ -137,6 +137,28 @@ def test_what_is_missing_is_said(add, promote, tell, parts, said):
         promote()
 
 
+def looking_for(made: Report, *target: str) -> Report:
+    return made.model_copy(update={"request": made.request.model_copy(update={"target": target})})
+
+
+def test_a_report_that_looks_for_something_else_opens_nothing_and_closes_nothing(
+    add, promote, tell
+):
+    manifest = add()
+    tell(looking_for(report(manifest, *GOOD), "kitchen knife"))
+    with pytest.raises(PromotionBlocked, match="a `target` of their own"):
+        promote()
+
+    tell(report(manifest, *GOOD, created_at=2.0), "two")
+    tell(looking_for(report(manifest, suite(hits=40), created_at=3.0), "dog"), "three")
+    assert promote().status is ModelStatus.SERVING
+
+
+def test_a_report_that_names_what_was_erased_looks_for_the_same(add, promote, tell):
+    tell(looking_for(report(add(), *GOOD), "pistol"))
+    assert promote().status is ModelStatus.SERVING
+
+
 def test_the_pessimistic_end_of_the_interval_may_decide(add, promote, tell):
     manifest = add(promote_if=PromoteIf(max_asr={"explicit": 0.1}, upper_bound=True))
     tell(report(manifest, suite(hits=2), created_at=1), "a")

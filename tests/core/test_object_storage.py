@@ -1,6 +1,8 @@
 """Pictures in a bucket, against a real HTTP server that speaks S3."""
 
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -43,6 +45,31 @@ def test_what_is_put_is_got(bucket):
 def test_a_picture_that_is_not_there_is_not_found(bucket):
     with pytest.raises(ImageNotFound):
         bucket.get("generations/a1/7/0.png")
+
+
+class NoStore(BaseHTTPRequestHandler):
+    """A proxy that knows nothing of a store."""
+
+    def do_PUT(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def test_a_proxy_that_knows_no_store_is_an_outage_and_no_missing_picture():
+    with HTTPServer(("127.0.0.1", 0), NoStore) as proxy:
+        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+        settings = Settings(
+            _env_file=None,
+            s3_bucket="pictures",
+            s3_endpoint_url=f"http://127.0.0.1:{proxy.server_port}",
+            s3_access_key_id="id",
+            s3_secret_access_key="secret",
+        )
+        with pytest.raises(PicturesUnavailable, match="404"):
+            open_pictures(settings).put("generations/a1/7/0.png", b"picture")
+        proxy.shutdown()
 
 
 def test_deleting_takes_all_below_and_nothing_beside(bucket):

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpcore
@@ -27,12 +28,15 @@ class Receiver:
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.meanwhile: Callable[[str], object] = lambda path: None
+        """What happens before it answers."""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.got.append((self.path, dict(self.headers), body))
+                receiver.meanwhile(self.path)
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
@@ -40,7 +44,7 @@ class Receiver:
             def log_message(self, *_) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
@@ -173,6 +177,51 @@ class TestDelivery:
         eventually(lambda: len(receiver.got) == 2)
 
         assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == 2
+
+    def test_an_end_that_comes_while_another_is_told_is_told_too(self, client, worker, receiver):
+        made = client.post(URL, json=APPLE | {"webhook": receiver.url}).json()
+
+        def end_again(_: str) -> None:
+            receiver.meanwhile = lambda path: None
+            assert client.post(f"{URL}/{made['id']}/retry").status_code == 202
+            worker.draw()
+
+        receiver.meanwhile = end_again
+        worker.jobs.leasing.fail(worker.claim(), "no")
+
+        (_, _, first), (_, _, second) = eventually(
+            lambda: receiver.got if len(receiver.got) == 2 else None
+        )
+        kinds = [json.loads(body)["type"] for body in (first, second)]
+        assert kinds == ["generation.failed", "generation.succeeded"]
+        told = eventually(
+            lambda: (
+                now if (now := client.get(f"{URL}/{made['id']}").json()["told"])["tries"] else None
+            )
+        )
+        assert (told["delivered"], told["tries"]) == (True, 1)
+
+    def test_a_tenant_whose_receivers_are_slow_leaves_threads_to_others(
+        self, client, worker, receiver, bearer
+    ):
+        answered = threading.Event()
+        receiver.meanwhile = lambda path: path == "/hook" or answered.wait(8)
+        slow, quick = bearer(tenant="slow"), bearer(tenant="quick")
+        port = receiver.url.split(":")[-1].split("/")[0]
+        try:
+            for number in range(8):
+                # Each has another name, so that none rests for another's sake.
+                body = APPLE | {"webhook": f"http://127.0.0.{number + 1}:{port}/slow"}
+                client.post(URL, json=body, headers=slow)
+                worker.draw()
+            eventually(lambda: receiver.got)
+            client.post(URL, json=APPLE | {"webhook": receiver.url}, headers=quick)
+            worker.draw()
+
+            eventually(lambda: "/hook" in [path for path, _, _ in receiver.got])
+            assert len([path for path, _, _ in receiver.got if path == "/slow"]) <= 2
+        finally:
+            answered.set()
 
     def test_after_the_last_try_it_is_left(self, client, worker, receiver, due_now, redis):
         receiver.statuses = [500] * 20

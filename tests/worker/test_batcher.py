@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import threading
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from core.errors import ModelsUnavailable, StoreUnavailable, WeightsDiffer
 from core.jobs import JobState
 from core.storage import Storage
 from diffusion.denoiser import Denoiser
+from worker import batcher
 from worker.shelf import Shelf
 
 
@@ -105,6 +107,49 @@ def test_a_picture_that_is_stored_slowly_holds_up_no_step_and_not_too_many_wait(
 
     assert all(jobs.get(job_id).state is JobState.SUCCEEDED for job_id in ids)
     assert max(len(held) for held in heartbeat.held) == 2
+
+
+def test_a_worker_that_waits_for_its_store_says_that_it_does_not_hang(
+    settings, jobs, submit, make_batcher, heartbeat, monkeypatch
+):
+    monkeypatch.setattr(batcher, "STILL_STORING_S", 0.02)
+    job_id = submit(num_inference_steps=1)
+    make_batcher(storage=SlowStorage(settings.images_dir, put_s=1.0)).drain()
+
+    assert jobs.get(job_id).state is JobState.SUCCEEDED
+    assert heartbeat.steps > 20
+
+
+class StorageThatWaits(Storage):
+    def __init__(self, folder, first):
+        super().__init__(folder)
+        self._first, self.drawn_on = first, threading.Event()
+        self.in_time = None
+
+    def put(self, key, data):
+        if self._first in key:
+            self.in_time = self.drawn_on.wait(10)
+        super().put(key, data)
+
+
+@pytest.mark.parametrize("verdict", ["cancelled", "late"])
+def test_what_is_stopped_while_it_is_stored_holds_up_no_step(
+    settings, jobs, submit, make_batcher, heartbeat, verdict
+):
+    stopped, other = submit(num_inference_steps=1), submit(num_inference_steps=12)
+    store = StorageThatWaits(settings.images_dir, stopped)
+
+    def stop(steps: int) -> None:
+        if steps == 4:
+            heartbeat.verdicts[stopped] = verdict
+        if steps == 10:
+            store.drawn_on.set()
+
+    heartbeat.on_step = stop
+    make_batcher(storage=store).drain()
+
+    assert store.in_time
+    assert [jobs.get(one).state for one in (stopped, other)] == [JobState.SUCCEEDED] * 2
 
 
 def test_a_result_is_recorded_while_the_next_step_is_under_way(

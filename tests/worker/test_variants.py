@@ -9,7 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from core.importing import import_base
 from core.jobs import JobState
+from core.signing import Signer
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 
@@ -172,3 +174,13 @@ def test_weights_of_another_unet_are_refused_before_anything_is_drawn(
 
     assert jobs.get(job_id).state is JobState.FAILED
     assert "no parameter nowhere.weight" in jobs.get(job_id).reason
+
+
+def test_the_same_files_under_two_names_are_two_models(make_shelf, registry, settings):
+    signer = Signer.load(settings.keys_dir)
+    import_base(registry.path("emoji"), "twin", registry, signer)
+    assert registry.get("twin").content_digest == registry.get("emoji").content_digest
+    shelf = make_shelf()
+
+    assert [shelf.variant(name).model_id for name in ("emoji", "twin")] == ["emoji", "twin"]
+    assert shelf.variant("emoji").model_id == "emoji"

@@ -34,14 +34,20 @@ def since():
 
 
 def test_a_step_tells_its_shape_and_its_rows(since):
-    since.mark("t2i_denoise_step_seconds_count", shape="64x96")
+    since.mark("t2i_denoise_step_seconds_count", shape="128x128")
     since.mark("t2i_batch_size_sum")
 
     with metrics.timed_step(rows=3, largest_px=(64, 96)):
         time.sleep(0)
 
-    assert since("t2i_denoise_step_seconds_count", shape="64x96") == 1
+    assert since("t2i_denoise_step_seconds_count", shape="128x128") == 1
     assert since("t2i_batch_size_sum") == 3
+
+
+def test_of_the_sizes_that_clients_may_ask_for_few_shapes_are_kept():
+    sides = range(64, 2049, 64)
+    shapes = {metrics._square(width, height) for width in sides for height in sides}
+    assert shapes == {f"{side}x{side}" for side in (64, 128, 256, 512, 1024, 2048)}
 
 
 def test_a_step_that_failed_is_not_counted(since):
