@@ -165,7 +165,7 @@ def draw(
 
         def between(_: int) -> None:
             # The next step of the first one takes a swap.
-            if not before and stepped[-1] == GOOD and MODEL in stepped:
+            if not before and stepped and stepped[-1] == GOOD and MODEL in stepped:
                 before.extend(stepped)
                 tamper(served, signer, settings)
 
