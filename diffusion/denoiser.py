@@ -140,7 +140,9 @@ class Denoiser:
 
     def leave(self, key: Hashable) -> bool:
         """Drop a row, finished or not; False when there is none of that key."""
-        return self._rows.pop(key, None) is not None
+        left = self._rows.pop(key, None) is not None
+        self._rest()
+        return left
 
     def steps_done(self, key: Hashable) -> int:
         return self._rows[key].done
@@ -172,7 +174,13 @@ class Denoiser:
         done = [row for row in self._rows.values() if row.finished]
         for row in done:
             del self._rows[row.request.key]
+        self._rest()
         return [Finished(row.request.key, row.latents) for row in done]
+
+    def _rest(self) -> None:
+        """An empty batch holds no texts: it may be one of many, and empty for long."""
+        if not self._rows:
+            self._texts.clear()
 
     def previews(self, keys: Sequence[Hashable]) -> list[Image.Image]:
         """What the pictures of watched rows will look like, small, in the same order.

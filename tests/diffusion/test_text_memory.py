@@ -105,6 +105,23 @@ def test_what_nobody_reads_any_longer_is_forgotten(tiny, remembering, request_):
         assert len(_known) == before + 1
 
 
+@pytest.mark.parametrize("end", ["drawn", "left"])
+def test_an_empty_batch_holds_none(tiny, remembering, request_, end):
+    """It may be that of one of many models, and nobody may ask for that again."""
+    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    gc.collect()
+    before = len(_known)
+    denoiser.join(request_("a", steps=2))
+    denoiser.step()
+    assert len(_known) == before + 1
+    if end == "drawn":
+        denoiser.step()
+    else:
+        denoiser.leave("a")
+    gc.collect()
+    assert len(_known) == before
+
+
 def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
     drawn = []
     for unet in (tiny.unet, remembering):
