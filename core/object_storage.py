@@ -1,5 +1,6 @@
 """Pictures in an S3-compatible bucket: the same keys as in the folder, the same promises."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,19 +95,24 @@ class BucketStorage:
                 with self._answering():
                     self._s3.delete_object(Bucket=self._bucket, Key=entry["Key"])
 
-    def older_than(self, age_s: float, *, now: float) -> list[str]:
+    def older_than(self, age_s: float, *, now: float) -> Iterator[str]:
         """First-level names below `generations/` untouched for `age_s` seconds.
 
         Walks over every object: the sweeper asks once in ten minutes. A bucket's own lifecycle
         rule does the same for nothing (docs/operations.md).
         """
-        newest: dict[str, float] = {}
-        for page in self._pages(GENERATIONS):
-            for entry in page.get("Contents", []):
-                name = entry["Key"].removeprefix(GENERATIONS).split("/")[0]
-                at = entry["LastModified"].timestamp()
-                newest[name] = max(at, newest.get(name, at))
-        return [name for name, at in newest.items() if now - at > age_s]
+        entries = (
+            (
+                entry["Key"].removeprefix(GENERATIONS).split("/")[0],
+                entry["LastModified"].timestamp(),
+            )
+            for page in self._pages(GENERATIONS)
+            for entry in page.get("Contents", [])
+        )
+        # They come in the order of their keys.
+        for name, of_one in itertools.groupby(entries, key=lambda entry: entry[0]):
+            if now - max(at for _, at in of_one) > age_s:
+                yield name
 
     def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
         with self._answering():

@@ -1,8 +1,9 @@
 """Where finished pictures lie: bytes under a key, in a place that all processes see."""
 
-import contextlib
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -30,8 +31,9 @@ class PictureStore(Protocol):
     def delete_below(self, prefix: str) -> None:
         """Remove every key that starts with `prefix/`."""
 
-    def older_than(self, age_s: float, *, now: float) -> list[str]:
-        """First-level names below `generations/` untouched for `age_s` seconds."""
+    def older_than(self, age_s: float, *, now: float) -> Iterator[str]:
+        """First-level names below `generations/` untouched for `age_s` seconds, one by one: there
+        may be millions."""
 
 
 class Storage:
@@ -59,17 +61,19 @@ class Storage:
         """Remove every key that starts with `prefix/`."""
         shutil.rmtree(self._path(f"{prefix}/all").parent, ignore_errors=True)
 
-    def older_than(self, age_s: float, *, now: float) -> list[str]:
+    def older_than(self, age_s: float, *, now: float) -> Iterator[str]:
         """First-level names below `generations/` untouched for `age_s` seconds."""
         root = self._folder / "generations"
         if not root.is_dir():
-            return []
-        old = []
-        for entry in root.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another service tidies, too
-                if now - entry.stat().st_mtime > age_s:
-                    old.append(entry.name)
-        return old
+            return
+        with os.scandir(root) as entries:
+            for entry in entries:
+                try:
+                    touched = entry.stat().st_mtime
+                except FileNotFoundError:
+                    continue  # another service tidies, too
+                if now - touched > age_s:
+                    yield entry.name
 
     def _path(self, key: str) -> Path:
         assert KEY.match(key), key

@@ -91,8 +91,8 @@ def test_old_generations_are_found(tmp_path):
     storage.put("generations/a/1/0.png", b"png")
     written = (tmp_path / "generations" / "a").stat().st_mtime
 
-    assert storage.older_than(60, now=written + 61) == ["a"]
-    assert storage.older_than(60, now=written + 59) == []
+    assert list(storage.older_than(60, now=written + 61)) == ["a"]
+    assert list(storage.older_than(60, now=written + 59)) == []
 
 
 def test_generations_that_another_service_deletes_meanwhile_are_passed_over(tmp_path):
@@ -100,7 +100,7 @@ def test_generations_that_another_service_deletes_meanwhile_are_passed_over(tmp_
     storage.put("generations/a/1/0.png", b"png")
     (tmp_path / "generations" / "gone").symlink_to("nowhere")
 
-    assert storage.older_than(60, now=time.time() + 61) == ["a"]
+    assert list(storage.older_than(60, now=time.time() + 61)) == ["a"]
 
 
 @pytest.mark.parametrize("key", ["../secret", "/etc/passwd", "a//b", "a/../b", "a/b/", "a/.."])

@@ -87,7 +87,7 @@ def test_old_generations_are_told_by_their_newest_picture(bucket):
     bucket.put("generations/a1/7/0.png", b"x")
     bucket.put("generations/b2/7/0.png", b"x")
 
-    assert bucket.older_than(3600, now=time.time()) == []
+    assert list(bucket.older_than(3600, now=time.time())) == []
     assert sorted(bucket.older_than(3600, now=time.time() + 7200)) == ["a1", "b2"]
 
 
