@@ -8,6 +8,7 @@ from botocore.exceptions import EndpointConnectionError
 from made_reports import report, suite, write
 from moto.server import ThreadedMotoServer
 
+from core.byte_counting import counting
 from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
 from core.installation import open_serving_registry
 from core.making import describe
@@ -116,6 +117,14 @@ def test_a_host_that_lacks_a_model_fetches_it(host, model):
     assert registry.served("emoji") == model
     model.check_files(registry.path("emoji"))
     assert (registry.path("emoji") / "unet" / "weights.safetensors").read_bytes() == WEIGHTS
+
+
+def test_whoever_waits_for_a_fetch_hears_of_its_bytes(host, model):
+    passed = []
+    with counting(passed.append):
+        open_serving_registry(host("second")).served("emoji")
+
+    assert sum(passed) >= len(WEIGHTS)
 
 
 def test_a_model_that_no_host_has_is_not_found(host, model):

@@ -231,7 +231,7 @@ def test_the_model_of_a_job_has_the_same_id_in_every_attempt():
 
 
 def test_a_base_with_a_changed_file_is_refused_by_name(
-    settings, jobs, registry, submit_erasure, make_trainings
+    settings, jobs, registry, submit_erasure, make_trainings, heartbeat
 ):
     weights = settings.models_dir / "emoji" / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -244,6 +244,8 @@ def test_a_base_with_a_changed_file_is_refused_by_name(
     assert job.state is JobState.FAILED
     assert "unet/diffusion_pytorch_model.safetensors differs" in job.reason
     assert [manifest.id for manifest in registry.all()] == ["emoji"]
+    # No trainer has been started: these are of what was digested.
+    assert heartbeat.steps
 
 
 def test_what_cannot_be_erased_fails_with_the_trainers_reason(
