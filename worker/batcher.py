@@ -152,13 +152,14 @@ class Batcher:
         with self._shelf.holding():
             opened = []
             for lease in leases:
+                if lease is not leases[0]:
+                    # The one before may have been a model to load.
+                    self._heartbeat.step()
                 if lease.attempt == 1:
                     metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
                 with self._answering_for(lease):
                     if drawing := self._open(lease):
                         opened.append(drawing)
-                # Each of them may be a model to load.
-                self._heartbeat.step()
             for drawing in opened:
                 with self._answering_for(drawing.lease):
                     join(drawing, texts_beside(drawing, opened))

@@ -120,6 +120,20 @@ def test_a_worker_that_waits_for_its_store_says_that_it_does_not_hang(
     assert heartbeat.steps > 20
 
 
+def test_between_models_that_it_loads_a_worker_says_that_it_does_not_hang(
+    jobs, submit, make_batcher, heartbeat, monkeypatch
+):
+    beats, variant = [], Shelf.variant
+    monkeypatch.setattr(
+        Shelf, "variant", lambda *asked: beats.append(heartbeat.steps) or variant(*asked)
+    )
+    for _ in range(3):
+        submit(num_inference_steps=1)
+    make_batcher().drain()
+
+    assert beats[:3] == [0, 1, 2]
+
+
 class StorageThatWaits(Storage):
     def __init__(self, folder, first):
         super().__init__(folder)
