@@ -15,11 +15,10 @@ from core.errors import StoreUnavailable
 
 SILENCE_S = 5.0
 """A server that says nothing for this long is taken to be gone."""
-
-
 FOR_NOW = ("MISCONF", "BUSY ", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
-"""A full disk, a script that runs on and on, replicas or a master that are away: what an answer
-begins with that is another one later. Of a full memory, and of a replica, redis-py has types."""
+"""Words of answers that are others later: a full disk, a script that runs on and on, replicas or a
+master that are away. They come within a script's own error, too. Of a full memory, and of a
+replica, redis-py has types."""
 
 
 class Silence:
