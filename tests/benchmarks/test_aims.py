@@ -36,3 +36,5 @@ def test_a_run_answers_for_what_it_measured_alone(monkeypatch, tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "serving.json").write_text('{"vs_bare_loop": 0.5, "detail": {}}')
     run(monkeypatch, tmp_path, 1.4)
+    kept = json.loads((tmp_path / "bench" / "serving.json").read_text())
+    assert (kept["vs_bare_loop"], kept["swap_copy_ratio"]) == (0.5, 1.4)

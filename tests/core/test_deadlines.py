@@ -97,4 +97,4 @@ def test_the_share_of_a_tenant_is_free_again(jobs):
     time.sleep(PAST_IT_S)
     jobs.leasing.reap()
 
-    submit(jobs, max_open=1)
+    assert jobs.get(submit(jobs, max_open=1)).state is JobState.QUEUED

@@ -104,7 +104,7 @@ class TestSubmitting:
         submit(bounded)
         bounded.leasing.succeed(only(claim(bounded)), {})
 
-        submit(bounded)
+        assert bounded.get(submit(bounded)).state is JobState.QUEUED
 
 
 class TestCancelling:

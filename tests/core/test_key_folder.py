@@ -121,8 +121,10 @@ class TestRotation:
 
         KeyFolder(tmp_path).rotate()
 
+        after = signer.sign(DOCUMENT)
+        assert after.key_id != before.key_id
         verifier.check(DOCUMENT, before)
-        verifier.check(DOCUMENT, signer.sign(DOCUMENT))
+        verifier.check(DOCUMENT, after)
 
     def test_a_key_that_is_gone_signs_nothing(self, tmp_path):
         signer = Signer.load_or_create(tmp_path)

@@ -7,7 +7,9 @@ from core.specs import ErasureSpec
 
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_makes_a_valid_erasure(name):
-    ErasureSpec(base_model="emoji", concepts=presets.load(name))
+    concepts = presets.load(name)
+    assert concepts
+    assert ErasureSpec(base_model="emoji", concepts=concepts).concepts == tuple(concepts)
 
 
 def test_an_unknown_preset_names_those_there_are():
