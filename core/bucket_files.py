@@ -37,11 +37,15 @@ class BucketFiles:
                 raise
         return int(found["ContentLength"])
 
-    def put(self, path: Path, digest: str) -> None:
-        """Unless it is there."""
-        heard = listener()
-        if self.size(digest) is not None:
-            heard(path.stat().st_size)
+    def put(self, path: Path, digest: str, *, again: bool = False) -> None:
+        """Unless one of that size is there.
+
+        Args:
+            again: whatever is there.
+        """
+        heard, size = listener(), path.stat().st_size
+        if not again and self.size(digest) == size:
+            heard(size)
             return
         with self.answering():
             key = f"files/{digest}"

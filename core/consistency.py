@@ -37,6 +37,21 @@ def check_consistent(concepts: Sequence[Concept], protected: Iterable[str]) -> N
             raise ConceptInvalid(f"{phrase!r} is both erased and protected{same}; choose one")
 
 
+def check_captions(captions: Sequence[str], concepts: Sequence[Concept]) -> None:
+    """One of a user's own captions at least is preserved.
+
+    Raises:
+        ConceptInvalid
+    """
+    erased = [word for concept in concepts for word in concept.words]
+    if captions and all(mentions(caption, erased) is not None for caption in captions):
+        raise ConceptInvalid(
+            f"textual.captions: all {len(captions)} speak of what is erased ({captions[0]!r} of "
+            f"{mentions(captions[0], erased)!r}), so that nothing would be preserved; give some "
+            "that do not"
+        )
+
+
 def check_filled_in(spec: ErasureSpec) -> None:
     """Nobody who sends a list of phrases means none; a concept without any leaves it out.
 

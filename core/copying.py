@@ -13,8 +13,8 @@ from pathlib import Path
 
 from core.errors import ModelUnsupported, NotEnoughRoom, UntrustedModel
 from core.files import copy_plain, open_plain, read_plain
-from core.manifests import FILENAME, REPORTS
 from core.model_files import MAX_WHOLE_BYTES
+from core.model_folder import MANIFEST, REPORTS
 from core.safetensors_header import read_header
 
 WEIGHTS = ".safetensors"
@@ -96,7 +96,7 @@ def _names(source: Path) -> Iterator[str]:
             )
         if path.is_dir() or path.suffix not in SUFFIXES:
             continue
-        if name.as_posix() == FILENAME or name.parts[0] == REPORTS:
+        if name.as_posix() == MANIFEST or name.parts[0] == REPORTS:
             continue
         if not path.is_file() or not all(NAME.fullmatch(part) for part in name.parts):
             raise ModelUnsupported(

@@ -23,9 +23,11 @@
     ├── Conflict             right in itself, but not now
     │   ├── ModelNotServed   its status does not allow serving
     │   ├── ModelExists      the id is taken
+    │   ├── ModelChanged     somebody else changed it meanwhile, on another host
     │   ├── DrawingCancelled  a generation that somebody waits for was cancelled
     │   ├── JobEnded         a cancel that came too late
     │   ├── JobNotFailed     a retry of a job that has not failed
+    │   ├── JobUnreadable    its record is of a newer version of this program
     │   ├── ImageNotReady    its job has not ended yet
     │   ├── PromotionBlocked   a report is missing, or shows less than was demanded
     │   ├── ModelIsDefault   `default` means it, so it is not to be retired
@@ -176,6 +178,10 @@ class ModelExists(Conflict):
     pass
 
 
+class ModelChanged(Conflict):
+    pass
+
+
 class DrawingCancelled(Conflict):
     pass
 
@@ -185,6 +191,10 @@ class JobEnded(Conflict):
 
 
 class JobNotFailed(Conflict):
+    pass
+
+
+class JobUnreadable(Conflict):
     pass
 
 
@@ -347,7 +357,11 @@ class StoreUnavailable(RetryableError):
 
 
 class PicturesUnavailable(RetryableError):
-    pass
+    """`refused` where the store answered that it is not for us: waiting alone mends nothing."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class ModelsUnavailable(RetryableError):

@@ -1,12 +1,18 @@
-"""Validation errors, in the words that the user used."""
+"""Errors in what was given, in the words that the user used."""
+
+import os
+from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from core.settings import Settings
 
 
-def explain(error: ValidationError) -> list[str]:
+def explain(error: ValidationError | SettingsError) -> list[str]:
     """What is wrong with each field, called as the user called it."""
+    if isinstance(error, SettingsError):
+        return [_unread(error)]
     lines = []
     for one in error.errors():
         name = ".".join(map(str, one["loc"])) or error.title
@@ -15,3 +21,15 @@ def explain(error: ValidationError) -> list[str]:
             name = "settings" if not one["loc"] else name
         lines.append(f"{name}: {one['msg'].removeprefix('Value error, ')}")
     return lines
+
+
+def _unread(error: SettingsError) -> str:
+    """A file in /run/secrets, as a rule, whose owner is somebody else."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.filename is None:
+        return f"{error}: {cause}"
+    name = Path(cause.filename).name
+    return (
+        f"{cause.filename} cannot be read ({cause.strerror}); with docker compose, "
+        f"`chown {os.getuid()} deploy/secrets/{name}` on its host"
+    )

@@ -1,7 +1,6 @@
 """Files that are either there, whole, or not there."""
 
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -68,6 +67,16 @@ def write_atomically(
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_unfinished(folder: Path, names: str) -> None:
+    """What kills in `write_atomically` left in a folder; who still writes there fails.
+
+    Args:
+        names: a pattern of the files that were to be.
+    """
+    for left in folder.glob(f".{names}.*"):
+        left.unlink(missing_ok=True)
 
 
 def write_unnamed(path: Path, data: bytes, *, syncing: Executor) -> None:
@@ -169,13 +178,3 @@ class _Counted:
         data = self._file.read(size)
         self._heard(len(data))
         return data
-
-
-def sha256(path: Path) -> str:
-    """Of a plain file. Raises OSError."""
-    digest, heard = hashlib.sha256(), listener()
-    with open_plain(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            heard(len(chunk))
-    return digest.hexdigest()

@@ -13,9 +13,15 @@ from core.status_serials import StatusSerials
 from core.storage import PictureStore, Storage
 
 
-def open_registry(settings: Settings) -> ModelRegistry:
-    """Raises Misconfigured, also when there is no trusted key yet."""
-    return _registry(settings, None, None)
+def open_registry(settings: Settings, serials: StatusSerials | None = None) -> ModelRegistry:
+    """
+    Args:
+        serials: what refuses manifests that were put back; without it they are as good as any.
+
+    Raises:
+        Misconfigured: also when there is no trusted key yet.
+    """
+    return _registry(settings, serials, None)
 
 
 def open_serving_registry(

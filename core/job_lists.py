@@ -3,6 +3,7 @@
 A record expires, its place in a list does not: whoever reads a list takes out what is gone.
 """
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import redis
@@ -18,7 +19,10 @@ OLDEST = 500
 
 
 class JobLists:
-    """All verbs raise StoreUnavailable while Redis does not answer."""
+    """All verbs raise StoreUnavailable while Redis does not answer.
+
+    They leave out what a newer version has written and this one cannot read.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -49,7 +53,8 @@ class JobLists:
                 if not ids:
                     break
                 jobs = read_jobs(self._redis, ids)
-                expired = [i for i, job in zip(ids, jobs, strict=True) if job is None]
+                missing = [i for i, job in zip(ids, jobs, strict=True) if job is None]
+                expired = self._gone(missing)
                 if expired:
                     self._redis.zrem(index, *expired)
                 found += [job for job in jobs if job is not None]
@@ -71,14 +76,18 @@ class JobLists:
     def _forget_oldest(self, name: str) -> bool:
         """Whether all that were looked at had expired, so that the next may have, too."""
         ids: Any = self._redis.zrange(name, 0, OLDEST - 1)
-        pipe = self._redis.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.exists(f"job:{job_id}")
-        there = pipe.execute()
-        gone = [job_id for job_id, exists in zip(ids, there, strict=True) if not exists]
+        gone = self._gone(ids)
         if gone:
             self._redis.zrem(name, *gone)
         return bool(ids) and len(gone) == len(ids)
+
+    def _gone(self, job_ids: Sequence[str]) -> list[str]:
+        """Those that have no record any more."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.exists(f"job:{job_id}")
+        there = pipe.execute()
+        return [job_id for job_id, exists in zip(job_ids, there, strict=True) if not exists]
 
     def unfinished(self, kind: Kind, *, limit: int, tenant: str | None = None) -> list[Job]:
         """Those that run, then those that wait, in the order of their places; up to `limit`.
@@ -112,7 +121,7 @@ class JobLists:
         with answering():
             ids: Any = self._redis.lrange("dead", 0, -1)
             jobs = read_jobs(self._redis, ids)
-            for job_id, job in zip(ids, jobs, strict=True):
-                if job is None:
-                    self._redis.lrem("dead", 0, job_id)
+            missing = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
+            for job_id in self._gone(missing):
+                self._redis.lrem("dead", 0, job_id)
         return [job for job in jobs if job is not None]

@@ -128,6 +128,7 @@ class JobStore:
             "" if quota is None else quota,
             "" if deadline_s is None else ms(deadline_s),
             webhook or "",
+            ms(terms.keep_s),
         )
         match verdict:
             case "accepted":
@@ -171,7 +172,7 @@ class JobStore:
         return str(job_id)
 
     def get(self, job_id: str) -> Job:
-        """Raises JobNotFound, also when the record has expired."""
+        """Raises JobNotFound, also when the record has expired, and JobUnreadable."""
         with answering():
             job = read_job(self._redis, job_id)
         if job is None:

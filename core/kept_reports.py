@@ -1,10 +1,15 @@
 """The reports about models, each kept in the folder of its model."""
 
+import secrets
+import shutil
 from pathlib import Path
 
-from core.errors import ReportNotFound
-from core.manifests import REPORTS, Manifest
-from core.reports import FILENAME, Report
+from core.digests import sha256
+from core.errors import ReportNotFound, UntrustedModel
+from core.files import sync_folder, sync_tree
+from core.manifests import Manifest, ReportEntry
+from core.model_folder import INCOMING, REPORTS
+from core.reports import FILENAME, PAGE, Report
 from core.signed_files import signed_file
 
 
@@ -24,6 +29,39 @@ class KeptReports:
         """
         found = [Report.parse(self.file(manifest, name, FILENAME)) for name in manifest.reports]
         return sorted(found, key=lambda report: report.created_at)
+
+    def has(self, manifest: Manifest, report_id: str) -> bool:
+        """Whether a report is there, each file as it was signed."""
+        entry = manifest.reports.get(report_id)
+        try:
+            return entry is not None and all(
+                self.file(manifest, report_id, name) for name in entry.files
+            )
+        except UntrustedModel:
+            return False
+
+    def keep(self, model_id: str, report_id: str, folder: Path, report: Report) -> ReportEntry:
+        """Copy a report to where it is kept, whole; what is said of it in the manifest.
+
+        What was there under that id gives way: it is no report as it was signed.
+
+        Args:
+            folder: where its files are now.
+            report: what is in them.
+        """
+        target = self._folder / model_id / REPORTS / report_id
+        target.parent.mkdir(exist_ok=True)
+        copy = self._folder / INCOMING / secrets.token_hex(8)
+        try:
+            shutil.copytree(folder, copy)
+            sync_tree(copy)
+            shutil.rmtree(target, ignore_errors=True)
+            copy.rename(target)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        sync_folder(target.parent)
+        files = {name: sha256(target / name) for name in (FILENAME, PAGE)}
+        return ReportEntry(created_at=report.created_at, files=files)
 
     def file(self, manifest: Manifest, report_id: str, name: str) -> bytes:
         """A file of a report, as it was signed.

@@ -5,28 +5,30 @@ published, and makes noise of its pictures, after hours.
 """
 
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from core.errors import Invalid
-from core.safetensors_header import read_header
+from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.specs import ErasureSpec, SteeringOptions
 
 MANY_PARAMETERS = 100_000_000
 DEFAULT = SteeringOptions().learning_rate
 
 
-def check_learning_rate(spec: ErasureSpec, base: Path) -> None:
+def check_learning_rate(spec: ErasureSpec, base: Path, manifest: Manifest | None) -> None:
     """
     Args:
         base: the folder of the base model; where its UNet is not there, nothing is said.
+        manifest: what the folder should hold; None: nobody said.
 
     Raises:
         Invalid: the rate is the default, which a stored spec has as if it had been given.
-        UntrustedModel: a file of weights is none.
+        UntrustedModel: a file of weights is none, or other files are there than should be.
     """
     if spec.steering is None or spec.steering.learning_rate != DEFAULT:
         return
-    count = _parameters(base / "unet")
+    count = _parameters(ModelFiles(base, manifest))
     if count > MANY_PARAMETERS:
         raise Invalid(
             f"steering.learning_rate: the default {DEFAULT:g} is for models as small as the "
@@ -35,11 +37,10 @@ def check_learning_rate(spec: ErasureSpec, base: Path) -> None:
         )
 
 
-def _parameters(folder: Path) -> int:
+def _parameters(files: ModelFiles) -> int:
     """Every tensor once, whatever files hold it: shards, or variants in another dtype."""
     sizes: dict[str, int] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            tensors = read_header(file, path.stat().st_size, path.name)
-        sizes |= {one.name: prod(one.shape) for one in tensors}
+    for name in files.below("unet"):
+        if PurePosixPath(name).suffix == ".safetensors":
+            sizes |= {one.name: prod(one.shape) for one in files.header(name)}
     return sum(sizes.values())

@@ -39,7 +39,8 @@ class Leasing:
     def __init__(self, scripts: JobScripts, keep_s: Mapping[Kind, float]) -> None:
         """
         Args:
-            keep_s: how long the record of a job that has ended is kept.
+            keep_s: how long the record of a job that has ended is kept, where it does not say so
+                itself: jobs that an earlier version accepted.
         """
         self._scripts = scripts
         self._keep_s = keep_s

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from core.files import sha256
-from core.manifests import Drawing, Edit, Manifest, ModelStatus, file_names
+from core.digests import Algorithm, digests
+from core.edits import Edit
+from core.manifests import Drawing, Manifest, ModelStatus
+from core.model_folder import file_names
 from core.thresholds import PromoteIf
 
 
@@ -50,9 +52,21 @@ def describe(
     status: ModelStatus = ModelStatus.CANDIDATE,
     ignore: Iterable[str] = (),
     promote_if: PromoteIf | None = None,
+    links: bool = False,
 ) -> Manifest:
-    """The unsigned manifest of the files now in `folder`."""
-    names = file_names(folder) - set(ignore)
+    """The unsigned manifest of the files now in `folder`.
+
+    Args:
+        links: follow links to files, in a folder that will not be registered, see `file_names`.
+
+    Raises:
+        UntrustedModel: there is something else than files and folders.
+    """
+    names = sorted(file_names(folder, links=links) - set(ignore))
+    both = [
+        digests(_followed(folder / name, links), Algorithm.SHA256, Algorithm.BLAKE3)
+        for name in names
+    ]
     return Manifest(
         id=model_id,
         kind="base" if edit is None else "erased",
@@ -62,6 +76,11 @@ def describe(
         code_version=code_version,
         drawing=drawing,
         edit=edit,
-        files={name: sha256(folder / name) for name in sorted(names)},
+        files={name: found for name, (found, _) in zip(names, both, strict=True)},
+        blake3={name: found for name, (_, found) in zip(names, both, strict=True)},
         promote_if=promote_if,
     ).explicit()
+
+
+def _followed(path: Path, links: bool) -> Path:
+    return path.resolve() if links else path

@@ -6,18 +6,26 @@ The manifest is the truth about a model; nothing about one is stored anywhere el
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from core.digests import Algorithm, digests
+from core.edits import Edit
 from core.errors import UntrustedModel
-from core.files import open_plain, sha256, write_atomically
+from core.files import open_plain, write_atomically
+from core.model_folder import MANIFEST, REPORTS, file_names
 from core.signing import Signature, Signer, Verifier, canonical
-from core.specs import Concept, ModelId, SteeringOptions, TextualOptions
+from core.specs import ModelId
 from core.thresholds import PromoteIf
 
-FILENAME = "manifest.json"
-REPORTS = "reports"
 CHANGES = {"signature", "status", "serial", "reports", "overrides"}
 """What may change in the life of a model, and says nothing of what it is."""
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -51,53 +59,6 @@ class Drawing(BaseModel):
     multiple_px: int
     """Sides must be multiples of this: the VAE's factor times the UNet's."""
     max_px: int
-
-
-class StageCost(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seconds: float
-    peak_memory_bytes: int
-    """Of the process on a CPU, of PyTorch's allocations on a CUDA device."""
-
-
-class LossCurve(BaseModel):
-    """Stage 2's losses; each value is the mean over `every` steps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int
-    prompted: tuple[float, ...]
-    """The hinge with the prompts to erase."""
-    unprompted: tuple[float, ...]
-    """The hinge without a prompt."""
-    anchored: tuple[float, ...]
-    """The mean squared change where nothing is to change, before its weight."""
-
-
-class Edit(BaseModel):
-    """How an erased model was made from its base."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_model: ModelId
-    base_digest: str
-    """`Manifest.content_digest` of the base at that time."""
-    method: str
-    concepts: tuple[Concept, ...]
-    textual: TextualOptions
-    steering: SteeringOptions | None = None
-    """None: stage 1 alone."""
-    seed: int
-    neighbours: dict[str, tuple[str, ...]] = {}
-    """Name of a concept -> what was found near it, and protected beside `textual.protect`."""
-    merged: tuple[ModelId, ...] = ()
-    """The erased models whose statistics were taken over."""
-    seconds: float
-    costs: dict[str, StageCost] = {}
-    figures: dict[str, float] = {}
-    """What the method measured of itself: condition number, relative change ..."""
-    loss_curve: LossCurve | None = None
 
 
 class ReportEntry(BaseModel):
@@ -138,12 +99,20 @@ class Manifest(BaseModel):
     edit: Edit | None = None
     files: dict[FileName, str] = Field(min_length=1)
     """Path relative to the folder -> SHA-256, for every file but the manifest and the reports."""
+    blake3: dict[FileName, str] | None = None
+    """The same paths -> BLAKE3, which is checked where it is there; None: an earlier version's."""
     promote_if: PromoteIf | None = None
     """What a report must show before the model is served."""
     reports: dict[FileName, ReportEntry] = {}
     overrides: tuple[Override, ...] = ()
     """Every promotion without what was demanded, oldest first."""
     signature: Signature | None = None
+
+    @model_validator(mode="after")
+    def _digests_every_file_twice(self) -> Self:
+        if self.blake3 is not None and self.blake3.keys() != self.files.keys():
+            raise ValueError("blake3 must list the same files as files does")
+        return self
 
     @property
     def erases(self) -> bool:
@@ -164,6 +133,13 @@ class Manifest(BaseModel):
         """One digest for all files, whatever the status: names the weights."""
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.files.items()))
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def checked_by(self) -> tuple[Algorithm, dict[str, str]]:
+        """What files are held against: an algorithm, and path -> digest."""
+        if self.blake3 is None:
+            return Algorithm.SHA256, self.files
+        return Algorithm.BLAKE3, self.blake3
 
     @property
     def certificate(self) -> str:
@@ -199,9 +175,10 @@ class Manifest(BaseModel):
             UntrustedModel: names the first file that is not as the manifest says.
         """
         self.check_names(file_names(folder))
-        for name, digest in sorted(self.files.items()):
+        algorithm, expected = self.checked_by
+        for name, digest in sorted(expected.items()):
             try:
-                found = sha256(folder / name)
+                (found,) = digests(folder / name, algorithm)
             except OSError as error:
                 raise UntrustedModel(
                     f"model {self.id}: {name} cannot be read: {error.strerror}"
@@ -221,7 +198,7 @@ class Manifest(BaseModel):
         Args:
             scratch: where the file is while it is written, see `write_atomically`.
         """
-        write_atomically(folder / FILENAME, self.file_bytes(), scratch=scratch)
+        write_atomically(folder / MANIFEST, self.file_bytes(), scratch=scratch)
 
     def file_bytes(self) -> bytes:
         return (self.model_dump_json(indent=2, exclude_unset=True) + "\n").encode()
@@ -248,7 +225,7 @@ class Manifest(BaseModel):
         if folder.is_symlink():
             raise UntrustedModel(f"{folder.name} is a symbolic link; put the folder itself there")
         try:
-            with open_plain(folder / FILENAME) as file:
+            with open_plain(folder / MANIFEST) as file:
                 return bytes(file.read(MAX_MANIFEST_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError):
             raise
@@ -278,20 +255,3 @@ class Manifest(BaseModel):
     def _document(self) -> dict[str, Any]:
         # As it was written: a field that came with a later version is not in what was signed.
         return self.model_dump(mode="json", exclude_unset=True, exclude={"signature"})
-
-
-def file_names(folder: Path) -> set[str]:
-    """Every file below a model's folder, but the manifest and the reports.
-
-    Raises:
-        UntrustedModel: a symbolic link, or anything else that is neither file nor folder.
-    """
-    names = set()
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise UntrustedModel(f"{folder.name}: {name} is not a plain file")
-        # They come when the model has been made.
-        if path.is_file() and name != FILENAME and not name.startswith(f"{REPORTS}/"):
-            names.add(name)
-    return names

@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
 from core import presets
-from core.consistency import check_consistent
+from core.consistency import check_captions, check_consistent
+from core.edits import Edit
 from core.errors import ConceptInvalid
-from core.manifests import Edit, Manifest
+from core.manifests import Manifest
 from core.phrases import without_article
-from core.specs import Concept, ErasureSpec, Neighbour, TextualOptions
+from core.specs import MAX_SYNONYMS, Concept, ErasureSpec, Neighbour, TextualOptions
 
 FREE = ("preserve", "ridge", "strength")
 """Options that a merge may choose anew: they enter only when the map is solved for."""
@@ -26,12 +27,14 @@ def concepts_to_erase(spec: ErasureSpec, merged: Sequence[Manifest] = ()) -> tup
     """Everything that the new model erases: taken over from `merged` first, then new.
 
     Raises:
-        ConceptInvalid: no such preset or concept, a contradiction, or a phrase counted twice.
+        ConceptInvalid: no such preset or concept, a contradiction, a phrase counted twice, or
+            captions of which none is left to preserve.
     """
     new = _new_concepts(spec)
     kept, dropped = taken_over(spec, merged)
     concepts = (*kept.values(), *new)
     check_consistent(concepts, [neighbour.name for neighbour in spec.textual.protect])
+    check_captions(spec.textual.captions, concepts)
     if merged:
         _check_nothing_counts_twice(list(kept.values()), dropped, new, len(merged))
     return concepts
@@ -86,7 +89,8 @@ def completed(spec: ErasureSpec, merged: Sequence[Manifest]) -> ErasureSpec:
     """The spec with every option that it leaves open filled in from the merged models.
 
     Raises:
-        ConceptInvalid: the models are of different bases, or their options differ.
+        ConceptInvalid: the models are of different bases, their options differ, or they protect
+            too much together.
     """
     for manifest in merged:
         _check_mergeable(manifest, spec)
@@ -111,8 +115,16 @@ def completed(spec: ErasureSpec, merged: Sequence[Manifest]) -> ErasureSpec:
     if "seed" in spec.model_fields_set and spec.seed != seed:
         raise ConceptInvalid(f"seed: the models to merge were made with {seed}; leave it out")
     protect = _neighbours([*(edit.textual for edit in edits), spec.textual])
-    # Of the merged models they were found already; of what is new they are still to be.
-    own = {"protect": protect, "neighbours": spec.textual.neighbours}
+    if len(protect) > MAX_SYNONYMS:
+        raise ConceptInvalid(
+            f"textual.protect: the models to merge and the spec name {len(protect)} neighbours "
+            f"together, and {MAX_SYNONYMS} can be protected; merge fewer, or erase anew"
+        )
+    # Of the merged models they were found already; of what is new they are still to be, and where
+    # the models differ, as many as any of them found.
+    most = max(edit.textual.neighbours for edit in edits)
+    count = spec.textual.neighbours if "neighbours" in given else most
+    own = {"protect": protect, "neighbours": count}
     textual = TextualOptions.model_validate(options | own)
     return spec.model_copy(update={"textual": textual, "seed": seed})
 

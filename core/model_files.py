@@ -5,37 +5,40 @@ it through here: the bytes that were digested are the bytes that come back, and 
 again.
 """
 
-import hashlib
+import errno
 import io
 import json
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from core.digests import Algorithm, hasher, sha256
 from core.errors import ModelUnsupported, UntrustedModel
-from core.files import CHUNK_BYTES, open_plain, sha256
-from core.manifests import Manifest, file_names
+from core.files import CHUNK_BYTES, open_plain
+from core.late_digest import SLICE_BYTES, LateDigest
+from core.manifests import Manifest
+from core.model_folder import file_names
+from core.safetensors_header import StoredTensor, read_header
 
 MAX_WHOLE_BYTES = 64 << 20
 """Of a file that is read as a whole: configs, words, lists of shards."""
 CHECKERS = 2
 """Threads that digest what nobody reads but for that."""
-AHEAD_BYTES = 256 << 20
-"""How much may have been read and not digested yet."""
 
 
 class CheckedStream(io.RawIOBase):
     """Reads a file from front to back, and digests what it gives out."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, digest: LateDigest | None) -> None:
+        """
+        Args:
+            digest: takes in all that is read; None: nobody will ask.
+        """
         self._file = file
-        self._digest = hashlib.sha256()
-        self._digesting = ThreadPoolExecutor(1, thread_name_prefix="digest")
-        self._behind: deque[tuple[Future[None], int]] = deque()
+        self._digest = digest
         self.size = os.fstat(file.fileno()).st_size
         """In bytes, when it was opened."""
 
@@ -43,35 +46,35 @@ class CheckedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._catch_up(0)
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        self._digest.update(memoryview(buffer)[:count])
+        if self._digest is not None:
+            self._digest.take(memoryview(buffer)[:count])
+            self._digest.catch_up()
         return int(count)
 
-    def fill(self, buffer: Any) -> None:
-        """Like `readinto`; the buffer is not to change: it may be digested while more is read."""
-        count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        read = memoryview(buffer)[:count]
-        self._behind.append((self._digesting.submit(self._digest.update, read), count))
-        # So that whoever drops what he has read does not fill the memory.
-        self._catch_up(AHEAD_BYTES)
+    def fill(self, buffer: memoryview) -> None:
+        """Read on, to the end of a buffer of bytes.
 
-    def _catch_up(self, ahead_bytes: int) -> None:
-        """Wait until no more than so much is left to digest."""
-        while sum(size for _, size in self._behind) > ahead_bytes:
-            digested, _ = self._behind.popleft()
-            digested.result()
+        It is not to change: it may be digested while more is read.
 
-    def close(self) -> None:
-        self._digesting.shutdown()
-        super().close()
+        Raises:
+            OSError: the file has ended.
+        """
+        rest = buffer
+        while rest:
+            count = self._file.readinto(rest[:SLICE_BYTES])  # type: ignore[attr-defined]
+            if not count:
+                raise OSError(errno.EIO, "it ends too early")
+            if self._digest is not None:
+                self._digest.take(rest[:count])
+            rest = rest[count:]
 
-    def hexdigest(self) -> str:
-        """Of the whole file, the part that nobody has read included."""
-        self._catch_up(0)
-        while self.read(CHUNK_BYTES):
+    def finish(self) -> None:
+        """Digest the rest of the file, that nobody has read."""
+        # Into the same memory again and again: fresh pages cost seven times what the digest does.
+        buffer = bytearray(min(CHUNK_BYTES, self.size + 1))
+        while self.readinto(buffer):
             pass
-        return self._digest.hexdigest()
 
 
 class ModelFiles:
@@ -84,9 +87,13 @@ class ModelFiles:
         """
         self.folder = folder
         self._manifest = manifest
+        self._algorithm: Algorithm | None = None
+        self._expected: dict[str, str] = {}
+        self._id = folder.name if manifest is None else manifest.id
         self.listed = frozenset() if manifest is None else frozenset(manifest.files)
         """Every file that the manifest lists."""
         if manifest is not None:
+            self._algorithm, self._expected = manifest.checked_by
             manifest.check_names(file_names(folder))
 
     def __contains__(self, name: str) -> bool:
@@ -101,6 +108,13 @@ class ModelFiles:
             return sorted(path.relative_to(self.folder).as_posix() for path in found)
         return sorted(name for name in self.listed if name.startswith(f"{part}/"))
 
+    def size_bytes(self, name: str) -> int:
+        """Of a file; 0 of one that is not there, or cannot be looked at."""
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:
+            return 0
+
     @contextmanager
     def stream(self, name: str) -> Iterator[CheckedStream]:
         """A file to be read once; **what was read may be used after the block, and not within**.
@@ -108,18 +122,22 @@ class ModelFiles:
         Raises:
             UntrustedModel: at the end of the block, if what was read is not as the manifest says.
         """
+        digest = None if self._algorithm is None else LateDigest(hasher(self._algorithm))
         try:
-            # Unregistered folders, such as a hub's cache, consist of links.
-            opened = open_plain if self._manifest else _open
-            with opened(self.folder / name) as file, CheckedStream(file) as stream:
+            with (
+                nullcontext() if digest is None else closing(digest),
+                self._open(name) as file,
+                CheckedStream(file, digest) as stream,
+            ):
                 yield stream
-                found = stream.hexdigest()
+                if digest is not None:
+                    stream.finish()
         except OSError as error:
             raise UntrustedModel(
                 f"{self.folder.name}: {name} cannot be read: {error.strerror}"
             ) from error
-        if self._manifest is not None and found != self._manifest.files.get(name):
-            raise UntrustedModel(f"model {self._manifest.id}: {name} differs from its manifest")
+        if digest is not None and digest.hexdigest() != self._expected.get(name):
+            raise UntrustedModel(f"model {self._id}: {name} differs from its manifest")
 
     def read(self, name: str) -> bytes:
         """A whole file.
@@ -145,6 +163,19 @@ class ModelFiles:
         if not isinstance(document, dict):
             raise ModelUnsupported(f"{told} does not hold a JSON object")
         return document
+
+    def header(self, name: str) -> tuple[StoredTensor, ...]:
+        """What a safetensors file says of its tensors. The file is not digested: it may lie.
+
+        Raises:
+            UntrustedModel: it is no plain file, or no safetensors file.
+        """
+        what = f"{self.folder.name}: {name}"
+        try:
+            with self._open(name) as file:
+                return read_header(file, os.fstat(file.fileno()).st_size, what)
+        except OSError as error:
+            raise UntrustedModel(f"{what} cannot be read: {error.strerror}") from error
 
     def digest(self, name: str) -> str:
         """The SHA-256 of a file; with a manifest, what it should be."""
@@ -175,6 +206,7 @@ class ModelFiles:
         with self.stream(name):
             pass
 
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+    def _open(self, name: str) -> BinaryIO:
+        # Unregistered folders, such as a hub's cache, consist of links.
+        path = self.folder / name
+        return path.open("rb") if self._manifest is None else open_plain(path)

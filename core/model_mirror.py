@@ -17,9 +17,11 @@ from typing import Any
 import structlog
 
 from core.bucket_files import BucketFiles
+from core.digests import sha256
 from core.errors import ModelsUnavailable, UntrustedModel
-from core.files import sha256, sync_folder, sync_tree
-from core.manifests import FILENAME, MAX_MANIFEST_BYTES, Manifest
+from core.files import sync_folder, sync_tree
+from core.manifests import MAX_MANIFEST_BYTES, Manifest
+from core.model_folder import MANIFEST
 from core.signing import Verifier
 
 MIB = 1 << 20
@@ -44,13 +46,16 @@ class ModelMirror:
         self._folder = folder
         self._verifier = verifier
 
-    def push(self, manifest: Manifest) -> None:
+    def push(self, manifest: Manifest, *, again: bool = False) -> None:
         """Put a model of this host into the bucket; files that are there already are not sent.
 
         The manifest goes last: who finds it finds every file that it lists.
+
+        Args:
+            again: send the files, too, that are there: one of them is not what it should be.
         """
         for name, digest in (manifest.files | manifest.report_files).items():
-            self._files.put(self._folder / manifest.id / name, digest)
+            self._files.put(self._folder / manifest.id / name, digest, again=again)
         with self._files.answering():
             self._s3.put_object(
                 Bucket=self._bucket, Key=_manifest_key(manifest.id), Body=manifest.file_bytes()
@@ -171,7 +176,8 @@ class ModelMirror:
         if found != digest:
             raise UntrustedModel(
                 f"model {model_id}: {name} in the bucket has the digest {found[:12]}..., its "
-                f"manifest says {digest[:12]}...; nothing was kept, push the model again"
+                f"manifest says {digest[:12]}...; nothing was kept; on a host that has the model "
+                f"whole, `trce models push --again {model_id}`"
             )
 
     @property
@@ -189,7 +195,7 @@ class ModelMirror:
 
 
 def _manifest_key(model_id: str) -> str:
-    return f"models/{model_id}/{FILENAME}"
+    return f"models/{model_id}/{MANIFEST}"
 
 
 def _remove_all_but(wanted: Mapping[str, str], folder: Path) -> None:

@@ -12,6 +12,8 @@ from core.storage import KEY
 TIMEOUT_S = 10
 TRIES = 4
 MISSING = {"NoSuchKey", "404", "NotFound"}
+REFUSALS = {401, 403, 404}
+"""Statuses of a key that is not known or may not, and of a bucket that is not there."""
 GENERATIONS = "generations/"
 
 
@@ -79,7 +81,7 @@ class BucketStorage:
                 self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
         except ImageNotFound as error:
             # What a proxy says that stands before no store, or before another one.
-            raise PicturesUnavailable(f"{self.where} is not there: 404") from error
+            raise PicturesUnavailable(f"{self.where} is not there: 404", refused=True) from error
 
     def get(self, key: str) -> bytes:
         """Raises ImageNotFound."""
@@ -129,7 +131,10 @@ class BucketStorage:
             code = error.response.get("Error", {}).get("Code", "unknown")
             if code in MISSING:
                 raise ImageNotFound("no such picture; it may have expired") from error
-            raise PicturesUnavailable(f"{self.where} refuses: {code}") from error
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            raise PicturesUnavailable(
+                f"{self.where} refuses: {code}", refused=status in REFUSALS
+            ) from error
         except BotoCoreError as error:
             # Not its message: that may quote an address or a key's name.
             raise PicturesUnavailable(

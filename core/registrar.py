@@ -5,26 +5,30 @@ import fcntl
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from core.errors import (
     Misconfigured,
+    ModelChanged,
     ModelExists,
     PromotionBlocked,
     StatusUnreachable,
     UntrustedModel,
 )
-from core.files import move_whole, read_plain, sha256, sync_folder, sync_tree
-from core.manifests import REPORTS, Manifest, ModelStatus, Override, ReportEntry
-from core.registry import INCOMING, ModelRegistry
+from core.files import move_whole, read_plain, sync_folder
+from core.manifests import Manifest, ModelStatus, Override
+from core.model_folder import INCOMING
+from core.registry import ModelRegistry
 from core.reports import FILENAME as REPORT
-from core.reports import MAX_REPORT_BYTES, PAGE, Report
+from core.reports import MAX_REPORT_BYTES, Report
 from core.signing import Signer
 
 LOCKS = ".locks"
+TRIES = 3
+"""Of a change, while other hosts change the same model."""
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 """What a rename onto a folder with something in it, or onto a file, ends with."""
 
@@ -76,14 +80,14 @@ class Registrar:
             override: serve the model whatever it lacks; goes into its manifest with what that is.
 
         Raises:
-            ModelNotFound, UntrustedModel, StatusUnreachable.
+            ModelNotFound, UntrustedModel, StatusUnreachable, ModelChanged.
             PromotionBlocked: says what is missing before the model may be served.
         """
-        with self._changing(model_id):
-            manifest = self._registry.get(model_id)
+
+        def update_of(manifest: Manifest) -> dict[str, Any] | None:
             if manifest.status is status and override is None:
                 self._push(manifest)  # it may have failed the last time
-                return manifest
+                return None
             if status is ModelStatus.CANDIDATE:
                 raise StatusUnreachable(
                     "a model that was promoted or retired is no candidate again"
@@ -102,37 +106,50 @@ class Registrar:
                 if lacks and override is not None:
                     noted = override.model_copy(update={"missing": tuple(lacks)})
                     update["overrides"] = (*manifest.overrides, noted)
-            return self._rewrite(manifest, update, signer)
+            return update
+
+        return self._change(model_id, update_of, signer)
+
+    def has_report(self, model_id: str, report_id: str) -> bool:
+        """Whether a report about a model is kept already, each file as it was signed.
+
+        No change, but it is put into the bucket, if there is one: that may have failed.
+
+        Raises:
+            ModelNotFound, UntrustedModel.
+        """
+        with self._changing(model_id):
+            manifest = self._registry.get(model_id)
+            found = self._registry.reports.has(manifest, report_id)
+            if found:
+                self._push(manifest)
+            return found
 
     def add_report(self, model_id: str, report_id: str, folder: Path, signer: Signer) -> Manifest:
         """Keep the files in `folder` as a report about a model, and sign that they are one.
 
-        The same report again is no error.
+        One that is kept already under that id stays as it is: a job whose worker died after this
+        line runs twice.
 
         Raises:
-            ModelNotFound.
+            ModelNotFound, ModelChanged.
             UntrustedModel: `folder` holds no report, or one about other weights.
         """
         try:
             report = Report.parse(read_plain(folder / REPORT, most_bytes=MAX_REPORT_BYTES))
         except OSError as error:
             raise UntrustedModel(f"{REPORT} cannot be read: {error.strerror}") from error
-        with self._changing(model_id):
-            manifest = self._registry.get(model_id)
+
+        def update_of(manifest: Manifest) -> dict[str, Any] | None:
             if report.model.digest != manifest.content_digest:
                 raise UntrustedModel(f"the report is about other weights than those of {model_id}")
-            target = self._registry.path(model_id) / REPORTS / report_id
-            shutil.rmtree(target, ignore_errors=True)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copytree(folder, target)
-            sync_tree(target)
-            sync_folder(target.parent)
-            entry = ReportEntry(
-                created_at=report.created_at,
-                files={name: sha256(target / name) for name in (REPORT, PAGE)},
-            )
-            update = {"reports": manifest.reports | {report_id: entry}}
-            return self._rewrite(manifest, update, signer)
+            if self._registry.reports.has(manifest, report_id):
+                self._push(manifest)  # it may have failed the last time
+                return None
+            entry = self._registry.reports.keep(model_id, report_id, folder, report)
+            return {"reports": manifest.reports | {report_id: entry}}
+
+        return self._change(model_id, update_of, signer)
 
     def sign_again(self, model_id: str, signer: Signer, *, vouched: bool = False) -> Manifest:
         """Sign what a trusted key signed with the key that signs now; every file is checked.
@@ -142,34 +159,74 @@ class Registrar:
                 must still be readable, and tell the truth about its files.
 
         Raises:
-            ModelNotFound, UntrustedModel.
+            ModelNotFound, UntrustedModel, ModelChanged.
         """
-        with self._changing(model_id):
-            read = self._registry.unchecked if vouched else self._registry.get
-            manifest = read(model_id)
+
+        def update_of(manifest: Manifest) -> dict[str, Any] | None:
             if manifest.signed_by == signer.key_id and not vouched:
-                return manifest
+                return None
             manifest.check_files(self._registry.path(model_id))
             self._registry.reports.of(manifest)
-            return self._rewrite(manifest, {}, signer)
+            return {}
+
+        return self._change(model_id, update_of, signer, vouched=vouched)
 
     def remove(self, model_id: str) -> None:
         """Raises ModelNotFound."""
         self._registry.get(model_id)
         shutil.rmtree(self._registry.path(model_id))
 
-    def push_all(self) -> list[str]:
+    def push_all(self, *, again: Iterable[str] = ()) -> list[str]:
         """Put every trusted model of this host where other hosts find it; their ids.
+
+        Args:
+            again: models whose files are sent though they are there; first they are checked here.
 
         Raises:
             Misconfigured: there is no such place.
+            ModelNotFound, UntrustedModel: of one that is to be sent again.
         """
         if self._mirror is None:
             raise Misconfigured("models are shared by no bucket: set TRCE_S3_MODELS=true")
+        for model_id in again:
+            manifest = self._registry.get(model_id)
+            manifest.check_files(self._registry.path(model_id))
+            self._registry.reports.of(manifest)
+            self._mirror.push(manifest, again=True)
         pushed = self._registry.all()
         for manifest in pushed:
             self._push(manifest)
         return [manifest.id for manifest in pushed]
+
+    def _change(
+        self,
+        model_id: str,
+        update_of: Callable[[Manifest], dict[str, Any] | None],
+        signer: Signer,
+        *,
+        vouched: bool = False,
+    ) -> Manifest:
+        """Read a manifest, change it and write it: afresh, if another host was faster.
+
+        Args:
+            update_of: the fields that change, by their names; None: the manifest stays as it is.
+            vouched: whoever signed what is there, and whether or not it is the newest one.
+        """
+        with self._changing(model_id):
+            for tries_left in reversed(range(TRIES)):
+                read = self._registry.unchecked if vouched else self._registry.get
+                manifest = read(model_id)
+                update = update_of(manifest)
+                if update is None:
+                    return manifest
+                newest = self._serials.newest(model_id) if vouched else manifest.serial
+                try:
+                    with self._serials.changing(model_id, newest):
+                        return self._rewrite(manifest, update, signer)
+                except ModelChanged:
+                    if not tries_left:
+                        raise
+        raise AssertionError
 
     def _rewrite(self, manifest: Manifest, update: dict[str, Any], signer: Signer) -> Manifest:
         update = {**update, "serial": self._next_serial(manifest)}
@@ -195,7 +252,7 @@ class Registrar:
 
     @contextmanager
     def _changing(self, model_id: str) -> Iterator[None]:
-        """Within, no other process changes the manifest: it is read, changed and written."""
+        """Within, no other process of this host changes the manifest."""
         locks = self._folder / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(model_id.encode()).hexdigest()

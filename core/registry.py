@@ -17,39 +17,20 @@ from core.errors import ModelNotFound, ModelsUnavailable, UntrustedModel
 from core.kept_reports import KeptReports
 from core.making import Making
 from core.manifest_reader import ManifestReader
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
+from core.model_folder import INCOMING, MANIFEST
 from core.schedulers import SCHEDULER_CONFIG
+from core.serial_record import NoSerials, SerialRecord
 from core.serving import Serving
 from core.signed_files import signed_file
 from core.signing import Verifier
 from core.specs import ModelId
 
-INCOMING = ".incoming"
 READINGS = 3
 DEFAULT = "default"
 """The model name that requests have which name none."""
 
 _model_id: TypeAdapter[str] = TypeAdapter(ModelId)
-
-
-class SerialRecord(Protocol):
-    """Remembers the newest manifest of each model, outside the folder of models."""
-
-    def newest(self, model_id: str) -> int:
-        """The highest serial that was seen of a model; 0: none."""
-
-    def note(self, model_id: str, serial: int) -> None:
-        """A manifest with this serial is signed by a trusted key: lower ones are out of date."""
-
-
-class NoSerials:
-    """Remembers none: where no Redis is at hand."""
-
-    def newest(self, model_id: str) -> int:  # noqa: ARG002
-        return 0
-
-    def note(self, model_id: str, serial: int) -> None:
-        pass
 
 
 class Pointed(Protocol):
@@ -62,8 +43,8 @@ class Pointed(Protocol):
 class Mirror(Protocol):
     """Where models are that this host may lack."""
 
-    def push(self, manifest: Manifest) -> None:
-        """A model of this host, as it is now."""
+    def push(self, manifest: Manifest, *, again: bool = False) -> None:
+        """A model of this host, as it is now; `again`: what is there already, too."""
 
     def fetch(self, model_id: str) -> bool:
         """Bring this host's copy of a model up to date; False when there is none to be had."""
@@ -156,12 +137,15 @@ class ModelRegistry:
         if self.mirror is None:
             return True
         try:
-            manifest = self.unchecked(model_id)
+            edit = self.unchecked(model_id).edit
+            if edit is not None:
+                # No further: nobody has signed yet what is read here.
+                self.unchecked(edit.base_model)
         except ModelNotFound:
             return not _is_model_id(model_id)
         except UntrustedModel:
-            return True  # who looks at it is told
-        return manifest.edit is None or self.is_at_hand(manifest.edit.base_model)
+            pass  # who looks at it is told
+        return True
 
     def served(self, model_id: str) -> Manifest:
         """Raises ModelNotFound, UntrustedModel, ModelNotServed."""
@@ -239,7 +223,7 @@ class ModelRegistry:
                 # Of a newer one that only the bucket has: this host's copy is out of date.
                 reasons[name] = f"model {name} cannot be brought up to date for now: {error}"
             except ModelNotFound:
-                reasons[name] = f"{name} is no model: {FILENAME} is missing, or the name is no id"
+                reasons[name] = f"{name} is no model: {MANIFEST} is missing, or the name is no id"
         return sorted(trusted, key=lambda one: (one.created_at, one.id)), reasons
 
     def _names(self) -> list[str]:

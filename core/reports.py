@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from core.edits import StageCost
 from core.errors import UntrustedModel
 from core.evaluation import EvaluationSpec
-from core.manifests import StageCost
 from core.rates import Rate
 from core.specs import ModelId
 from core.thresholds import AttackName

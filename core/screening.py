@@ -12,6 +12,7 @@ from functools import lru_cache
 from core import presets
 from core.errors import PromptRefused
 from core.findings import Finding
+from core.phrases import with_plural
 from core.policies import PolicyInForce, PromptScreen
 
 WORDS = "words"
@@ -44,13 +45,15 @@ def _patterns(rules: PromptScreen) -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _pattern(words: list[str]) -> re.Pattern[str]:
-    """Any of the words, as whole words, in singular or plural."""
-    spelled = {r"\s".join(map(re.escape, _plain(word).split())) for word in words} - {""}
+    """Any of the words, and its plural, as whole words.
+
+    Not the singular of a plural: who lists `spirits` does not mean every `spirit`.
+    """
+    spelled = {_plain(word) for word in words} - {""}
     if not spelled:
         return re.compile(r"(?!)")  # matches nothing
-    # Longest first, so that `shot` does not hide `shotgun`.
-    either = "|".join(sorted(spelled, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{either})(?:e?s)?(?!\w)")
+    either = "|".join(map(with_plural, sorted(spelled)))
+    return re.compile(rf"(?<!\w)(?:{either})(?!\w)")
 
 
 def _plain(text: str) -> str:

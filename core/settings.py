@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         return self.keys_dir / "pictures"
 
     @property
+    def footprints_dir(self) -> Path:
+        """What drawing takes of a device, as inference workers found it."""
+        return self.data_dir / "cache" / "footprints"
+
+    @property
     def broker_dir(self) -> Path:
         return self.data_dir / "broker"
 

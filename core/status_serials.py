@@ -1,6 +1,7 @@
 """The newest manifest of each model that any process has seen, so that no older one counts again.
 
-    model_serials    sorted set: model id -> the highest serial of its manifest
+    model_serials          sorted set: model id -> the highest serial of its manifest
+    model_changing:<id>    while a host changes that manifest
 
 An old manifest is signed as well as a new one: whoever may write to the folder of models could put
 back the manifest of a model that was retired since. Its serial gives it away.
@@ -8,13 +9,15 @@ back the manifest of a model that was retired since. Its serial gives it away.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
 import structlog
+from redis.exceptions import LockError
 
-from core.errors import StoreUnavailable
+from core.errors import ModelChanged, StoreUnavailable
 from core.redis_connection import answering
 
 KEY = "model_serials"
@@ -22,6 +25,10 @@ LOOK_EVERY_S = 0.5
 """How long a status may be out of date that another process gave a model."""
 LOOK_AGAIN_S = 5.0
 """After an outage of Redis was noticed; meanwhile nothing can be served anyway."""
+
+CHANGE_S = 30.0
+"""A change of a manifest that takes longer is that of a host that died, or of one that may find
+its change gone."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +41,7 @@ class StatusSerials:
         self._now = now
         self._known: dict[str, int] = {}
         self._look_at = 0.0
+        self._has_looked = False
         self._looking = threading.Lock()
         self._keeping = threading.Lock()
 
@@ -53,10 +61,40 @@ class StatusSerials:
             # Sent with the next look that succeeds.
             self._look_at = self._now() + LOOK_AGAIN_S
 
+    @contextmanager
+    def changing(self, model_id: str, serial: int) -> Iterator[None]:
+        """Within, no other host changes the model, whose newest manifest has this serial.
+
+        Raises:
+            ModelChanged: there is a newer one, or others change it all the time.
+            StoreUnavailable: what others do cannot be known.
+        """
+        name = f"model_changing:{model_id}"
+        lock = self._redis.lock(name, timeout=CHANGE_S, blocking_timeout=CHANGE_S)
+        with answering():
+            if not lock.acquire():
+                raise ModelChanged(f"model {model_id} is being changed on another host")
+        try:
+            with answering():
+                newest: Any = self._redis.zscore(KEY, model_id)
+            if newest is not None and newest > serial:
+                self._keep({model_id: int(newest)})
+                raise ModelChanged(f"model {model_id} was changed on another host; try again")
+            yield
+        finally:
+            with suppress(StoreUnavailable, LockError), answering():  # then it lapses
+                lock.release()
+
     def _look(self) -> None:
-        if self._now() < self._look_at or not self._looking.acquire(blocking=False):
+        if self._now() < self._look_at:
+            return
+        # Whoever comes before the first look has ended waits for it: nothing would be known yet,
+        # and so nothing be out of date.
+        if not self._looking.acquire(blocking=not self._has_looked):
             return
         try:
+            if self._now() < self._look_at:
+                return  # another one has looked meanwhile
             with answering():
                 found: Any = self._redis.zrange(KEY, 0, -1, withscores=True)
             theirs = {name: int(score) for name, score in found}
@@ -67,6 +105,7 @@ class StatusSerials:
                 if serial > theirs.get(name, 0)
             }
             self._keep(theirs)
+            self._has_looked = True
             if ours:
                 self._send(ours)
             self._look_at = self._now() + LOOK_EVERY_S

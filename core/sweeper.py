@@ -33,26 +33,28 @@ class Sweeper:
         """
         Args:
             kinds: the kinds of job to send missing wakes for.
-            tidy: slow work to be done now and then, such as deleting expired pictures.
+            tidy: slow work to be done now and then, such as deleting expired pictures; it holds up
+                no sweep.
         """
         self._jobs = jobs
         self._wakes = wakes
         self._kinds = tuple(kinds)
         self._period_s = period_s
-        self._tidy = tidy
-        self._tidy_every_s = tidy_every_s
-        self._tidy_at = time.monotonic()
-        self._failing = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._threads = [self._repeating("sweeper", self.sweep, period_s)]
+        if tidy is not None:
+            self._threads.append(self._repeating("tidying", tidy, tidy_every_s))
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, *, within_s: float = 5.0) -> None:
-        """Returns when the thread has ended, or after `within_s` seconds: it is a daemon."""
+        """Returns when the threads have ended, or after `within_s` seconds: they are daemons."""
         self._stopped.set()
-        self._thread.join(within_s)
+        until = time.monotonic() + within_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def sweep(self) -> None:
         """One round.
@@ -64,18 +66,22 @@ class Sweeper:
         for kind in self._kinds:
             if self._jobs.counts.queued(kind) and not self._wakes.waiting(kind):
                 self._wakes.send(kind)
-        if self._tidy is not None and time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + self._tidy_every_s
-            self._tidy()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._period_s):
+    def _repeating(self, name: str, work: Callable[[], None], every_s: float) -> threading.Thread:
+        return threading.Thread(
+            target=self._repeat, args=(name, work, every_s), name=name, daemon=True
+        )
+
+    def _repeat(self, name: str, work: Callable[[], None], every_s: float) -> None:
+        pause_s, failing = self._period_s, False
+        while not self._stopped.wait(pause_s):
+            pause_s = every_s
             try:
-                self.sweep()
+                work()
             except Exception as error:  # noqa: BLE001
                 # A sweeper that dies, of an outage or of a defect, would be missing ever after.
-                if not self._failing:
-                    log.warning("sweep failed", error=type(error).__name__)
-                self._failing = True
+                if not failing:
+                    log.warning("sweep failed", of=name, error=type(error).__name__)
+                failing = True
             else:
-                self._failing = False
+                failing = False

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -33,6 +33,11 @@ from diffusion.weights import read_tensors
 READERS = 4
 """Threads that read and digest files: more than keep a disk or the memory busy gain nothing."""
 
+AT_ONCE_BYTES = 32 << 20
+"""Of a file that is read when it is asked for: threads would wait for each other's turn with the
+interpreter for longer than they read, by a fifth of what loading the shipped model takes."""
+
+T = TypeVar("T")
 Tensors = Callable[[str], dict[str, Tensor]]
 """A part's name -> its tensors, waited for."""
 
@@ -81,7 +86,7 @@ def load_base(
     wanted = {"unet": dtype, "vae": vae_dtype, **dict.fromkeys(text_parts(base.family), dtype)}
     with _reading(base, wanted, device) as tensors:
         # The largest comes last: the others are put together while it is read.
-        tokenizer, text_encoder, second = _text(base, tensors)
+        tokenizer, text_encoder, second = _text(base, tensors, device)
         vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
         unet = _diffusers_part(UNet2DConditionModel, "unet", base, tensors)
     return Components(
@@ -110,7 +115,7 @@ def load_prompt_encoder(
     """
     base = open_base(folder, manifest)
     with _reading(base, dict.fromkeys(text_parts(base.family), dtype), device) as tensors:
-        tokenizer, text_encoder, second = _text(base, tensors)
+        tokenizer, text_encoder, second = _text(base, tensors, device)
     return PromptEncoder(tokenizer, text_encoder, second=second, zero_empty=base.zero_empty)
 
 
@@ -176,43 +181,61 @@ def _reading(
 ) -> Iterator[Tensors]:
     """Begin to read the weights of the parts `wanted`, and to check all other files.
 
+    Those of text encoders are read onto the CPU: `assemble_transformers` takes them there. Each
+    part is asked for once.
+
     Raises:
         UntrustedModel: at the end, if it was not when the tensors were asked for.
     """
     files = base.files
     names = {part: weight_names(files, part) for part in wanted}
+    devices = dict.fromkeys(wanted, device) | dict.fromkeys(text_parts(base.family), "cpu")
     with ThreadPoolExecutor(READERS) as pool:
+
+        def begin(name: str, work: Callable[[], T]) -> Callable[[], T]:
+            """Reading a file; what it makes of it is there when it is asked for."""
+            return work if files.size_bytes(name) <= AT_ONCE_BYTES else pool.submit(work).result
+
         try:
             reading = {
                 part: [
-                    pool.submit(read_tensors, files, name, dtype=dtype, device=device)
+                    begin(
+                        name, partial(read_tensors, files, name, dtype=dtype, device=devices[part])
+                    )
                     for name in names[part]
                 ]
                 for part, dtype in wanted.items()
             }
             kept = {name for of_part in names.values() for name in of_part}
-            checking = [pool.submit(files.check, name) for name in sorted(files.listed - kept)]
+            checking = [
+                begin(name, partial(files.check, name)) for name in sorted(files.listed - kept)
+            ]
 
             def tensors(part: str) -> dict[str, Tensor]:
                 merged: dict[str, Tensor] = {}
-                for shard in reading[part]:
-                    merged |= shard.result()
+                for shard in reading.pop(part):
+                    merged |= shard()
                 return merged
 
             yield tensors
-            for checked in checking:
-                checked.result()
+            for check in checking:
+                check()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _text(base: BaseFolder, tensors: Tensors) -> tuple[CLIPTokenizer, Any, SecondEncoder | None]:
-    first = _transformers_part(CLIPTextModel, "text_encoder", base, tensors)
-    second = None
-    if "text_encoder_2" in base.configs:
-        encoder = _transformers_part(CLIPTextModelWithProjection, "text_encoder_2", base, tensors)
-        second = SecondEncoder(_tokenizer(base, "tokenizer_2"), encoder)
-    return _tokenizer(base, "tokenizer"), first, second
+def _text(
+    base: BaseFolder, tensors: Tensors, device: torch.device | str
+) -> tuple[CLIPTokenizer, Any, SecondEncoder | None]:
+    # Their words come first, while the weights are read.
+    tokenizer = _tokenizer(base, "tokenizer")
+    has_two = "text_encoder_2" in base.configs
+    other_tokenizer = _tokenizer(base, "tokenizer_2") if has_two else None
+    encoder = _transformers_part(CLIPTextModel, "text_encoder", base, tensors).to(device)
+    if other_tokenizer is None:
+        return tokenizer, encoder, None
+    other = _transformers_part(CLIPTextModelWithProjection, "text_encoder_2", base, tensors)
+    return tokenizer, encoder, SecondEncoder(other_tokenizer, other.to(device))
 
 
 def _tokenizer(base: BaseFolder, part: str) -> CLIPTokenizer:
@@ -223,7 +246,7 @@ def _tokenizer(base: BaseFolder, part: str) -> CLIPTokenizer:
 
 def _diffusers_part(kind: Any, part: str, base: BaseFolder, tensors: Tensors) -> Any:
     name = f"{base.files.folder.name}/{part}"
-    return assemble_diffusers(kind, base.configs[part], tensors(part), name)
+    return assemble_diffusers(kind, base.configs[part], partial(tensors, part), name)
 
 
 def _transformers_part(kind: Any, part: str, base: BaseFolder, tensors: Tensors) -> Any:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from core.edits import Edit
 from core.making import describe
-from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus
 from core.registrar import Registrar
-from core.registry import ModelRegistry, SerialRecord
+from core.registry import ModelRegistry
+from core.serial_record import SerialRecord
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from core.checkup.check import Check, ok, problem, warning
-from core.errors import AppError
+from core.errors import AppError, UntrustedModel
 from core.installation import open_registry
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -66,6 +66,7 @@ def check_keys(settings: Settings) -> Check:
 def check_models(
     settings: Settings,
     *,
+    one_suffices: bool = False,
     while_digesting: Callable[[list[Path]], AbstractContextManager[None]] = lambda _: (
         nullcontext()
     ),
@@ -73,16 +74,29 @@ def check_models(
     """Reads and digests every file of the models that are served.
 
     Args:
+        one_suffices: those that fail are a warning while another is whole: workers refuse them.
         while_digesting: is given their folders, and stands around the work, to show how far it is.
     """
+    broken = []
     try:
         registry = open_registry(settings)
         served = [one for one in registry.all() if registry.serving.allows(one)]
         with while_digesting([registry.path(one.id) for one in served]):
             for manifest in served:
-                manifest.check_files(registry.path(manifest.id))
+                try:
+                    manifest.check_files(registry.path(manifest.id))
+                except UntrustedModel as error:
+                    broken.append(str(error))
     except AppError as error:
         return problem("models", str(error), "restore the model from a backup, or retire it")
+    if broken:
+        bearable = one_suffices and len(broken) < len(served)
+        return (warning if bearable else problem)(
+            "models",
+            f"{'; '.join(broken)} ({len(served) - len(broken)} of {len(served)} are whole)",
+            "restore it from a backup, retire it, or, where no service runs, move its folder out "
+            f"of {settings.models_dir}",
+        )
     if not served:
         return warning(
             "models",

@@ -96,10 +96,13 @@ local function is_at_hand_elsewhere(class)
   return elsewhere[class]
 end
 
--- The head of a class; one whose deadline has passed ends here, whoever else was to see to it.
+-- The first of a class that this worker has not passed over; one whose deadline has passed ends
+-- here, whoever else was to see to it.
+local passed = {}
 local function head_of(class)
   while true do
-    local head = redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, 0, 0, 'WITHSCORES')
+    local place = passed[class] or 0
+    local head = redis.call('ZRANGE', 'queue:' .. kind .. ':' .. class, place, place, 'WITHSCORES')
     if not head[1] or not is_late(head[1]) then return head end
     end_waiting(head[1], ttl_ms)
   end
@@ -113,7 +116,7 @@ local function first()
   for _, class in ipairs(redis.call('SMEMBERS', 'classes:' .. kind)) do
     local head = head_of(class)
     if not head[1] then
-      redis.call('SREM', 'classes:' .. kind, class)
+      if not passed[class] then redis.call('SREM', 'classes:' .. kind, class) end
     elseif not unwanted[class]
         and (held[class] or not is_young(head[1]) or not is_at_hand_elsewhere(class)) then
       local score = tonumber(head[2]) - (held[class] or 0)
@@ -126,27 +129,50 @@ local function first()
 end
 
 -- For the others to know. In one order, so that it is rarely written: claims are made at every step.
-local names = {}
-for class in pairs(held) do names[#names + 1] = class end
-table.sort(names)
-local told = table.concat(names, ' ')
-if told ~= (redis.call('HGET', 'held', owner) or '') then
-  redis.call('HSET', 'held', owner, told)
-  for _, name in ipairs(redis.call('HKEYS', 'held')) do
-    if name ~= owner and not redis.call('ZSCORE', 'workers', name) then redis.call('HDEL', 'held', name) end
+local function tell(key, classes)
+  local names = {}
+  for class in pairs(classes) do names[#names + 1] = class end
+  table.sort(names)
+  local told = table.concat(names, ' ')
+  if told ~= (redis.call('HGET', key, owner) or '') then
+    redis.call('HSET', key, owner, told)
+    for _, name in ipairs(redis.call('HKEYS', key)) do
+      if name ~= owner and not redis.call('ZSCORE', 'workers', name) then redis.call('HDEL', key, name) end
+    end
   end
 end
+tell('held', held)
+tell('unwanted', unwanted)
 
-while slots > 0 do
-  local class, id = first()
-  if not id then break end
-  local cost = tonumber(get(id, 'cost'))
-  -- A job that already took a worker down runs alone, so that it cannot burn its neighbours' attempts.
-  local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
-  local unused = idle == '1' and #claimed == 0
-  if (alone or cost > slots) and not unused then break end
-  if is_young(id) and load_of(owner) >= fair_share() then break end
+-- Whether another worker takes none of a class now.
+local unwanted_by = {}
+local function takes_none(name, class)
+  if not unwanted_by[name] then
+    unwanted_by[name] = {}
+    for theirs in (redis.call('HGET', 'unwanted', name) or ''):gmatch('%S+') do unwanted_by[name][theirs] = true end
+  end
+  return unwanted_by[name][class]
+end
 
+-- Whether this worker waits until it holds little enough for a job that has no place beside what it
+-- holds now. The first such job is for the worker that holds least, the next for the one that holds
+-- next to least; whoever holds more passes over it, so that one job does not stop all workers. Nor does
+-- it starve: who holds least takes nothing that comes after it, so the least that one holds only shrinks.
+-- Nobody counts on who takes none of that class now, or on who holds nothing: he would have
+-- taken it, did he not sleep, and may be gone.
+local passes = 0
+local function makes_room(class)
+  local before, mine = 0, load_of(owner)
+  for _, name in ipairs(other_workers()) do
+    local theirs = load_of(name)
+    if theirs > 0 and (theirs < mine or (theirs == mine and name < owner)) and not takes_none(name, class) then
+      before = before + 1
+    end
+  end
+  return before <= passes
+end
+
+local function take(id, cost, alone)
   leave_queue(id)
   local token = redis.call('INCR', 'token')
   local attempt = redis.call('HINCRBY', 'job:' .. id, 'attempt', 1)
@@ -167,6 +193,23 @@ while slots > 0 do
     claimed[#claimed + 1] = value
   end
   slots = slots - cost
-  if alone then break end
+end
+
+while slots > 0 do
+  local class, id = first()
+  if not id then break end
+  local cost = tonumber(get(id, 'cost'))
+  -- A job that already took a worker down runs alone, so that it cannot burn its neighbours' attempts.
+  local alone = get(id, 'alone') == '1' or tonumber(get(id, 'attempt')) > 0
+  local unused = idle == '1' and #claimed == 0
+  if (alone or cost > slots) and not unused then
+    if makes_room(class) then break end
+    passed[class], passes = (passed[class] or 0) + 1, passes + 1
+  elseif is_young(id) and load_of(owner) >= fair_share() then
+    break
+  else
+    take(id, cost, alone)
+    if alone then break end
+  end
 end
 return claimed

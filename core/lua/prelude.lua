@@ -4,6 +4,7 @@
 --   reaped_at           ms, while there are leases
 --   leases              sorted set, expiry in ms    owner:<name>     set, ids a worker holds
 --   held                hash, worker -> the classes that it has at hand, parted by spaces
+--   unwanted            the same of those that it takes none of now
 --   queued:<kind>       counter                     open:<kind>      hash, tenant -> jobs not ended
 --   clock:<kind>        virtual time                tags:<kind>      hash, tenant -> finish tag
 --   deadlines           sorted set, ids not ended, by the time in ms when each is given up
@@ -80,8 +81,11 @@ local function let_go(id)
   redis.call('SREM', 'owner:' .. (get(id, 'owner') or ''), id)
 end
 
+-- How long the record is kept was agreed when the job was accepted; `ttl_ms` is for those of earlier
+-- versions, which do not say.
 local function finish(id, state, ttl_ms)
   local kind = get(id, 'kind')
+  ttl_ms = get(id, 'keep_ms') or ttl_ms
   redis.call('HSET', 'job:' .. id, 'state', state, 'finished_at', now(), 'token', '', 'owner', '')
   if redis.call('HINCRBY', 'open:' .. kind, get(id, 'tenant'), -1) <= 0 then
     redis.call('HDEL', 'open:' .. kind, get(id, 'tenant'))

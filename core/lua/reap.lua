@@ -5,11 +5,14 @@ go_on_in_full_memory()
 local owner, ttl_ms = unpack(ARGV)
 
 -- Sweepers come every second. A longer gap means that nobody could reach this server, so nobody
--- could beat either: that time does not count.
+-- could beat either: that time does not count. Nor does time that a clock which was set back has
+-- again: a dead host would keep its jobs for it.
 local function stop_the_clock_for_outages()
   local last, at = tonumber(redis.call('GET', 'reaped_at') or now()), now()
-  if at - last > 3000 then
-    for _, id in ipairs(redis.call('ZRANGE', 'leases', 0, -1)) do
+  if at - last > 3000 or at < last then
+    -- What was beaten since a clock was set back goes by it already.
+    local first = at < last and last or '-inf'
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'leases', first, '+inf')) do
       redis.call('ZINCRBY', 'leases', at - last, id)
     end
   end

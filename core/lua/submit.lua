@@ -2,7 +2,7 @@
 -- Returns {accepted|replayed|mismatch|full|tenant_full|quota|memory, id or count}.
 local id, kind, class, spec, tenant, cost, priority, alone, max_attempts, bound, tenant_bound,
       idem, digest, idem_ttl_ms, request_id, share,
-      quota_key, quota, deadline_ms, webhook = unpack(ARGV)
+      quota_key, quota, deadline_ms, webhook, keep_ms = unpack(ARGV)
 
 -- The caller chose the id, so its own retry after a lost reply is harmless.
 if redis.call('EXISTS', 'job:' .. id) == 1 then return {'accepted', id} end
@@ -35,7 +35,8 @@ local score = tonumber(priority) * 1e9 + start
 local created = now()
 redis.call('HSET', 'job:' .. id, 'id', id, 'kind', kind, 'class', class, 'spec', spec,
   'tenant', tenant, 'cost', cost, 'score', score, 'start_tag', start, 'alone', alone,
-  'request_id', request_id, 'attempt', 0, 'max_attempts', max_attempts, 'created_at', created)
+  'request_id', request_id, 'attempt', 0, 'max_attempts', max_attempts, 'created_at', created,
+  'keep_ms', keep_ms)
 if webhook ~= '' then redis.call('HSET', 'job:' .. id, 'webhook', webhook) end
 if deadline_ms ~= '' then
   redis.call('HSET', 'job:' .. id, 'deadline', created + tonumber(deadline_ms))

@@ -1,26 +1,33 @@
 """Each thing that can be wrong is found, named, and told with its fix."""
 
+import errno
 import os
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import redis
 
+from cli.commands.doctor import examine
+from cli.main import run
 from cli.stack.broker import find_server
 from core.checkup.broker import check_broker
 from core.checkup.check import insist, ok, problem, warning
 from core.checkup.compiler import check_compiler
 from core.checkup.device import check_torch
-from core.checkup.folder import check_folder, check_keys
-from core.checkup.names import check_names
+from core.checkup.folder import check_folder, check_keys, check_models
+from core.checkup.names import FOR_COMPOSE, check_names
 from core.checkup.pictures import check_pictures
 from core.checkup.port import check_port
 from core.errors import Misconfigured
 from core.settings import Settings
 from core.signing import Signer
+from core.startup import read_settings
 from core.storage import Storage
+from tests.models_on_disk import ModelsOnDisk
 
 
 def states(checks) -> dict[str, str]:
@@ -38,6 +45,38 @@ class TestNames:
         (tmp_path / ".env").write_text("TRCE_PROT=80\nOTHERS=1\n")
 
         assert "did you mean TRCE_PORT?" in check_names({}, tmp_path / ".env").found
+
+    @pytest.mark.parametrize(
+        ("given", "meant"),
+        [
+            ("INFERENCE_GPUS", "INFERENCE_GPU"),
+            ("REDIS_MAXMEM", "REDIS_MAXMEMORY"),
+            ("REDIS_MAX_MEMORY", "REDIS_MAXMEMORY"),
+            ("TRAINER_MEM", "TRAINER_MEMORY"),
+        ],
+    )
+    def test_so_do_those_that_compose_alone_reads(self, tmp_path, given, meant):
+        (tmp_path / ".env").write_text(f"{given}=1\n")
+
+        check = check_names({}, tmp_path / ".env")
+
+        assert check.state == "problem"
+        assert f"{given} (did you mean {meant}?)" in check.found
+
+    def test_whatever_the_compose_files_read_is_known(self, tmp_path):
+        files = [*Path("deploy").glob("compose.*.yml"), Path("docker-compose.yml")]
+        read = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
+
+        assert len(read) > 20
+        assert {name for name in read if not name.startswith("TRCE_")} <= FOR_COMPOSE
+        assert read >= FOR_COMPOSE
+        assert check_names(dict.fromkeys(read, "1"), tmp_path / "none").state == "ok"
+
+    @pytest.mark.parametrize(
+        "name", ["REDIS_HOST", "REDIS_PASSWORD", "REDIS_SERVICE_PORT", "GRAFANA_HOST", "GPU"]
+    )
+    def test_those_of_other_programs_are_fine_however_alike(self, tmp_path, name):
+        assert check_names({name: "1"}, tmp_path / "none").state == "ok"
 
     def test_known_ones_and_those_of_others_are_fine(self, tmp_path):
         environ = {"TRCE_PORT": "1", "TRCE_API_KEY": "x", "HOME": "/", "TRCE_VERSION": "1"}
@@ -87,6 +126,57 @@ class TestSettings:
         assert "hidden" not in repr(settings)
 
 
+class TestSecretOfSomebodyElse:
+    """Permissions do not bind who runs tests as root, so that reading it fails here."""
+
+    @pytest.fixture(autouse=True)
+    def closed(self, tmp_path, monkeypatch):
+        """A file that only its owner may read."""
+        read, secret = Path.read_text, tmp_path / "trce_s3_secret_access_key"
+        secret.write_text("hidden")
+
+        def refuse(path, *arguments, **options):
+            if path == secret:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return read(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+        monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+
+    def test_a_process_says_which_it_is_and_whose_it_should_be(self, tmp_path):
+        with pytest.raises(Misconfigured) as told:
+            read_settings("service")
+
+        assert f"{tmp_path}/trce_s3_secret_access_key cannot be read (Permission" in str(
+            told.value
+        )
+        assert f"chown {os.getuid()} deploy/secrets/trce_s3_secret_access_key" in str(told.value)
+
+    def test_the_doctor_says_it_as_a_problem_with_its_fix(self):
+        _, check = examine()
+
+        assert check.state == "problem"
+        assert "deploy/secrets/trce_s3_secret_access_key" in check.found
+
+    def test_a_command_says_it_in_a_line(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["trce", "keys", "list"])
+
+        with pytest.raises(SystemExit) as ended:
+            run()
+
+        assert ended.value.code == 2
+        assert "deploy/secrets/trce_s3_secret_access_key" in capsys.readouterr().err
+
+
+def test_a_secret_that_is_no_text_is_told_by_its_field(tmp_path, monkeypatch):
+    (tmp_path / "redis_url").write_bytes(b"\xff\xfe")
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    with pytest.raises(Misconfigured, match=r"redis_url.*decode"):
+        read_settings("service")
+
+
 class TestBroker:
     def test_the_embedded_one_is_as_it_should_be(self, redis_url):
         with redis.Redis.from_url(redis_url, decode_responses=True) as client:
@@ -111,7 +201,7 @@ class TestBroker:
 
     @pytest.mark.parametrize(
         ("version", "state"),
-        [("5.0.7", "problem"), ("6.0.16", "problem"), ("6.2.0", "ok"), ("10.0", "ok")],
+        [("6.0.16", "problem"), ("6.2.14", "problem"), ("7.0.0", "ok"), ("10.0", "ok")],
     )
     def test_one_that_lacks_a_command_that_is_needed_is_a_problem(
         self, careless, monkeypatch, version, state
@@ -188,6 +278,33 @@ class TestFolder:
         assert f"chown -R {os.getuid()}" in check.fix
         assert check_folder(tmp_path, ("run",))[0].state != "problem"
 
+    @pytest.mark.parametrize(
+        ("process", "closed", "bucket"),
+        [
+            ("trainer", "checkpoints", {}),
+            ("inference", "images", {}),
+            ("inference", "models", {"TRCE_S3_BUCKET": "b", "TRCE_S3_MODELS": "true"}),
+        ],
+        ids=["checkpoints", "pictures", "models that are fetched"],
+    )
+    def test_a_process_does_not_start_without_what_it_writes_to(
+        self, tmp_path, monkeypatch, process, closed, bucket
+    ):
+        for name, value in (bucket | {"TRCE_DATA_DIR": str(tmp_path)}).items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / closed).mkdir()
+        monkeypatch.setattr(os, "access", lambda path, _: path.name != closed)
+
+        with pytest.raises(Misconfigured, match=f"{closed} cannot be written"):
+            read_settings(process)
+
+    def test_a_worker_that_fetches_no_models_need_not_write_there(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TRCE_DATA_DIR", str(tmp_path))
+        (tmp_path / "models").mkdir()
+        monkeypatch.setattr(os, "access", lambda path, _: path.name != "models")
+
+        assert read_settings("inference").data_dir == tmp_path
+
     def test_without_a_key_it_says_what_makes_one(self, settings):
         assert "trce setup" in check_keys(settings).fix
 
@@ -200,9 +317,61 @@ class TestFolder:
         assert check_keys(settings).state == "warning"
 
 
+class TestModels:
+    """Three that are served."""
+
+    @pytest.fixture
+    def models(self, settings) -> ModelsOnDisk:
+        models = ModelsOnDisk(settings.data_dir)
+        for model_id in ("one", "two", "three"):
+            models.add(model_id)
+            models.promote(model_id)
+        return models
+
+    @pytest.fixture
+    def look(self, settings):
+        served = settings.model_copy(update={"serve_unerased_base": True})
+        return lambda **options: check_models(served, **options)
+
+    def test_whole_ones_are_counted(self, models, look):
+        assert look().found == "3 served, every file as its manifest says"
+
+    def test_each_that_was_changed_is_named(self, models, look):
+        for model_id in ("one", "three"):
+            (models.folder / model_id / "unet" / "weights.safetensors").write_text("changed")
+
+        check = look()
+
+        assert check.state == "problem"
+        assert "model one: unet/weights.safetensors differs" in check.found
+        assert "model three: unet/weights.safetensors differs" in check.found
+        assert "1 of 3 are whole" in check.found
+        assert str(models.folder) in check.fix
+
+    def test_before_a_start_they_are_borne_while_another_is_whole(self, models, look):
+        for model_id, state in (("one", "warning"), ("two", "warning"), ("three", "problem")):
+            (models.folder / model_id / "model_index.json").unlink()
+
+            assert look(one_suffices=True).state == state
+
+
 def test_a_folder_for_pictures_takes_and_forgets_a_probe(tmp_path):
     assert check_pictures(Storage(tmp_path)).state == "ok"
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+def test_who_looks_while_another_does_takes_nothing_from_them(tmp_path):
+    class Crowded(Storage):
+        """Between what one puts and gets, another looks from beginning to end."""
+
+        def put(self, key: str, data: bytes) -> None:
+            super().put(key, data)
+            found.append(check_pictures(Storage(tmp_path)).state)
+
+    found: list[str] = []
+
+    assert check_pictures(Crowded(tmp_path)).state == "ok"
+    assert found == ["ok"]
 
 
 class TestCompiler:

@@ -3,9 +3,10 @@
 import time
 
 import pytest
-from test_job_store import claim, only, submit
 
 from core.jobs import JobState
+from core.redis_connection import connect
+from tests.core.test_job_store import claim, only, submit
 
 PAST_IT_S = 0.55
 DEADLINE_S = 0.5
@@ -98,3 +99,22 @@ def test_the_share_of_a_tenant_is_free_again(jobs):
     jobs.leasing.reap()
 
     assert jobs.get(submit(jobs, max_open=1)).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("end", ["swept", "lapsed lease", "worker that is gone"])
+def test_whoever_ends_it_its_record_is_kept_as_long_as_any_of_its_kind(jobs, settings, end):
+    """Not as long as erasures are, of which a sweep knows, too."""
+    job_id = submit(jobs, deadline_s=DEADLINE_S)
+    leases = [] if end == "swept" else claim(jobs, lease_s=DEADLINE_S)
+    time.sleep(PAST_IT_S)
+
+    if end == "worker that is gone":
+        jobs.leasing.give_back([(one.job_id, one.token) for one in leases], "its worker died")
+    else:
+        jobs.leasing.reap()
+
+    assert jobs.get(job_id).late
+    with connect(settings.redis_url) as client:
+        for key in (f"job:{job_id}", f"events:{job_id}"):
+            kept_s = client.pttl(key) / 1000
+            assert kept_s == pytest.approx(settings.keep_generations_s, abs=5)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ImageNotFound, PicturesUnavailable
-from core.files import read_plain, write_atomically
+from core.files import read_plain, remove_unfinished, write_atomically
 from core.storage import Storage
 
 
@@ -19,6 +19,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    written, other = tmp_path / "a.safetensors", tmp_path / ".a.txt.1"
+    write_atomically(written, b"whole")
+    other.write_bytes(b"other")
+    with monkeypatch.context() as patch:
+        patch.setattr("core.files.os.fsync", interrupted)
+        patch.setattr("core.files.Path.unlink", lambda *_, **__: None)
+        with pytest.raises(InterruptedError):
+            write_atomically(written, b"half")
+    assert len(list(tmp_path.iterdir())) == 3
+
+    remove_unfinished(tmp_path, "*.safetensors")
+
+    assert sorted(tmp_path.iterdir()) == sorted([written, other])
+
+
+def interrupted(_: int) -> None:
+    raise InterruptedError
 
 
 def test_what_is_read_whole_is_a_plain_file_of_bounded_size(tmp_path):

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from made_reports import attack, rate, report, suite, write
 from pydantic import ValidationError
 
 from core import installation
+from core.edits import Edit
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
 from core.making import describe
-from core.manifests import REPORTS, Drawing, Edit, Manifest, ModelStatus, Override
+from core.manifests import Drawing, Manifest, ModelStatus, Override
+from core.model_folder import REPORTS
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.reports import FILENAME, PAGE, Report
@@ -18,6 +19,7 @@ from core.settings import Settings
 from core.signing import Signer, Verifier
 from core.specs import Concept, ErasureSpec, TextualOptions
 from core.thresholds import PromoteIf
+from tests.made_reports import attack, rate, report, suite, write
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 EDIT = Edit(
@@ -103,6 +105,38 @@ def test_a_model_with_thresholds_and_no_report_is_refused(add, promote, registry
     with pytest.raises(PromotionBlocked, match="it has no report"):
         promote()
     assert registry.get("erased").status is ModelStatus.CANDIDATE
+
+
+def stop_copying(*_, **__):
+    raise InterruptedError
+
+
+def test_a_report_that_is_kept_already_stays_whatever_another_attempt_measured(
+    add, tell, registry, monkeypatch
+):
+    made = add()
+    first = tell(report(made, *GOOD))
+    monkeypatch.setattr("core.registrar.shutil.copytree", stop_copying)
+
+    assert tell(report(made, suite(hits=40), created_at=2.0)) == first
+    assert registry.reports.of(registry.get("erased")) == [report(made, *GOOD)]
+
+
+def test_a_report_that_was_changed_is_not_deleted_before_there_is_a_whole_one(
+    add, tell, registry, monkeypatch
+):
+    made = add()
+    tell(report(made, *GOOD))
+    (registry.path("erased") / REPORTS / "one" / PAGE).write_text("changed")
+    with monkeypatch.context() as patch:
+        patch.setattr("core.registrar.shutil.copytree", stop_copying)
+        with pytest.raises(InterruptedError):
+            tell(report(made, *GOOD, created_at=2.0))
+    assert registry.reports.of(registry.get("erased")) == [report(made, *GOOD)]
+
+    tell(report(made, *GOOD, created_at=2.0))
+    assert registry.reports.of(registry.get("erased")) == [report(made, *GOOD, created_at=2.0)]
+    assert registry.reports.file(registry.get("erased"), "one", PAGE) == b"<p>erased</p>"
 
 
 def test_a_report_that_meets_every_threshold_opens_the_gate(add, promote, tell):

@@ -1,5 +1,6 @@
 """The semantics of jobs, against a real server."""
 
+import json
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import redis
 from core.errors import (
     JobEnded,
     JobNotFound,
+    JobUnreadable,
     KeyReused,
     QueueFull,
     StoreUnavailable,
@@ -183,6 +185,42 @@ class TestReading:
         with pytest.raises(JobNotFound):
             store.get(job_id)
         assert store.lists.latest("generation") == []
+
+    def test_one_of_an_earlier_version_is_kept_as_long_as_whoever_ends_it_says(
+        self, settings, jobs
+    ):
+        job_id = submit(jobs)
+        with connect(settings.redis_url) as client:
+            assert client.hdel(f"job:{job_id}", "keep_ms")
+            jobs.leasing.succeed(only(claim(jobs)), {})
+            kept_s = client.pttl(f"job:{job_id}") / 1000
+
+        assert kept_s == pytest.approx(settings.keep_generations_s, abs=5)
+
+
+class TestRecordsOfANewerVersion:
+    @pytest.fixture
+    def newer(self, jobs, settings) -> str:
+        job_id = submit(jobs)
+        spec = json.loads(CAT.model_dump_json()) | {"style": "from tomorrow"}
+        connect(settings.redis_url).hset(f"job:{job_id}", "spec", json.dumps(spec))
+        return job_id
+
+    def test_are_said_to_be_that(self, jobs, newer):
+        with pytest.raises(JobUnreadable, match=f"{newer}.*upgrade"):
+            jobs.get(newer)
+
+    def test_hide_no_others_and_stay_in_the_lists(self, jobs, newer, settings):
+        other = submit(jobs)
+        listed = connect(settings.redis_url)
+        listed.rpush("dead", newer)
+
+        assert [job.id for job in jobs.lists.latest("generation")] == [other]
+        assert [job.id for job in jobs.lists.unfinished("generation", limit=9)] == [other]
+        assert jobs.lists.dead() == []
+        jobs.lists.forget_expired()
+        assert listed.zcard("jobs:generation") == 2
+        assert listed.lrange("dead", 0, -1) == [newer]
 
 
 def test_jobs_outlive_the_broker(broker, jobs):

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from models_on_disk import ModelsOnDisk
 
 from core.errors import (
     Misconfigured,
@@ -17,6 +16,7 @@ from core.errors import (
 )
 from core.key_folder import KeyFolder
 from core.signing import Signer, Verifier
+from tests.models_on_disk import ModelsOnDisk
 
 DOCUMENT = {"id": "m"}
 FORK = multiprocessing.get_context("fork")
@@ -185,6 +185,8 @@ class TestRevocation:
         (tmp_path / "trusted" / "x.pem").write_text("hello")
 
         verifier.check(DOCUMENT, signer.sign(DOCUMENT))
+        assert verifier.trusts(signer.key_id)
+        assert not verifier.trusts("x")
 
 
 class TestModels:

@@ -1,20 +1,21 @@
 """How workers share jobs out, keep them, lose them and give them back."""
 
+import random
 import threading
 import time
 
 import pytest
-from test_job_store import claim, only, submit
 
 from core.errors import StoreUnavailable
 from core.job_store import JobStore
-from core.jobs import JobState
+from core.jobs import JobState, Lease
 from core.leasing import AFFINITY, PATIENCE_MS
 from core.progress import Progress
 from core.redis_connection import connect
 from core.specs import ErasureSpec
 from core.terms import terms
 from core.workers import WorkerRoll
+from tests.core.test_job_store import claim, only, submit
 
 
 @pytest.fixture
@@ -248,6 +249,131 @@ class TestClaiming:
         assert len(jobs.leasing.claim("erasure", "t", slots=1, lease_s=30, idle=True)) == 1
 
 
+class TestRoomForAJobThatHasNone:
+    """Workers draw; a job comes that has no place beside what they hold."""
+
+    @pytest.fixture
+    def workers(self, jobs, roll, monkeypatch) -> list[str]:
+        """Four that draw, of which each holds one job more than the one before."""
+        monkeypatch.setattr("core.leasing.PATIENCE_MS", 0)
+        names = [f"inference-{number}@here" for number in range(4)]
+        for held, name in enumerate(names, start=1):
+            roll.beat(name)
+            for _ in range(held):
+                submit(jobs)
+            assert len(busy(jobs, name, slots=held)) == held
+        return names
+
+    @pytest.mark.parametrize("why", ["strict", "tried before", "of eight pictures"])
+    def test_the_worker_that_holds_least_waits_for_it_and_the_others_go_on(
+        self, jobs, workers, why
+    ):
+        large = submit(jobs, alone=why == "strict", cost=8 if why == "of eight pictures" else 1)
+        if why == "tried before":
+            claim(jobs, owner="inference-9@gone")
+            jobs.leasing.take_back("inference-9@gone")
+        others = [submit(jobs) for _ in range(40)]
+
+        claimed = [job_ids(busy(jobs, name, slots=7)) for name in reversed(workers)]
+
+        assert claimed == [others[:7], others[7:14], others[14:21], []]
+        assert job_ids(claim(jobs, owner=workers[0], slots=1)) == [large]
+
+    def test_of_workers_that_hold_as_much_one_waits(self, jobs, workers):
+        for held, name in enumerate(reversed(workers)):
+            for _ in range(held):
+                submit(jobs)
+            busy(jobs, name, slots=held)
+        submit(jobs, alone=True)
+        for _ in range(40):
+            submit(jobs)
+
+        assert sorted(len(busy(jobs, name, slots=3)) for name in workers) == [0, 3, 3, 3]
+
+    def test_the_next_one_is_for_the_worker_that_holds_next_to_least(self, jobs, workers):
+        for _ in range(2):
+            submit(jobs, alone=True)
+        for _ in range(40):
+            submit(jobs)
+
+        assert [len(busy(jobs, name, slots=7)) for name in workers] == [0, 0, 7, 7]
+
+    def test_what_is_passed_over_hides_no_other_model(self, jobs, workers):
+        submit(jobs, alone=True, queue_class="a")
+        other = submit(jobs, queue_class="b")
+
+        assert busy(jobs, workers[0], slots=7) == []
+        assert job_ids(busy(jobs, workers[1], slots=7)) == [other]
+        assert busy(jobs, workers[1], slots=7) == [], "and stays where it is"
+        assert jobs.counts.queued("generation") == 1
+
+    @pytest.mark.parametrize("hindrance", ["sleeps", "is gone", "has no such model yet"])
+    def test_nobody_counts_on_a_worker_that_could_not_take_it(
+        self, jobs, roll, settings, workers, hindrance
+    ):
+        least, next_to_least, third, _ = workers
+        if hindrance == "sleeps":
+            jobs.leasing.take_back(least)
+            jobs.leasing.succeed(only(claim(jobs, owner="inference-9@gone")), {})
+        if hindrance == "is gone":
+            with connect(settings.redis_url) as client:
+                client.zrem("workers", least)
+        submit(jobs, alone=True)
+        if hindrance == "has no such model yet":
+            assert busy(jobs, least, slots=1, without=["emoji"]) == []
+        for _ in range(20):
+            submit(jobs)
+
+        assert busy(jobs, next_to_least, slots=7) == []
+        assert len(busy(jobs, third, slots=7)) == 7
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_no_job_waits_for_ever(self, jobs, roll, monkeypatch, seed):
+        """There are always small ones that three workers could draw besides what they hold."""
+        monkeypatch.setattr("core.leasing.PATIENCE_MS", 0)
+        chance = random.Random(seed)
+        costs: dict[str, int] = {}
+        came: dict[str, int] = {}
+        begun: dict[str, int] = {}
+        drawn: dict[str, dict[Lease, int]] = {f"inference-{one}@here": {} for one in range(3)}
+        for name in drawn:
+            roll.beat(name)
+        for turn in range(150):
+            small = sum(cost == 1 for one, cost in costs.items() if one not in begun)
+            large = chance.choice([[], [], [], [], [], [], [], [(8, False)], [(1, True)]])
+            for cost, alone in [*large, *[(1, False)] * (12 - small)]:
+                model, tenant = chance.choice("ab"), chance.choice("xyz")
+                new = submit(jobs, queue_class=model, tenant=tenant, cost=cost, alone=alone)
+                costs[new], came[new] = cost, turn
+            for name in chance.sample([*drawn], len(drawn)):
+                for lease in [one for one, ends in drawn[name].items() if ends <= turn]:
+                    jobs.leasing.succeed(lease, {})
+                    del drawn[name][lease]
+                free = 8 - sum(costs[lease.job_id] for lease in drawn[name])
+                if free > 0 and not any(lease.alone for lease in drawn[name]):
+                    for lease in claim(
+                        *(jobs,),
+                        owner=name,
+                        slots=free,
+                        held=chance.sample("ab", 2),
+                        without=chance.choice(["", "", "a"]),
+                        idle=not drawn[name],
+                    ):
+                        begun[lease.job_id] = turn
+                        drawn[name][lease] = turn + chance.randint(1, 6)
+
+        assert max(begun.get(one, 150) - turn for one, turn in came.items()) < 35
+
+
+def busy(jobs: JobStore, owner: str, *, slots: int, **options) -> list[Lease]:
+    """What a worker that draws claims besides."""
+    return claim(jobs, owner=owner, slots=slots, **({"idle": False} | options))
+
+
+def job_ids(leases: list[Lease]) -> list[str]:
+    return [lease.job_id for lease in leases]
+
+
 class TestLeases:
     def test_a_lapsed_lease_goes_back_to_the_queue(self, jobs):
         job_id = submit(jobs)
@@ -290,6 +416,21 @@ class TestLeases:
             client.zadd("leases", {client.zrange("leases", 0, 0)[0]: 1})
 
         assert jobs.leasing.reap() == 1
+
+    def test_a_clock_that_was_set_back_keeps_no_lease_of_the_dead(self, jobs, settings):
+        dead, lives = submit(jobs), submit(jobs)
+        hour_ms = 3600 * 1000
+        with connect(settings.redis_url) as client:
+            claim(jobs, slots=1, owner="w0", lease_s=0.5)
+            client.zincrby("leases", hour_ms, dead)
+            client.incrby("reaped_at", hour_ms)
+            claim(jobs, slots=1, owner="w1")  # a beat after the clock was set says the same
+        assert jobs.leasing.reap() == 0
+        time.sleep(0.6)
+
+        assert jobs.leasing.reap() == 1
+        assert jobs.get(dead).state is JobState.QUEUED
+        assert jobs.get(lives).state is JobState.RUNNING
 
     def test_a_long_idle_time_is_no_outage(self, jobs, settings):
         with connect(settings.redis_url) as client:

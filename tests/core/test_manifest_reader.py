@@ -5,7 +5,8 @@ import pytest
 from core.errors import UntrustedModel
 from core.key_folder import KeyFolder
 from core.manifest_reader import MAX_REMEMBERED, ManifestReader
-from core.manifests import FILENAME, Drawing, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus
+from core.model_folder import MANIFEST
 from core.signing import Signer, Verifier
 
 
@@ -82,7 +83,7 @@ def test_what_is_written_anew_is_read_anew(reader, write):
 def test_a_changed_byte_is_refused_however_often_it_was_right_before(reader, write):
     folder = write(status=ModelStatus.RETIRED)
     reader.read(folder, trusted=True)
-    path = folder / FILENAME
+    path = folder / MANIFEST
     path.write_text(path.read_text().replace('"retired"', '"serving"'))
 
     for _ in range(2):

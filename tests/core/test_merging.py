@@ -1,7 +1,8 @@
 import pytest
 
+from core.edits import Edit
 from core.errors import ConceptInvalid
-from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus
 from core.merging import completed, concepts_to_erase
 from core.specs import Concept, ErasureSpec, TextualOptions
 
@@ -113,6 +114,24 @@ def test_what_a_merge_leaves_open_is_as_in_its_models():
     assert completed(filled, models) == filled
 
 
+@pytest.mark.parametrize(
+    ("made_with", "given", "count"),
+    [
+        pytest.param((0, 0), {}, 0, id="as in the models"),
+        pytest.param((5, 9), {}, 9, id="the most of them"),
+        pytest.param((0, 0), {"neighbours": 7}, 7, id="as asked for"),
+    ],
+)
+def test_as_many_neighbours_of_what_is_new_are_found_as_of_what_is_merged(made_with, given, count):
+    models = [
+        model(name, concept, neighbours=number)
+        for name, concept, number in zip("ab", (AXE, GUN), made_with, strict=True)
+    ]
+    filled = completed(spec(*models, textual=given), models)
+    assert filled.textual.neighbours == count
+    assert completed(filled, models) == filled
+
+
 def test_what_enters_with_the_solving_alone_may_be_chosen_anew():
     models = [model("a", AXE, preserve=3), model("b", GUN, preserve=4)]
     filled = completed(spec(*models, textual={"preserve": 5, "strength": 0.5}), models)
@@ -130,6 +149,16 @@ def test_neighbours_of_all_are_protected_with_the_largest_weight():
         "file": 3,
         "hose": 1,
     }
+
+
+def test_more_neighbours_than_can_be_protected_are_refused_with_the_numbers():
+    """A neighbour that two models name is one."""
+    many, others = ([f"{kind} {number}" for number in range(100)] for kind in ("saw", "hose"))
+    models = [model("a", AXE, protect=many), model("b", GUN, protect=[*others, "SAW 7"])]
+    assert len(completed(spec(*models), models).textual.protect) == 200
+
+    with pytest.raises(ConceptInvalid, match=r"protect: .* name 201 neighbours .* 200 can be"):
+        completed(spec(*models, textual={"protect": ["file"]}), models)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from made_reports import report, suite, write
 from moto.server import ThreadedMotoServer
 
 from core.byte_counting import counting
@@ -18,6 +17,7 @@ from core.object_storage import open_bucket, s3_client
 from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer, Verifier
+from tests.made_reports import report, suite, write
 
 DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
 WEIGHTS = b"weights " * 1000
@@ -143,6 +143,27 @@ def test_a_retirement_on_one_host_counts_on_the_others(host, model, signer):
     assert again.get("emoji").status is ModelStatus.RETIRED
 
 
+def test_a_retirement_is_not_undone_by_what_another_host_changes_at_the_same_time(
+    host, model, signer, tmp_path, monkeypatch
+):
+    first, second = (open_serving_registry(host(name)) for name in ("first", "second"))
+    get = second.get
+
+    def read_and_be_late(model_id):
+        manifest = get(model_id)
+        if first.get(model_id).status is ModelStatus.SERVING:
+            Registrar(first).set_status(model_id, ModelStatus.RETIRED, signer)
+        return manifest
+
+    monkeypatch.setattr(second, "get", read_and_be_late)
+    folder = write(report(model, suite()), tmp_path / "report")
+    made = Registrar(second).add_report("emoji", "one", folder, signer)
+
+    assert (made.status, list(made.reports)) == (ModelStatus.RETIRED, ["one"])
+    for name in ("first", "second", "third"):
+        assert open_serving_registry(host(name)).get("emoji") == made
+
+
 def test_a_changed_file_in_the_bucket_is_refused_and_not_kept(host, model):
     settings = host("second")
     client = s3_client(settings)
@@ -163,7 +184,7 @@ def test_a_partial_file_in_the_bucket_is_refused(host, model):
         Bucket=settings.s3_bucket, Key=f"files/{digest}", Body=WEIGHTS[:100]
     )
 
-    with pytest.raises(UntrustedModel, match="push the model again"):
+    with pytest.raises(UntrustedModel, match="push --again emoji"):
         open_serving_registry(settings).get("emoji")
 
 
@@ -286,6 +307,42 @@ def test_what_is_there_is_not_sent_again(host, model, monkeypatch):
     mirror_of(settings, client).push(model)
 
     assert sent == []
+
+
+def spoil(settings, model, name: str, data: bytes) -> None:
+    """In the bucket."""
+    s3_client(settings).put_object(
+        Bucket=settings.s3_bucket, Key=f"files/{model.files[name]}", Body=data
+    )
+
+
+def test_a_part_of_a_file_in_the_bucket_is_mended_by_the_next_push(host, model):
+    registry = open_serving_registry(host("first"))
+    spoil(host("first"), model, "unet/weights.safetensors", WEIGHTS[:100])
+
+    Registrar(registry).push_all()
+
+    assert open_serving_registry(host("second")).get("emoji") == model
+
+
+def test_a_changed_file_in_the_bucket_is_mended_by_a_push_that_names_its_model(host, model):
+    """Nobody sees that it is changed but who fetches it."""
+    registry = open_serving_registry(host("first"))
+    spoil(host("first"), model, "unet/weights.safetensors", WEIGHTS[:-1] + b"!")
+
+    Registrar(registry).push_all(again=["emoji"])
+
+    assert open_serving_registry(host("second")).get("emoji") == model
+
+
+def test_a_file_that_is_spoilt_here_takes_no_good_ones_place_in_the_bucket(host, model):
+    registry = open_serving_registry(host("first"))
+    (registry.path("emoji") / "unet" / "weights.safetensors").write_bytes(WEIGHTS[:-1] + b"!")
+
+    with pytest.raises(UntrustedModel, match="differs from its manifest"):
+        Registrar(registry).push_all(again=["emoji"])
+
+    assert open_serving_registry(host("second")).get("emoji") == model
 
 
 def test_models_that_were_there_before_the_bucket_are_pushed_together(host, model):

@@ -124,5 +124,6 @@ def test_a_store_that_is_away_may_be_tried_again(monkeypatch):
         s3_secret_access_key="secret",
     )
 
-    with pytest.raises(PicturesUnavailable, match="does not answer"):
+    with pytest.raises(PicturesUnavailable, match="does not answer") as told:
         open_pictures(settings).put("generations/a1/7/0.png", b"x")
+    assert not told.value.refused

@@ -1,7 +1,5 @@
 """Policies and the screen of prompts."""
 
-import contextlib
-
 import pytest
 import redis
 from hypothesis import given, settings
@@ -121,6 +119,14 @@ class TestModels:
         assert Policy(models=tuple(patterns)).allows_model("emoji-weapons-1a2b") is allowed
 
 
+def is_refused(prompt: str, policy: Policy) -> bool:
+    try:
+        screen(prompt, PolicyInForce("acme", policy))
+    except PromptRefused:
+        return True
+    return False
+
+
 class TestScreen:
     @pytest.mark.parametrize(
         "prompt",
@@ -136,6 +142,7 @@ class TestScreen:
             "a pipe bomb",
             "a pipe-bomb",
             "pipe\n  bombs",
+            "two knives in a drawer",
         ],
     )
     def test_what_names_a_listed_thing_is_refused(self, prompt):
@@ -152,13 +159,12 @@ class TestScreen:
         "prompt", ["a pistachio", "an epistol", "pipe and bombast", "a red apple"]
     )
     def test_other_words_pass(self, prompt):
-        screen(prompt, PolicyInForce("acme", SCREENED))
+        assert not is_refused(prompt, SCREENED)
 
     @settings(deadline=None)
     @given(st.text(max_size=200))
-    def test_whatever_the_prompt_it_passes_or_is_refused(self, prompt):
-        with contextlib.suppress(PromptRefused):
-            screen(prompt, PolicyInForce("acme", SCREENED))
+    def test_what_is_refused_stays_so_whatever_comes_after_it(self, prompt):
+        assert is_refused(f"{prompt} and a cat", SCREENED) or not is_refused(prompt, SCREENED)
 
     @settings(deadline=None)
     @given(st.text(max_size=30), st.text(max_size=30))
@@ -167,16 +173,22 @@ class TestScreen:
             screen(f"{before} pistol {after}", PolicyInForce("acme", SCREENED))
 
     def test_a_policy_without_words_screens_nothing(self):
-        screen("a pistol", PolicyInForce("default", Policy()))
+        assert not is_refused("a pistol", Policy())
+
+    def test_a_listed_plural_is_not_taken_for_its_singular(self):
+        policy = Policy.model_validate({"prompts": {"words": ["spirits", "cherry brandy"]}})
+
+        assert is_refused("a bottle of spirits", policy)
+        assert is_refused("two cherry brandies", policy)
+        assert not is_refused("the spirit of adventure", policy)
 
     def test_a_word_without_letters_matches_nothing(self):
         policy = Policy.model_validate({"prompts": {"words": ["!!!", "axe"]}})
 
-        screen("a red apple !!!", PolicyInForce("acme", policy))
-        with pytest.raises(PromptRefused):
-            screen("an axe", PolicyInForce("acme", policy))
+        assert not is_refused("a red apple !!!", policy)
+        assert is_refused("an axe", policy)
 
     def test_only_words_without_letters_match_nothing(self):
         policy = Policy.model_validate({"prompts": {"words": ["!!!"]}})
 
-        screen("a red apple", PolicyInForce("acme", policy))
+        assert not is_refused("a red apple", policy)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.edits import Edit
 from core.errors import (
     ModelExists,
     ModelNotFound,
@@ -16,9 +17,10 @@ from core.errors import (
     UntrustedModel,
 )
 from core.making import describe
-from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus
 from core.registrar import Registrar
-from core.registry import ModelRegistry, NoSerials
+from core.registry import ModelRegistry
+from core.serial_record import NoSerials
 from core.signed_files import signed_file
 from core.signing import Signer, Verifier
 from core.specs import Concept, TextualOptions

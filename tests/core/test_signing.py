@@ -12,8 +12,10 @@ DOCUMENT = {"id": "m", "files": {"a": "1"}, "λ": 0.5}
 
 def test_what_was_signed_is_accepted(tmp_path):
     signer = Signer.load_or_create(tmp_path)
+    signature = signer.sign(DOCUMENT)
 
-    Verifier.load(tmp_path).check(DOCUMENT, signer.sign(DOCUMENT))
+    assert signature.key_id == signer.key_id
+    Verifier.load(tmp_path).check(DOCUMENT, signature)
 
 
 def test_what_was_changed_is_not(tmp_path):

@@ -1,13 +1,16 @@
 """One bad folder is refused and named, and hides none of the good ones."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from models_on_disk import ModelsOnDisk
 
+from core import model_folder
 from core.errors import ModelNotFound, UntrustedModel
+from tests.models_on_disk import ModelsOnDisk
 
 
 @pytest.fixture
@@ -131,6 +134,102 @@ def test_a_hidden_file_is_as_unlisted_as_any_other(models, name):
 
     with pytest.raises(UntrustedModel, match="not listed"):
         models.registry.get("bad").check_files(models.folder / "bad")
+
+
+def holds_too_much(folder: Path) -> None:
+    for number in range(20):
+        (folder / f"more-{number}").mkdir()
+
+
+def is_gone_when_it_is_looked_at(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [holds_too_much, is_gone_when_it_is_looked_at],
+    ids=lambda tamper: tamper.__name__.replace("_", " "),
+)
+def test_a_folder_that_cannot_be_looked_through_is_refused(models, monkeypatch, tamper):
+    monkeypatch.setattr(model_folder, "MAX_ENTRIES", 10)
+    bad = models.registry.get("bad")
+    tamper(models.folder / "bad")
+
+    with pytest.raises(UntrustedModel, match="bad"):
+        bad.check_files(models.folder / "bad")
+
+
+@pytest.fixture
+def nest(tmp_path: Path) -> Iterator[Path]:
+    """Folders in each other, 1,100 deep."""
+    nest, outer = tmp_path / "nest", tmp_path / "outer"
+    nest.mkdir()
+    for _ in range(1_100):
+        outer.mkdir()
+        nest.rename(outer / "n")
+        outer.rename(nest)
+    yield nest
+    # What removes the folders of tests would go as deep.
+    while (nest / "n").exists():
+        (nest / "n").rename(outer)
+        nest.rmdir()
+        outer.rename(nest)
+
+
+def test_a_nest_of_folders_is_refused_and_followed_by_nobody(models, nest):
+    bad = models.registry.get("bad")
+    place = nest.rename(models.folder / "bad" / "unet" / "nest")
+    try:
+        with pytest.raises(UntrustedModel, match="bad: it holds more"):
+            bad.check_files(models.folder / "bad")
+    finally:
+        place.rename(nest)
+
+
+@pytest.mark.parametrize(("goes", "told"), [("unet", "cannot be read"), ("x", "is not listed")])
+def test_what_goes_while_a_folder_is_looked_through_is_no_error_without_a_name(
+    models, monkeypatch, goes, told
+):
+    """A file is called by its name, as a missing one is, and not taken for something else."""
+    folder = models.folder / "bad"
+    bad = models.registry.get("bad")
+    (folder / "x").write_text("x")
+    scan = os.scandir
+
+    def once(path):
+        monkeypatch.undo()
+        with scan(path) as found:
+            entries = list(found)
+        (folder / goes).rename(folder.parent / ".gone")
+        return contextlib.nullcontext(iter(entries))
+
+    monkeypatch.setattr(os, "scandir", once)
+    with pytest.raises(UntrustedModel, match=f"{goes}/? {told}"):
+        bad.check_files(folder)
+
+
+class Bucket:
+    """One without the models that are asked for."""
+
+    def push(self, manifest) -> None:
+        raise AssertionError
+
+    def fetch(self, model_id: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("ring", [("bad",), ("bad", "good")])
+def test_a_model_that_says_it_was_made_from_itself_is_looked_at_and_refused(models, ring):
+    """Whoever asks whether it is at hand reads manifests that nobody has signed."""
+    made = {name: models.add(f"from-{name}", base=models.registry.get(name)) for name in ring}
+    for name, base in zip(ring, (*ring[1:], ring[0]), strict=True):
+        edited = made[base].model_copy(update={"id": name})
+        edited.write(models.folder / name)
+    models.registry.mirror = Bucket()
+
+    assert models.registry.is_at_hand("bad")
+    with pytest.raises(UntrustedModel):
+        models.registry.get("bad")
 
 
 def test_changing_a_manifest_never_leaves_a_file_beside_it(models, monkeypatch):

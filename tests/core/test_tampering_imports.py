@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_model import make_model
 
 from core.errors import AppError, ModelUnsupported, NotEnoughRoom, UntrustedModel
 from core.importing import import_base
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
+from tests.tiny_model import make_model
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 

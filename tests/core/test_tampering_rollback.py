@@ -2,16 +2,18 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from models_on_disk import ModelsOnDisk
 
 from core import status_serials
-from core.errors import ModelNotServed, UntrustedModel
+from core.errors import ModelNotServed, StoreUnavailable, UntrustedModel
 from core.manifests import ModelStatus
 from core.redis_connection import connect
 from core.registrar import Registrar
+from core.signing import Signer
 from core.status_serials import KEY, StatusSerials
+from tests.models_on_disk import ModelsOnDisk
 
 
 @pytest.fixture
@@ -29,6 +31,22 @@ def host(client, tmp_path, monkeypatch) -> ModelsOnDisk:
     made.add("erased", base=base)
     made.promote("erased")
     return made
+
+
+class SlowToTell:
+    """Redis, which tells serials when it is let."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self.asked, self.told = threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def zrange(self, *words, **options):
+        self.asked.set()
+        assert self.told.wait(20)
+        return self._client.zrange(*words, **options)
 
 
 def kept(host: ModelsOnDisk) -> bytes:
@@ -117,6 +135,44 @@ class TestHosts:
         with pytest.raises(ModelNotServed, match="retired"):
             other.registry.served("erased")
 
+    def test_what_was_read_before_another_host_changed_it_is_not_written(
+        self, host, other, monkeypatch
+    ):
+        """Else the retirement would be undone, and the model be served again by all."""
+        get = other.registry.get
+
+        def read_and_be_late(model_id):
+            manifest = get(model_id)
+            if host.registry.get(model_id).status is ModelStatus.SERVING:
+                host.retire(model_id)
+            return manifest
+
+        monkeypatch.setattr(other.registry, "get", read_and_be_late)
+        before = kept(other)
+        with pytest.raises(UntrustedModel, match="copy is behind"):
+            other.registrar.sign_again("erased", Signer.load_or_create(other.folder / "new"))
+
+        assert kept(other) == before
+        assert host.registry.get("erased").status is ModelStatus.RETIRED
+
+    def test_of_two_changes_at_once_one_waits_for_the_other(self, host, client):
+        serial = host.registry.get("erased").serial
+        with ThreadPoolExecutor(1) as pool, StatusSerials(client).changing("erased", serial):
+            retired = pool.submit(host.retire, "erased")
+            wait([retired], timeout=0.5)
+            assert not retired.done()
+
+        assert retired.result().status is ModelStatus.RETIRED
+
+    def test_nobody_waits_for_ever_for_a_host_that_died_while_it_changed_a_model(
+        self, host, client, monkeypatch
+    ):
+        monkeypatch.setattr(status_serials, "CHANGE_S", 1.0)
+        died = StatusSerials(client).changing("erased", host.registry.get("erased").serial)
+        died.__enter__()
+
+        assert host.retire("erased").status is ModelStatus.RETIRED
+
     def test_a_change_without_redis_counts_once_it_was_seen(self, host, other):
         """`trce erase` without a service, say, writes manifests without asking Redis."""
         serving, offline = kept(host), host.open()
@@ -147,12 +203,45 @@ class TestRedis:
         monkeypatch.setattr(status_serials, "LOOK_AGAIN_S", 0.0)
         broker.kill()
         try:
-            retired = host.retire("erased")
+            retired = Registrar(host.open()).set_status("erased", ModelStatus.RETIRED, host.signer)
+            host.registry.get("erased")
         finally:
             broker.start()
         host.registry.get("base")
 
         assert client.zscore(KEY, "erased") == retired.serial
+
+    def test_while_it_is_away_nobody_knows_what_others_change_and_nothing_is_changed(
+        self, host, broker, client
+    ):
+        serving = kept(host)
+        broker.kill()
+        try:
+            with pytest.raises(StoreUnavailable):
+                host.retire("erased")
+        finally:
+            broker.start()
+
+        assert kept(host) == serving
+        assert host.retire("erased").status is ModelStatus.RETIRED
+
+    def test_who_comes_while_a_process_looks_for_the_first_time_waits_for_what_it_sees(
+        self, host, client
+    ):
+        serving = kept(host)
+        host.retire("erased")
+        put_back(host, serving)
+        slow = SlowToTell(client)
+        registry = host.open(StatusSerials(slow))
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(registry.untrusted)
+            assert slow.asked.wait(20)
+            second = pool.submit(registry.untrusted)
+            wait([second], timeout=0.5)
+            slow.told.set()
+
+            for asked in (first, second):
+                assert "put back" in asked.result()["erased"]
 
     def test_a_lower_serial_never_takes_the_place_of_a_higher_one(self, client):
         late, early = StatusSerials(client), StatusSerials(client)
