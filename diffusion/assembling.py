@@ -16,23 +16,32 @@ from transformers import AutoConfig, AutoImageProcessor
 
 from core.errors import ModelUnsupported
 from core.model_files import ModelFiles
+from diffusion.full_memory import ran_out
 from diffusion.weights import read_tensors
 
 T = TypeVar("T")
 
 
 def assemble_diffusers(
-    kind: Any, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str
+    kind: Any, config: Mapping[str, Any], read: Callable[[], dict[str, Tensor]], name: str
 ) -> Any:
-    """A frozen module of diffusers, which takes `tensors` for its own.
+    """A frozen module of diffusers, which takes the tensors that are `read` for its own.
+
+    Args:
+        read: called when the module is there, so that it is made while somebody reads.
 
     Raises:
         ModelUnsupported: they do not fit the config.
+        Exception: what `read` raises.
     """
     try:
         # Its parameters have no memory yet, so nothing is made up at random either.
         with torch.device("meta"):
             module = kind.from_config(dict(config))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise _unfit(name, error) from error
+    tensors = read()
+    try:
         # As its own loader does: attention of old VAEs goes by other names.
         module._fix_state_dict_keys_on_load(tensors)  # noqa: SLF001
         told = module.load_state_dict(tensors, strict=False, assign=True)
@@ -58,7 +67,10 @@ def shapes_of(kind: Any, config: Mapping[str, Any], name: str) -> dict[str, tupl
 def assemble_transformers(
     kind: Any, config: Mapping[str, Any], tensors: dict[str, Tensor], name: str
 ) -> Any:
-    """The same of a module of transformers; `tensors` are all of one dtype.
+    """The same of a module of transformers, on the CPU, which is where its library puts it.
+
+    Args:
+        tensors: on the CPU too, all of one dtype; then they are taken as they are.
 
     Raises:
         ModelUnsupported: they do not fit the config.
@@ -73,6 +85,8 @@ def assemble_transformers(
             output_loading_info=True,
         )
     except (RuntimeError, ValueError, TypeError) as error:
+        if ran_out(error):
+            raise
         raise _unfit(name, error) from error
     return _frozen(module, told["missing_keys"], name)
 

@@ -17,11 +17,12 @@ from torch import Tensor
 from core.errors import DeviceOutOfMemory, SizeNotDrawable
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.limits import BatchLimits
-from diffusion.pictures import to_pictures
+from diffusion.pictures import MAX_BATCH, to_pictures
 from diffusion.previews import predicted, to_previews
 from diffusion.rehearsing import CallableUNet
 from diffusion.schedulers import Scheduler, SchedulerFactory
 from diffusion.text_memory import TextMemory
+from diffusion.twin_rows import twin_rows
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Denoiser:
     ) -> None:
         """
         Args:
-            limits: of one forward pass; None is the usual bound.
+            limits: of one pass of the UNet; None is the usual bound.
             wear: puts the weights of this batch on a UNet that others share, and says whether it
                 had to; raises WeightsDiffer.
         """
@@ -96,6 +97,7 @@ class Denoiser:
         self._schedulers = SchedulerFactory(scheduler_config)
         self._device = torch.device(device)
         self._limits = limits or BatchLimits()
+        self._decoding_limits = BatchLimits(MAX_BATCH)
         self._reads_pooled = unet.config.addition_embed_type == "text_time"
         self._rows: dict[Hashable, _Row] = {}
         self._texts = TextMemory(device, self._dtype)
@@ -196,7 +198,7 @@ class Denoiser:
         if len(latents) < len(rows):
             return []
         with torch.inference_mode():
-            return to_previews(self._vae, latents, self._px_per_latent)
+            return to_previews(self._vae, latents, self._px_per_latent, self._decoding_limits)
 
     def decode(self, latents: Sequence[Tensor]) -> list[Image.Image]:
         """Latents as `Finished` holds them -> pictures, in the same order.
@@ -206,7 +208,7 @@ class Denoiser:
             DeviceOutOfMemory
         """
         with torch.inference_mode():
-            return to_pictures(self._vae, latents)
+            return to_pictures(self._vae, latents, self._decoding_limits)
 
     def _advance(self, rows: list[_Row], *, guided: bool) -> None:
         """One step for rows of one shape, in as many forward passes as memory demands."""
@@ -244,9 +246,11 @@ class Denoiser:
             if request.negative is not None
         ]
         prompts = [(request.prompt, request.pooled) for request in requests]
-        unguided, wanted = self._predict([*rows, *rows], [*negatives, *prompts]).chunk(2)
         scales = [row.request.guidance_scale for row in rows]
-        guidance = torch.tensor(scales, dtype=wanted.dtype, device=self._device)
+        # Before the pass: on a GPU, copying it there would wait until the pass is over.
+        guidance = torch.tensor(scales, dtype=self._dtype, device=self._device)
+        with twin_rows():
+            unguided, wanted = self._predict([*rows, *rows], [*negatives, *prompts]).chunk(2)
         return unguided + guidance[:, None, None, None] * (wanted - unguided)
 
     def _predict(self, rows: list[_Row], texts: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:

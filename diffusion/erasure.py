@@ -90,6 +90,13 @@ class Erasure:
                 raise UntrustedModel(f"{FILENAME}: the {key.replace('_', ' ')} is not square")
         return cls(maps.get(TEXT_MAP), tensors, maps.get(POOLED_MAP))
 
+    def maps_on(self, device: torch.device | str) -> "Erasure":
+        """Its maps alone, on the device whose prompts they will map."""
+        text, pooled = (
+            None if one is None else one.to(device) for one in (self.text_map, self.pooled_map)
+        )
+        return Erasure(text_map=text, pooled_map=pooled)
+
     def map_prompts(self, embeddings: Tensor) -> Tensor:
         """e -> T e for every token: (..., d) -> (..., d), in the dtype it came in."""
         return _mapped(embeddings, self.text_map)

@@ -1,14 +1,12 @@
 """How much memory a model takes on a device, and each picture that it draws: computed, not tried.
 
-UNet and VAE are made on torch's `meta` device, from their configs, and run there: every tensor
-has its shape and none has memory. What is alive at once is added up. Attention is taken to be
-fused, as torch's own is: its matrix of scores is never whole.
+All parts are made on torch's `meta` device, from their configs, and UNet and VAE run there: every
+tensor has its shape and none has memory. What is alive at once is added up. Attention is taken to
+be fused, as torch's own is: its matrix of scores is never whole.
 """
 
-import json
 import weakref
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +17,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from diffusion.families import PARTS
+from core.model_files import ModelFiles
 from diffusion.rehearsing import rehearsal
-from diffusion.weights import find_weights, open_weights
+from diffusion.text_memory import remember_projections, remembered_bytes
+
+TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+
+FORMULA = 2
+"""Another number when `measure` computes otherwise: nobody is to go by what was kept before."""
 
 
 class Footprint(BaseModel):
@@ -33,7 +37,8 @@ class Footprint(BaseModel):
     weights: int
     """All parts of the model."""
     row: int
-    """What each row of a UNet pass takes; a guided picture has two."""
+    """What each row of a UNet pass takes, with what is remembered of its text; a guided picture
+    has two."""
     decoding: int
     """What decoding takes for each picture."""
 
@@ -42,38 +47,61 @@ class Footprint(BaseModel):
         return max(self.row * (2 if guided else 1), self.decoding)
 
 
-def measure(folder: Path, *, dtype: torch.dtype, width_px: int, height_px: int) -> Footprint:
-    """Of the model in a diffusers folder; only configs and headers are read.
+def measure(
+    files: ModelFiles,
+    *,
+    dtype: torch.dtype,
+    width_px: int,
+    height_px: int,
+    remembering: bool = False,
+) -> Footprint:
+    """Of the model in a diffusers folder; only its configs are read.
+
+    Args:
+        remembering: the UNet remembers texts, see `diffusion.text_memory`.
 
     Raises:
-        UntrustedModel: a part's weights cannot be read.
+        UntrustedModel: a config is not as the manifest says.
+        ModelUnsupported: one is missing, or not JSON.
     """
-    unet_config, vae_config = (_config(folder / part) for part in ("unet", "vae"))
-    with torch.device("meta"):
-        unet = _cast(UNet2DConditionModel.from_config(unet_config), dtype)
-        vae = _cast(AutoencoderKL.from_config(vae_config), _vae_dtype(vae_config, dtype))
-    factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
+    parts = _parts(files, dtype)
+    unet, vae = parts["unet"], parts["vae"]
+    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
     height, width = height_px // factor, width_px // factor
     latents = torch.empty(1, 4, height, width, device="meta", dtype=vae.dtype)
     decoding = _peak(vae, lambda: vae.decode(latents, return_dict=False))
+    row = _peak(unet, rehearsal(unet, (height, width), 1, "meta"))
+    if remembering:
+        remember_projections(unet)
+        row += remembered_bytes(unet)
     return Footprint(
-        weights=weights_bytes(folder, dtype),
-        row=_peak(unet, rehearsal(unet, (height, width), 1, "meta")),
+        weights=_weights_bytes(parts),
+        row=row,
         decoding=decoding,
     )
 
 
-def weights_bytes(folder: Path, dtype: torch.dtype) -> int:
-    """Of all parts, once they are loaded in `dtype`."""
-    total = 0
-    for part in (name for name in PARTS["sdxl"] if not name.startswith("tokenizer")):
-        if not (folder / part).is_dir():
-            continue
-        kept = _vae_dtype(_config(folder / part), dtype) if part == "vae" else dtype
-        with open_weights(*find_weights(folder / part).paths) as weights:
-            sizes = (torch.Size(weights.shape(name)).numel() for name in weights.names)
-            total += sum(sizes) * kept.itemsize
-    return total
+def weights_bytes(files: ModelFiles, dtype: torch.dtype) -> int:
+    """Of all parts, once they are loaded in `dtype`. Raises as `measure` does."""
+    return _weights_bytes(_parts(files, dtype))
+
+
+def _weights_bytes(parts: dict[str, Any]) -> int:
+    return sum(one.nbytes for part in parts.values() for one in part.parameters())
+
+
+def _parts(files: ModelFiles, dtype: torch.dtype) -> dict[str, Any]:
+    unet, vae = (files.read_json(f"{part}/config.json") for part in ("unet", "vae"))
+    with torch.device("meta"):
+        parts = {
+            "unet": _cast(UNet2DConditionModel.from_config(unet), dtype),
+            "vae": _cast(AutoencoderKL.from_config(vae), _vae_dtype(vae, dtype)),
+        }
+        for part, kind in TEXT_ENCODERS.items():
+            if (name := f"{part}/config.json") in files:
+                config = kind.config_class.from_dict(files.read_json(name))
+                parts[part] = _cast(kind(config), dtype)
+    return parts
 
 
 def _vae_dtype(config: dict[str, Any], dtype: torch.dtype) -> torch.dtype:
@@ -83,10 +111,6 @@ def _vae_dtype(config: dict[str, Any], dtype: torch.dtype) -> torch.dtype:
 def _cast(model: nn.Module, dtype: torch.dtype) -> Any:
     # Past the method of diffusers, which warns of weights that are not there.
     return nn.Module.to(model, dtype=dtype).eval()
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "config.json").read_text()))
 
 
 def _peak(model: nn.Module, run: Callable[[], Any]) -> int:

@@ -1,4 +1,4 @@
-"""How many rows one UNet pass takes, for each size of latents.
+"""How many rows one pass of a UNet or a VAE takes, for each size of latents.
 
 A limit that proved too high is lowered at once. It rises again by one guided picture at a time,
 after many passes that it cut, and that fitted: what took the memory may have gone since.

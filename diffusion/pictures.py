@@ -1,6 +1,6 @@
 """Latents -> pictures, or an error with a name: never a black square."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import AutoencoderKL
@@ -8,12 +8,18 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, PictureNotFinite
+from diffusion.limits import BatchLimits
 
 MAX_BATCH = 16
 
 
-def to_pictures(vae: AutoencoderKL, latents: Sequence[Tensor]) -> list[Image.Image]:
+def to_pictures(
+    vae: AutoencoderKL, latents: Sequence[Tensor], limits: BatchLimits
+) -> list[Image.Image]:
     """Decode (4, h, w) latents, those of one shape together, and keep their order.
+
+    Args:
+        limits: of one pass; lowered where memory demands it.
 
     Raises:
         PictureNotFinite: names the places in `latents` whose picture is not made of numbers.
@@ -21,10 +27,7 @@ def to_pictures(vae: AutoencoderKL, latents: Sequence[Tensor]) -> list[Image.Ima
     """
     pixels: dict[int, Tensor] = {}
     for places in _same_shape(latents):
-        for start in range(0, len(places), MAX_BATCH):
-            batch = places[start : start + MAX_BATCH]
-            decoded = _decode(vae, torch.stack([latents[place] for place in batch]))
-            pixels.update(zip(batch, decoded, strict=True))
+        pixels |= _decoded(vae, {place: latents[place] for place in places}, limits)
     broken = [place for place in range(len(latents)) if not bool(pixels[place].isfinite().all())]
     if broken:
         raise PictureNotFinite(
@@ -41,15 +44,36 @@ def _same_shape(latents: Sequence[Tensor]) -> list[list[int]]:
     return list(places.values())
 
 
+def _decoded(
+    vae: AutoencoderKL, latents: Mapping[int, Tensor], limits: BatchLimits
+) -> dict[int, Tensor]:
+    """Those of one shape, (4, h, w), by their places -> (3, H, W); in as many passes as need be.
+
+    Raises:
+        DeviceOutOfMemory
+    """
+    pixels: dict[int, Tensor] = {}
+    waiting = list(latents)
+    _, height, width = latents[waiting[0]].shape
+    while waiting:
+        batch = waiting[: limits.rows((height, width), len(waiting))]
+        try:
+            decoded = _decode(vae, torch.stack([latents[place] for place in batch]))
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise DeviceOutOfMemory("one picture alone does not fit the VAE") from error
+            limits.lower((height, width), len(batch) // 2)
+            # Out of this block: the error holds what the pass had computed.
+            continue
+        pixels.update(zip(batch, decoded, strict=True))
+        del waiting[: len(batch)]
+    return pixels
+
+
 def _decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """(n, 4, h, w) -> (n, 3, H, W), float32, about [-1, 1]; alone when together does not fit."""
-    try:
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor
-        decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
-    except torch.OutOfMemoryError as error:
-        if len(latents) == 1:
-            raise DeviceOutOfMemory("one picture alone does not fit the VAE") from error
-        return torch.cat([_decode(vae, latent[None]) for latent in latents])
+    """(n, 4, h, w) -> (n, 3, H, W), float32, about [-1, 1]."""
+    scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+    decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
     return decoded.float()
 
 

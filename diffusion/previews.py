@@ -16,6 +16,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
+from diffusion.full_memory import within_memory
+from diffusion.limits import BatchLimits
 from diffusion.pictures import to_pictures
 
 LONGEST_PX = 128
@@ -45,14 +47,22 @@ def predicted(seen: Tensor, output: Tensor, timestep: Tensor, scheduler: Any) ->
 
 
 def to_previews(
-    vae: AutoencoderKL, latents: Sequence[Tensor], px_per_latent: int
+    vae: AutoencoderKL, latents: Sequence[Tensor], px_per_latent: int, limits: BatchLimits
 ) -> list[Image.Image]:
     """(4, h, w) latents -> pictures of at most `LONGEST_PX` pixels, whatever size they are of.
+
+    Args:
+        limits: of one pass of the VAE.
 
     Raises:
         PictureNotFinite, DeviceOutOfMemory.
     """
-    return to_pictures(vae, [_shrunk(one, LONGEST_PX // px_per_latent) for one in latents])
+
+    def shown() -> list[Image.Image]:
+        shrunk = [_shrunk(one, LONGEST_PX // px_per_latent) for one in latents]
+        return to_pictures(vae, shrunk, limits)
+
+    return within_memory(shown, "there is no room on the device for previews")
 
 
 def to_jpeg(picture: Image.Image) -> str:

@@ -48,10 +48,14 @@ def timed_further(
 ) -> dict[int, float]:
     """What is known of passes, and of larger ones, up to `wanted` rows or to the knee.
 
+    Nothing is timed where so few rows are wanted that no pass has one of half its size beside it.
+
     Args:
         rehearse: makes one pass of so many rows, `diffusion.rehearsing.rehearsal`.
     """
     known, rows = dict(seconds), FEWEST
+    if wanted < 2 * FEWEST:
+        return known
     while rows <= wanted and knee(known, device_type) is None:
         if rows not in known:
             if 2 * known.get(rows // 2, 0.0) > LONGEST_S:

@@ -103,7 +103,10 @@ class PromptEncoder:
         return int(self._tokenizer.model_max_length)
 
     def digest(self) -> str:
-        """SHA-256 of everything that decides what a prompt becomes."""
+        """SHA-256 of what the encoders compute, and of the words they know; see `spelling`.
+
+        Statistics of erased models name their encoder by it, so it stays as it is.
+        """
         digest = hashlib.sha256()
         for tokenizer in self.tokenizers:
             digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
@@ -117,6 +120,16 @@ class PromptEncoder:
             for name, tensor in sorted(encoder.state_dict().items()):
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def spelling(self) -> str:
+        """SHA-256 of what else decides what a prompt becomes: padding, length and merges."""
+        digest = hashlib.sha256()
+        for tokenizer in self.tokenizers:
+            rules = json.loads(tokenizer.backend_tokenizer.to_str())
+            told = [tokenizer.pad_token_id, tokenizer.model_max_length, rules["normalizer"]]
+            told += [rules["pre_tokenizer"], rules["model"]["merges"]]
+            digest.update(json.dumps(told, sort_keys=True).encode())
         return digest.hexdigest()
 
     def encode(

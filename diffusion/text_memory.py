@@ -6,7 +6,8 @@ a UNet pass of two rows of the shipped model and 8 % of one of sixteen; 0.4 % at
 new are projected, and the others' keys and values are copied from the batch before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from diffusion.attention import reads_text
+from diffusion.rehearsing import TEXT_TOKENS
 
 
 class _Text:
@@ -27,6 +29,7 @@ class _Text:
         self.embeddings = tuple(embeddings)
         self._before = tuple(before)
         self._made: dict[nn.Module, tuple[int, Tensor]] = {}
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def projected(
         self, projection: nn.Linear, text: Tensor, project: Callable[[Tensor], Tensor]
@@ -42,6 +45,7 @@ class _Text:
     def settle(self) -> None:
         """The pass is over: whatever it could take from earlier ones, it has."""
         self._before = ()
+        self._plans.clear()
 
     def _from_before(
         self,
@@ -50,18 +54,65 @@ class _Text:
         text: Tensor,
         project: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        found: dict[int, Tensor] = {}
-        for earlier in self._before:
-            at, made = earlier._made.get(projection, (None, None))  # noqa: SLF001  (its own kind)
-            if at == version and made is not None:
-                found |= {id(one): row for one, row in zip(earlier.embeddings, made, strict=True)}
-        new = [place for place, one in enumerate(self.embeddings) if id(one) not in found]
-        if len(new) == len(text):
+        earlier = [
+            (number, made)
+            for number, text_ in enumerate(self._before)
+            for at, made in [text_._made.get(projection, (None, None))]  # noqa: SLF001  (its own)
+            if at == version and made is not None
+        ]
+        numbers = tuple(number for number, _ in earlier)
+        if numbers not in self._plans:
+            self._plans[numbers] = self._plan(numbers, text.device)
+        plan = self._plans[numbers]
+        if plan.first is None:
             return project(text)
-        fresh = iter(project(text[new]) if new else ())
-        return torch.stack(
-            [found[id(one)] if id(one) in found else next(fresh) for one in self.embeddings]
-        )
+        made_of = dict(earlier)
+        number, rows = plan.first
+        projected = made_of[number].index_select(0, rows)
+        for number, rows, places in plan.others:
+            projected.index_copy_(0, places, made_of[number].index_select(0, rows))
+        if plan.new is not None:
+            projected.index_copy_(0, plan.new, project(text.index_select(0, plan.new)))
+        return projected
+
+    def _plan(self, numbers: tuple[int, ...], device: torch.device) -> "_Plan":
+        """Where these texts are in earlier ones: the same for nearly all projections."""
+        found = {
+            id(one): (number, row)
+            for number in numbers
+            for row, one in enumerate(self._before[number].embeddings)
+        }
+        origins = [found.get(id(one)) for one in self.embeddings]
+
+        def indices(of: Iterable[int]) -> Tensor:
+            return torch.tensor(list(of), device=device)
+
+        new = [place for place, origin in enumerate(origins) if origin is None]
+        used = sorted({origin[0] for origin in origins if origin is not None})
+        if not used:
+            return _Plan(None, (), None)
+        first = used[0]
+        # Rows that are not in the first are written over.
+        rows = (origin[1] if origin and origin[0] == first else 0 for origin in origins)
+        others = []
+        for number in used[1:]:
+            pairs = [(at, one[1]) for at, one in enumerate(origins) if one and one[0] == number]
+            others.append(
+                (number, indices(row for _, row in pairs), indices(at for at, _ in pairs))
+            )
+        return _Plan((first, indices(rows)), tuple(others), indices(new) if new else None)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How what earlier texts were projected to makes up that of others, without a look at each."""
+
+    first: tuple[int, Tensor] | None
+    """The number of an earlier text, and its row for each place; None: everything is new."""
+    others: tuple[tuple[int, Tensor, Tensor], ...]
+    """Further ones: their rows, and the places for them."""
+    new: Tensor | None
+    """Places of what is to be projected."""
 
 
 # A stacked text -> what is known of it; goes with the tensor.
@@ -125,3 +176,17 @@ def remember_projections(unet: UNet2DConditionModel) -> None:
     for name, module in unet.named_modules():
         if type(module) is nn.Linear and reads_text(f"{name}.weight"):
             module.__class__ = RememberingLinear
+
+
+def remembered_bytes(unet: UNet2DConditionModel) -> int:
+    """What a UNet that remembers holds at most for each row of a pass.
+
+    Where somebody has joined or left, the keys and values of the pass before are there as well:
+    the others' are copied from them.
+    """
+    kept = sum(
+        module.out_features * module.weight.itemsize
+        for module in unet.modules()
+        if isinstance(module, RememberingLinear)
+    )
+    return 2 * TEXT_TOKENS * kept

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_model import FAMILIES, make_model
 from transformers import CLIPTokenizer
 
 from core.errors import ModelUnsupported
@@ -16,6 +15,7 @@ from diffusion.originals import architectures
 from diffusion.originals.architectures import write_settings
 from diffusion.originals.clip_words import write_tokenizer
 from diffusion.originals.single_file import _shapes, unpack_single_file, write_single_file
+from tests.tiny_model import FAMILIES, make_model
 
 NAMES = {
     "sd1": {"cond_stage_model.transformer.text_model.final_layer_norm.bias"},

@@ -4,8 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from same_latents import assert_same_latents
-from tiny_model import FAMILIES, make_model
 
 from core.schedulers import SCHEDULERS
 from diffusion.denoise_request import DenoiseRequest
@@ -13,6 +11,9 @@ from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 from diffusion.loading import load_base
 from diffusion.text_memory import remember_projections
+from diffusion.twin_rows import share_twins
+from tests.same_latents import assert_same_latents
+from tests.tiny_model import FAMILIES, make_model
 
 PROMPTS = ["a dog", "an axe", "a zebra in the photo", ""]
 NOBODY_LEFT = 30
@@ -40,10 +41,11 @@ arrivals = st.lists(
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def parts(request, tmp_path_factory):
-    """As a worker has them: the UNet remembers texts."""
+    """As a worker has them: the UNet remembers texts, and what both rows of a picture share."""
     folder = tmp_path_factory.mktemp("company") / request.param
     loaded = load_base(make_model(folder, family=request.param), None)
     remember_projections(loaded.unet)
+    share_twins(loaded.unet)
     return loaded
 
 

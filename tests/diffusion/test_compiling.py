@@ -6,7 +6,6 @@ import dataclasses
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_model import make_model
 
 from diffusion import compiling
 from diffusion.compiling import CompiledUNet
@@ -16,6 +15,8 @@ from diffusion.loading import load_base
 from diffusion.rehearsing import rehearsal
 from diffusion.swapping import NOTHING, SwappableUNet
 from diffusion.text_memory import remember_projections
+from diffusion.twin_rows import share_twins
+from tests.tiny_model import make_model
 
 SIDES = (8, 8)
 
@@ -46,6 +47,7 @@ def compiled(tiny, backend):
     """Of the tiny UNet, for 2 and 6 rows of 16 x 16 pixels."""
     unet = copy.deepcopy(tiny.unet)
     remember_projections(unet)
+    share_twins(unet)
     compiled = CompiledUNet(unet, [6, 2])
     compiled.compile_for(SIDES)
     assert backend.graphs == 2
@@ -117,6 +119,7 @@ def test_weights_that_are_swapped_in_place_are_those_of_the_next_picture(
 def test_models_of_one_config_share_graphs_and_nothing_else(tmp_path, compiled, backend):
     parts = load_base(make_model(tmp_path / "other", seed=1), None)
     remember_projections(parts.unet)
+    share_twins(parts.unet)
     other = CompiledUNet(parts.unet, [2])
     other.compile_for(SIDES)
     empty = parts.prompt_encoder().encode("").embedding

@@ -1,11 +1,11 @@
 import dataclasses
+import weakref
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from same_latents import assert_same_latents
 
 from core.errors import (
     DeviceOutOfMemory,
@@ -19,6 +19,7 @@ from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 from diffusion.text_memory import TextMemory
+from tests.same_latents import assert_same_latents
 
 SOME = ["ddim", "pndm", "euler_a", "dpmpp_2m_sde_karras"]
 """One of each sort; test_families.py has them all."""
@@ -371,14 +372,22 @@ def test_numbers_that_are_no_picture_are_an_error_that_names_the_place(make_deno
 
 
 class CrampedVAE:
-    """The tiny VAE with room for one picture, or for none."""
+    """The tiny VAE with room for a few pictures, or for none."""
 
     def __init__(self, vae, room):
         self._vae, self._room = vae, room
         self.config, self.dtype = vae.config, vae.dtype
+        self.tried = []
+        self.failed = []
+        self.held = 0
+        """How often a pass began while the activations of a failed one were still there."""
 
     def decode(self, latents, **options):
+        self.tried.append(len(latents))
+        self.held += any(one() is not None for one in self.failed)
+        activations = latents.clone()
         if len(latents) > self._room:
+            self.failed.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("no room")
         return self._vae.decode(latents, **options)
 
@@ -392,3 +401,23 @@ def test_pictures_that_cannot_be_decoded_together_are_decoded_alone(tiny, make_d
         assert abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
     with pytest.raises(DeviceOutOfMemory):
         make_denoiser(vae=CrampedVAE(tiny.vae, room=0)).decode(latents)
+
+
+def test_pictures_that_cannot_be_decoded_together_are_halved_and_nothing_is_tried_twice(
+    tiny, make_denoiser
+):
+    vae = CrampedVAE(tiny.vae, room=3)
+    denoiser = make_denoiser(vae=vae)
+    square, wide = [torch.zeros(4, 8, 8)] * 7, [torch.zeros(4, 8, 12)] * 4
+    denoiser.decode(square)
+    denoiser.decode([*square, *wide])
+
+    assert vae.tried == [7, 3, 3, 1, 3, 3, 1, 4, 2, 2]
+
+
+def test_what_a_failed_pass_of_the_vae_has_computed_is_gone_before_the_next(tiny, make_denoiser):
+    vae = CrampedVAE(tiny.vae, room=1)
+    make_denoiser(vae=vae).decode([torch.zeros(4, 8, 8)] * 4)
+
+    assert len(vae.failed) == 2
+    assert vae.held == 0

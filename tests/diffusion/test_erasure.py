@@ -1,14 +1,15 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tiny_model import WIDTH
 
 from core.errors import ModelUnsupported, UntrustedModel
 from diffusion.attention import text_projections
 from diffusion.erasure import Erasure, write_tensors, write_unet
+from tests.tiny_model import WIDTH
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
@@ -39,6 +40,15 @@ def test_mapping_the_prompt_and_baking_the_weights_are_the_same_model(unet, enco
     mapped = draw(unet, erasure.map_prompts(embeddings))
     torch.testing.assert_close(draw(baked, embeddings), mapped, atol=1e-5, rtol=1e-4)
     assert (draw(unet, embeddings) - mapped).abs().max() > 1e-3
+
+
+def test_its_maps_alone_are_moved_to_a_device(erasure):
+    moved = replace(erasure, pooled_map=torch.eye(WIDTH)).maps_on("meta")
+
+    assert moved.text_map.is_meta
+    assert moved.pooled_map.is_meta
+    assert moved.tensors == {}
+    assert erasure.maps_on("cpu").text_map is erasure.text_map
 
 
 def test_every_token_is_mapped(encoder, erasure):

@@ -8,8 +8,6 @@ import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from same_latents import assert_same_latents
-from tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 
 from core.errors import ModelUnsupported, UntrustedModel
 from core.importing import read_family
@@ -18,6 +16,8 @@ from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure, write_unet
 from diffusion.loading import load_base, load_prompt_encoder
+from tests.same_latents import assert_same_latents
+from tests.tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 
 PROMPT, NEGATIVE = "a photo of an axe", "the dog"
 
@@ -90,6 +90,16 @@ def draw(parts, prompt, negative, *, erasure=None, guidance_scale=5.0, scheduler
             (picture,) = denoiser.decode([finished[0].latents])
             assert picture.size == (SIDE_PX, SIDE_PX)
             return finished[0].latents
+
+
+def test_every_part_is_on_the_device_that_was_asked_for(folder):
+    """`meta` is a device like a GPU: nothing that is there is on the CPU, too."""
+    parts = load_base(folder, None, device="meta")
+    encoders = [*parts.prompt_encoder().encoders]
+    encoders += load_prompt_encoder(folder, None, device="meta").encoders
+
+    for part in (parts.unet, parts.vae, *encoders):
+        assert {one.device.type for one in part.state_dict().values()} == {"meta"}
 
 
 @pytest.mark.parametrize("negative", ["", NEGATIVE], ids=["empty negative", "negative"])

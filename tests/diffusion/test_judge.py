@@ -1,9 +1,9 @@
 import pytest
 from PIL import Image
-from tiny_judge import write_judge
 
 from core.errors import ModelUnsupported, UntrustedModel
 from diffusion.judge import Judge
+from tests.tiny_judge import write_judge
 
 
 @pytest.fixture

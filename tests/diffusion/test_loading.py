@@ -63,6 +63,24 @@ def test_it_has_the_precision_that_was_asked_for(folder):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_memory_that_runs_out_is_no_fault_of_the_weights(folder, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("diffusion.loading.CLIPTextModel.from_pretrained", full)
+    with pytest.raises(RuntimeError) as caught:
+        load_base(folder, None)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
     "name", ["unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"]
 )
 def test_one_changed_byte_is_refused(folder, name):

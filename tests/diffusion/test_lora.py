@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from tiny_model import FAMILIES, PROJECTED, WIDTH, WIDTH_2, make_model
 
 from core.errors import ModelUnsupported
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 from diffusion.lora import to_lora
 from diffusion.weights import find_weights, open_weights
+from tests.tiny_model import FAMILIES, PROJECTED, WIDTH, WIDTH_2, make_model
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

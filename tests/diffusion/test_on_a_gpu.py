@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from tiny_model import make_model
 
 from core.errors import WeightsDiffer
 from diffusion.compiling import CompiledUNet
@@ -15,6 +14,8 @@ from diffusion.profiling import pass_seconds
 from diffusion.rehearsing import rehearsal
 from diffusion.swapping import NOTHING, SwappableUNet
 from diffusion.text_memory import remember_projections
+from diffusion.twin_rows import share_twins
+from tests.tiny_model import make_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,6 +41,7 @@ def load(folder):
     def on_gpu(dtype=torch.float16, device=DEVICE):
         parts = load_base(folder, None, device=device, dtype=dtype)
         remember_projections(parts.unet)
+        share_twins(parts.unet)
         return parts
 
     return on_gpu

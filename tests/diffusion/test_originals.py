@@ -10,12 +10,12 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 from safetensors.torch import load_file, save_file
-from tiny_model import FAMILIES, PROJECTED, WIDTH, WIDTH_2, make_model
 
 from core.errors import ModelUnsupported, UntrustedModel
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 from diffusion.originals.single_file import unpack_single_file, write_single_file
+from tests.tiny_model import FAMILIES, PROJECTED, WIDTH, WIDTH_2, make_model
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

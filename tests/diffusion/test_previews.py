@@ -4,13 +4,14 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from tiny_model import FAMILIES, make_model
 
 from core.schedulers import OWN_ONLY
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
+from diffusion.limits import BatchLimits
 from diffusion.loading import load_base
 from diffusion.previews import predicted, to_previews
+from tests.tiny_model import FAMILIES, make_model
 
 SCHEDULERS = ["DDIMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"]
 """Those of diffusers that tell what they foresee."""
@@ -91,5 +92,5 @@ def test_a_scheduler_that_cannot_tell_shows_nothing_and_draws(tiny, encoder, nam
     ids=str,
 )
 def test_large_pictures_are_shown_small(tiny, latents, pixels):
-    [preview] = to_previews(tiny.vae, [torch.randn(4, *latents)], 2)
+    [preview] = to_previews(tiny.vae, [torch.randn(4, *latents)], 2, BatchLimits())
     assert preview.size == pixels

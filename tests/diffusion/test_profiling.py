@@ -45,6 +45,14 @@ def test_a_busy_device_gains_nothing_by_more_rows(make_device):
     assert sorted(set(device.tried)) == [2, 4]
 
 
+@pytest.mark.parametrize(("wanted", "timed"), [(2, set()), (3, set()), (4, {2, 4})])
+def test_where_there_are_no_two_passes_to_compare_none_is_timed(make_device, wanted, timed):
+    device = make_device(lambda rows: 0.1)
+    found = timed_further({}, wanted, device.rehearse, "cuda")
+
+    assert set(device.tried) == set(found) == timed
+
+
 def test_where_a_pass_has_its_price_more_rows_share_it_up_to_a_knee(make_device):
     """Up to 8 rows cost the same; more are computed one after the other."""
     device = make_device(lambda rows: 0.01 * max(rows, 8))

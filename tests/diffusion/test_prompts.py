@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import make_tokenizer
 
 from diffusion.prompts import PromptEncoder
+from tests.tiny_model import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from same_latents import assert_same_latents
 
 from core.errors import DeviceOutOfMemory, ModelUnsupported, WeightsDiffer
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.swapping import NOTHING, SwappableUNet, checksum
+from tests.same_latents import assert_same_latents
 
 NAMES = ["conv_in.bias", "conv_out.bias", "time_embedding.linear_1.bias", "conv_out.weight"]
 

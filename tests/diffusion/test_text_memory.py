@@ -12,7 +12,7 @@ from diffusion.attention import text_projections
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.swapping import SwappableUNet
-from diffusion.text_memory import RememberingLinear, _known, remember_projections
+from diffusion.text_memory import RememberingLinear, TextMemory, _known, remember_projections
 
 
 @pytest.fixture
@@ -64,6 +64,22 @@ def test_while_nobody_joins_or_leaves_each_is_computed_once(
     run(denoiser)
     # The second prompt; both have the same negative one. Nothing when the first one leaves.
     assert projected == [2] * count + [1] * count
+
+
+def test_what_several_passes_knew_makes_up_the_next_in_any_order(remembering, projected):
+    width = remembering.config.cross_attention_dim
+    a, b, c, new, other = (torch.randn(77, width) for _ in range(5))
+    memory = TextMemory("cpu", torch.float32)
+    module = next(iter(text_projections(remembering).values()))
+    for texts in ([a, b], [c]):
+        module(memory.stacked(texts, alone=False))
+    memory.end_step()
+    projected.clear()
+    together = module(memory.stacked([new, c, b, b, a, other], alone=False))
+
+    assert projected == [2], "those that nobody knew"
+    expected = torch.stack([module(text) for text in (new, c, b, b, a, other)])
+    assert torch.allclose(together, expected, atol=1e-6)
 
 
 def test_one_that_is_alone_takes_nothing_from_others(tiny, remembering, projected, encoder):

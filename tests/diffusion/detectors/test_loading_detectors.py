@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from tiny_judge import write_judge
 
 from core.detection import DetectorSpec
 from core.errors import DetectorNotUsable
 from diffusion.detectors import loading
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import DetectorIdentity, judge
+from tests.tiny_judge import write_judge
 
 
 @pytest.fixture
