@@ -16,6 +16,7 @@ from worker import huge_pages
 from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
 from worker.name import held
+from worker.pictures import look_at_pictures
 from worker.roles import KINDS_OF_ROLE, Role
 
 
@@ -23,6 +24,16 @@ def _app() -> Celery:
     from worker.app import app  # noqa: PLC0415  (reads the environment that `main` sets)
 
     return app
+
+
+def _try_credentials(settings: Settings) -> None:
+    """Raises Misconfigured, where a pair is set that cannot sign."""
+    pair = settings.c2pa_certificates, settings.c2pa_key
+    if pair == (None, None):
+        return
+    from worker.content_credentials import ContentCredentials  # noqa: PLC0415  (most have none)
+
+    ContentCredentials.load(*pair)
 
 
 def main() -> None:
@@ -58,8 +69,11 @@ def _run(role: Role, owner: str, settings: Settings) -> None:
         # Otherwise it would come up, be counted as ready, and fail every job.
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     start(lambda: insist(look_at_clock(settings)))
-    if settings.compile_unet and role == "inference":
-        start(lambda: insist([check_compiler(settings.device)]))
+    if role == "inference":
+        start(lambda: insist(look_at_pictures(settings)))
+        start(lambda: _try_credentials(settings))
+        if settings.compile_unet:
+            start(lambda: insist([check_compiler(settings.device)]))
     # Marks left by the last life are not for this one.
     drain_mark(settings.run_dir, owner).unlink(missing_ok=True)
     failure_mark(settings.run_dir, owner).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from core.job_store import JobStore
 from core.lasting import spare_the_collector
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
-from core.settings import Settings
+from core.startup import given_settings
 from core.sweeper import Sweeper
 from core.telemetry import configure_logs
 from core.terms import terms
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 WARM_UP_S = 3600.0
 """How long a child that loads and compiles may take until it says that it is up."""
 
-settings = Settings()
+settings = given_settings()
 if settings.redis_url is None:
     raise Misconfigured("set REDIS_URL; on one machine, `trce up` starts a broker and the workers")
 app = celery_app(settings.redis_url)

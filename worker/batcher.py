@@ -11,7 +11,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 
 import structlog
 from PIL.Image import Image
@@ -24,6 +25,7 @@ from core.errors import (
     PicturesUnavailable,
     RetryableError,
     StoreUnavailable,
+    UntrustedModel,
     WeightsDiffer,
 )
 from core.jobs import ImageRecord, Lease
@@ -31,6 +33,7 @@ from core.leasing import Leasing
 from core.specs import GenerationSpec
 from core.tracing import Tracing
 from diffusion.denoiser import Denoiser
+from diffusion.full_memory import within_memory
 from worker import metrics
 from worker.committing import Commits
 from worker.decoding import decoded
@@ -48,8 +51,9 @@ log = structlog.get_logger()
 
 STORING = 2
 """So many times the pictures of a batch are held at most, with those that are being stored."""
-STILL_STORING_S = 1.0
-"""So often a worker that waits for its disk or bucket says that it does not hang."""
+STILL_STORING_S = 0.1
+"""So often a worker that waits for its disk or bucket says that it does not hang, and looks for
+something to draw meanwhile."""
 LATE = "its deadline passed while it was drawn"
 
 
@@ -86,6 +90,7 @@ class Batcher:
         self._patience = Patience()
         self._reports = Reports(leasing, finisher.judges)
         self._encoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
+        self._held_back = ThreadPoolExecutor(max_workers=2, thread_name_prefix="held back")
 
     def drain(self) -> None:
         """Work until nothing waits, or until told to shut down.
@@ -112,16 +117,17 @@ class Batcher:
         while True:
             if self._draining():
                 shut_down_by = shut_down_by or time.monotonic() + self._drain_s
-                if time.monotonic() > shut_down_by:
+                # What has been drawn has only to be stored: nobody is to draw it again.
+                if self._denoisers() and time.monotonic() > shut_down_by:
                     self._hand_everything_back()
             else:
                 self._claim()
             if not self._drawings:
                 return
             self._obey_verdicts()
-            drew = self._step()
-            # After a step there may be something to claim; if not, there is nothing but waiting.
-            self._commit_stored(waiting=not drew)
+            if not self._step():
+                self._await_stored()
+            self._commit_stored()
 
     # --- in --------------------------------------------------------------------------------
 
@@ -158,11 +164,13 @@ class Batcher:
                 if lease.attempt == 1:
                     metrics.QUEUE_WAIT.labels("generation").observe(lease.waited_s)
                 with self._answering_for(lease):
-                    if drawing := self._open(lease):
+                    opening = partial(self._open, lease)
+                    if drawing := within_memory(opening, "its model does not fit the device now"):
                         opened.append(drawing)
             for drawing in opened:
                 with self._answering_for(drawing.lease):
-                    join(drawing, texts_beside(drawing, opened))
+                    joining = partial(join, drawing, texts_beside(drawing, opened))
+                    within_memory(joining, "there is no room on the device to begin it")
                     self._begin(drawing)
         self._hold()
 
@@ -272,11 +280,14 @@ class Batcher:
         for done, picture in zip(finished, pictures, strict=True):
             assert isinstance(done.key, RowKey)
             drawing = self._drawings[done.key.token]
-            drawing.images[done.key.number] = self._encoders.submit(
+            # What waits for the rest of its model to be checked does not hold up the others.
+            whole = drawing.variant.unread.passed
+            threads = self._encoders if whole else self._held_back
+            drawing.images[done.key.number] = threads.submit(
                 self._finish, drawing, done.key.number, picture
             )
             if drawing.drawn:
-                drawing.ended = self._encoders.submit(self._end, drawing)
+                drawing.ended = threads.submit(self._end, drawing)
 
     def _swap(self, denoiser: Denoiser) -> None:
         """Its weights onto the device, where they are not yet; who may not draw now leaves."""
@@ -321,6 +332,7 @@ class Batcher:
         self, drawing: Drawing, number: int, picture: Image | PictureNotFinite
     ) -> ImageRecord:
         lease, spec = drawing.lease, drawing.spec
+        drawing.variant.unread.wait()
         if isinstance(picture, PictureNotFinite):
             return withheld(lease, (spec.seed or 0) + number, picture)
         return self._finisher.finish(lease, spec, number, picture, drawing.variant)
@@ -340,37 +352,47 @@ class Batcher:
 
     # --- out -------------------------------------------------------------------------------
 
-    def _commit_stored(self, *, waiting: bool) -> None:
+    def _await_stored(self) -> None:
+        """Until the first job has ended, or for a moment: something to draw may have come.
+
+        A bucket that does not answer takes its time to give up.
+        """
+        held = self._drawings.values()
+        ended = [drawing.ended for drawing in held if drawing.ended is not None]
+        if ended and not wait(ended, STILL_STORING_S, return_when=FIRST_COMPLETED).done:
+            self._heartbeat.step()
+
+    def _commit_stored(self) -> None:
         """Let go of the jobs that have ended.
 
-        Args:
-            waiting: for all of them to end; everything has been drawn.
+        Raises:
+            StoreUnavailable.
         """
         for drawing in list(self._drawings.values()):
-            if drawing.ended is None or not (waiting or drawing.ended.done()):
+            if drawing.ended is None or not drawing.ended.done():
                 continue
-            self._await(drawing.ended)
+            drawing.ended.result()
             try:
                 for image in drawing.images.values():
                     image.result()
             except (OSError, PicturesUnavailable) as error:
                 # Not the job's fault: a full disk may not use up its attempts.
                 log.exception("not stored", job=drawing.lease.job_id)
+                metrics.NOT_STORED.inc()
                 self._leasing.hand_back(drawing.lease, f"a picture could not be stored: {error}")
                 self._patience.failed()
+            except StoreUnavailable:
+                raise
             except RetryableError as error:
                 log.exception("not judged", job=drawing.lease.job_id)
                 self._leasing.try_again(drawing.lease, f"a picture could not be judged: {error}")
+            except UntrustedModel as error:
+                log.warning("refused", job=drawing.lease.job_id, error=type(error).__name__)
+                self._leasing.fail(drawing.lease, str(error))
             else:
                 self._patience.succeeded()
             self._forget(drawing)
         self._hold()
-
-    def _await(self, ended: Future[None]) -> None:
-        """Raises StoreUnavailable. A bucket that does not answer takes its time to give up."""
-        while wait([ended], timeout=STILL_STORING_S).not_done:
-            self._heartbeat.step()
-        ended.result()
 
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, is late, or belongs to another worker now.

@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from core.errors import RetryableError
+from core.errors import AppError
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.specs import GenerationSpec
 from worker.variant import Variant
@@ -78,7 +78,7 @@ def finished_by_now(drawing: Drawing, *, late: str | None = None) -> tuple[Image
             seed=seed, finish_reason="cancelled" if late is None else "error", reason=late
         )
         if drawing.images.get(number) in stored:
-            with contextlib.suppress(OSError, RetryableError):
+            with contextlib.suppress(OSError, AppError):
                 record = drawing.images[number].result()
         records.append(record)
     return tuple(records)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ModelUnsupported, StoreUnavailable, UntrustedModel
+from core.errors import ModelExists, ModelUnsupported, StoreUnavailable, UntrustedModel
 from core.jobs import Lease
 from core.manifests import Manifest
 from core.registrar import Registrar
@@ -49,7 +49,7 @@ class Erasing:
             scratch: a folder of this attempt alone, with its `spec.json`.
 
         Raises:
-            What TrainerProcesses.run raises, and errors of the registry.
+            What TrainerProcesses.run and check raise, and errors of the registry.
         """
         return {"erased_model": self._erase(lease, spec, scratch).id}
 
@@ -83,7 +83,14 @@ class Erasing:
             raise UntrustedModel(f"{base.id} was replaced while the job read it")
         for one in read:
             one.check_files(self._registry.path(one.id))
-        return self._registrar.add(made, out, self._signer)
+        self._trainers.check(lease)
+        try:
+            return self._registrar.add(made, out, self._signer)
+        except ModelExists:
+            # An attempt that lost its lease, and did not hear of it, may have been here meanwhile.
+            if theirs := self._made_before(spec, lease, base):
+                return theirs
+            raise
 
     def _made_before(self, spec: ErasureSpec, lease: Lease, base: Manifest) -> Manifest | None:
         """The model of an earlier attempt that ended between making it and saying so.

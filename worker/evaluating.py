@@ -5,6 +5,7 @@ from pathlib import Path
 
 from core.evaluation import EvaluationSpec
 from core.jobs import Lease
+from core.manifests import Manifest
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer
@@ -37,6 +38,16 @@ class Evaluating:
             What TrainerProcesses.run raises, and errors of the registry.
         """
         model = self._registry.get(spec.model)
+        # An earlier attempt may have ended between signing its report and saying so.
+        if not self._registrar.has_report(model.id, lease.job_id):
+            self._evaluate(lease, model, scratch)
+        if model.edit is not None:
+            # Those of the base are drawn once for all evaluations; these have been counted.
+            drawn = self._means.cache / PICTURES / model.content_digest[:DIGITS]
+            shutil.rmtree(drawn, ignore_errors=True)
+        return {"model": model.id, "report": lease.job_id}
+
+    def _evaluate(self, lease: Lease, model: Manifest, scratch: Path) -> None:
         base = self._registry.get(model.edit.base_model) if model.edit else model
         folders = self._registry.path(base.id), self._registry.path(model.id)
         for manifest, folder in zip((base, model), folders, strict=True):
@@ -52,8 +63,3 @@ class Evaluating:
             lease,
         )
         self._registrar.add_report(model.id, lease.job_id, out, self._signer)
-        if model.edit is not None:
-            # Those of the base are drawn once for all evaluations; these have been counted.
-            drawn = self._means.cache / PICTURES / model.content_digest[:DIGITS]
-            shutil.rmtree(drawn, ignore_errors=True)
-        return {"model": model.id, "report": lease.job_id}

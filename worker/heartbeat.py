@@ -191,7 +191,8 @@ class Pulse:
 
     def _beat(self) -> None:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
-            os.kill(self._worker_pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just died of itself
+                os.kill(self._worker_pid, signal.SIGKILL)
             return
         # Leases first: a full disk or a full memory, where the others fail, may not cost them.
         verdicts: dict[str, Verdict] = {}
@@ -209,8 +210,10 @@ class Pulse:
         told = {f"{job_id}:{tokens[job_id]}": verdict for job_id, verdict in verdicts.items()}
         if told != self._told:
             self._told = told
-            sys.stdout.write(json.dumps(told) + "\n")
-            sys.stdout.flush()
+            # A worker that has just died is not there to read it. The end of its pipe tells us
+            # next, and what it held is given back then.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(1, json.dumps(told).encode() + b"\n")
 
 
 def main() -> None:

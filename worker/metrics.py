@@ -45,6 +45,10 @@ STEP = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10),
 )
 IMAGES = Counter("t2i_images_total", "Pictures, by what became of them.", ["outcome"])
+NOT_STORED = Counter(
+    "t2i_pictures_not_stored_total",
+    "Times that pictures of a job were drawn and could not be stored, so that it waits again.",
+)
 SWAP = Histogram(
     "t2i_model_swap_seconds",
     "Loading and verifying: `full` a base model, `delta` an erased one; `swap`: copying tensors.",

@@ -10,10 +10,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from core.errors import ModelTooLarge, SizeNotDrawable, UntrustedModel
+from core.errors import AppError, ModelTooLarge, ModelUnsupported, SizeNotDrawable
 from core.files import write_atomically
+from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.version import CODE_VERSION
-from diffusion.footprint import Footprint, measure
+from diffusion.footprint import FORMULA, Footprint, measure
 from diffusion.profiling import knee, timed_further
 
 MIB = 1 << 20
@@ -56,23 +58,31 @@ class Room:
         else:
             kind, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
             name = f"{device.type} {kind} x {threads} of {os.cpu_count()}"
-        self._conditions = f"{name} {dtype} {CODE_VERSION} {settings}"
+        self._conditions = f"{name} {dtype} {CODE_VERSION} {FORMULA} {settings}"
 
-    def footprint(self, digest: str, folder: Path, size_px: tuple[int, int]) -> Footprint:
-        """Of the base model of that digest.
+    def footprint(self, base: Manifest, folder: Path, size_px: tuple[int, int]) -> Footprint:
+        """Of a base model; what is kept of it was computed from configs as they were signed.
 
         Raises:
-            UntrustedModel
+            UntrustedModel, ModelUnsupported.
         """
-        place = self._place(digest, size_px)
+        place = self._place(base.content_digest, size_px)
         if (known := self._read(place)) is None:
             width, height = size_px
+            files = ModelFiles(folder, base)
             try:
-                found = measure(folder, dtype=self._dtype, width_px=width, height_px=height)
+                found = measure(
+                    files,
+                    dtype=self._dtype,
+                    width_px=width,
+                    height_px=height,
+                    remembering=True,
+                )
+            except AppError:
+                raise
             except Exception as error:
-                # Its configs are not held against the manifest yet, and may say anything.
-                raise UntrustedModel(
-                    f"{folder.name}: nothing can be computed from its configs: {error}"
+                raise ModelUnsupported(
+                    f"{base.id}: nothing can be computed from its configs: {error}"
                 ) from error
             self._write(place, known := Known(footprint=found))
         return known.footprint
@@ -122,10 +132,10 @@ class Room:
             self._write(place, known.model_copy(update={"pass_s": pass_s}))
         return knee(pass_s, self._device_type)
 
-    def lacks(self, wanted_bytes: int) -> bool:
-        """There is less than that free."""
+    def lacks(self, wanted_bytes: int, *, evictable_bytes: int = 0) -> bool:
+        """There is less than that free, even if so much were besides."""
         free = self._free_bytes()
-        return free is not None and wanted_bytes > USABLE * free
+        return free is not None and wanted_bytes > USABLE * (free + evictable_bytes)
 
     def check(
         self,

@@ -58,7 +58,8 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
     device = place.device
     tracing = start_tracing(settings.trace_endpoint, role)
     metrics.listen(settings.metrics_port, settings.metrics_host)
-    metrics.watch_disk(settings.data_dir)
+    # There whatever else of the data folder this worker sees.
+    metrics.watch_disk(settings.run_dir)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         metrics.watch_gpu(device.index)
@@ -100,7 +101,7 @@ def assemble(role: Role, owner: str, settings: Settings, jobs: JobStore) -> Call
             device,
             place.dtype,
             partial(free_bytes, device),
-            settings.data_dir / "cache" / "footprints",
+            settings.footprints_dir,
             settings=f"{place.layout} {settings.buckets}",
         ),
         buckets=settings.buckets,

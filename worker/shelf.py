@@ -1,4 +1,4 @@
-"""The models a worker has loaded, each verified before a single tensor of it was read.
+"""The models a worker has loaded, each verified before a single tensor of it is drawn with.
 
 Variants that differ from their base by a text map only share its weights, and so share batches:
 their prompts are mapped, nothing else changes. The tensors of a variant with changed weights
@@ -8,7 +8,6 @@ wait in host memory, and are copied over the base's when its turn comes.
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import structlog
 import torch
@@ -26,6 +25,7 @@ from worker.erasure_file import changed_counts, read_erasure
 from worker.fetching import Fetches
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
+from worker.unread import Unread, UnreadFiles
 from worker.variant import Base, Variant
 from worker.vetting import vet_base, vet_erased
 
@@ -71,11 +71,14 @@ class Shelf:
         self._most_rows = most_rows
         self._registry = registry
         self._fetches = Fetches(registry)
+        self._unread = UnreadFiles(refusals)
         self._device = device
         self._dtype = dtype
         self._layout = layout
         self._bases: OrderedDict[str, Base] = OrderedDict()
         self._variants: OrderedDict[VariantKey, Variant] = OrderedDict()
+        self._doubted: set[VariantKey] = set()
+        """Models of which something that is not read was not as it was signed."""
         self._holding = False
         self._held: set[str] = set()
         """Digests of the bases of those who have not begun to draw yet."""
@@ -98,6 +101,9 @@ class Shelf:
     def variant(self, model_id: str, spec: GenerationSpec | None = None) -> Variant:
         """A served model, loaded if it is not; its status, and its base, are looked up every time.
 
+        Some of its files may not be checked yet: nothing that is drawn with it may be let out
+        before its `unread.wait()`.
+
         Args:
             spec: of pictures that there must be room for, one at a time at least.
 
@@ -108,7 +114,7 @@ class Shelf:
         """
         with telling_refusals(model_id, self._refusals):
             variant = self._variant(model_id, spec)
-        if self._refusals:
+        if self._refusals and variant.unread.passed:
             self._refusals.served(model_id)
         return variant
 
@@ -155,6 +161,9 @@ class Shelf:
         manifest = self._registry.served(model_id)
         base = self._base_manifest(manifest)
         key = _key(manifest)
+        if key in self._variants and self._variants[key].unread.refused:
+            del self._variants[key]
+            self._doubted.add(key)
         if self._room is not None and spec is not None:
             self._make_room(manifest, base, spec, self._room)
         if key not in self._variants:
@@ -177,7 +186,9 @@ class Shelf:
         """
         side_px = self._base_manifest(self._registry.served(model_id)).drawing.native_px
         native = GenerationSpec(prompt="warm-up", model=model_id, width=side_px, height=side_px)
-        self.variant(model_id, native).base.warm_up()
+        variant = self.variant(model_id, native)
+        variant.unread.wait()
+        variant.base.warm_up()
 
     def _base_manifest(self, manifest: Manifest) -> Manifest:
         """Of the model that it was made from, or its own. Raises ModelNotFound, UntrustedModel."""
@@ -196,7 +207,7 @@ class Shelf:
         """Forget bases that nobody asked for lately, as far as one picture of `spec` needs it.
 
         Those that pictures are being drawn with stay: forgetting them would free nothing. Nothing
-        gives way to what could not be loaded.
+        gives way to what could not be loaded, or would not fit all the same.
         """
         assert spec.width is not None  # admission fills these in
         assert spec.height is not None
@@ -205,22 +216,26 @@ class Shelf:
         others = [name for name in self._bases if name != digest]
         wanted_bytes = room.check(
             base.id,
-            room.footprint(digest, self._registry.path(base.id), size_px),
+            room.footprint(base, self._registry.path(base.id), size_px),
             size_px,
             guided=spec.guidance_scale > 1,
             loaded=digest in self._bases,
             swapped_bytes=self._to_keep_bytes(manifest, digest),
             evictable_bytes=sum(self._bases[name].size_bytes for name in others),
         )
+        if not room.lacks(wanted_bytes):
+            return
         idle = self._idle(others)
-        if idle and room.lacks(wanted_bytes):
-            # It is read twice then; seconds, where another model would be loaded in vain.
-            self._vet(manifest, base)
-        for name in idle:
-            if not room.lacks(wanted_bytes):
-                return
-            self._forget(name)
-        if len(idle) < len(others) and room.lacks(wanted_bytes):
+        idle_bytes = sum(self._bases[name].size_bytes for name in idle)
+        if len(idle) == len(others) or not room.lacks(wanted_bytes, evictable_bytes=idle_bytes):
+            if idle:
+                # It is read twice then; seconds, where another model would be loaded in vain.
+                self._vet(manifest, base)
+            for name in idle:
+                self._forget(name)
+                if not room.lacks(wanted_bytes):
+                    return
+        if len(idle) < len(others):
             # Not for ever: it is tried again when nothing else is drawn.
             raise DeviceOutOfMemory(
                 f"model {base.id} does not fit beside the models that are being drawn with"
@@ -280,17 +295,22 @@ class Shelf:
         if manifest.edit is None:
             base = self._base(base_manifest)
             return Variant(manifest, base, base.denoiser)
-        files = ModelFiles(self._registry.path(manifest.id), manifest)
-        # The UNet for other programs is as large as the base's, and takes as long to digest.
-        with files.checked_beside(sorted(files.listed - {FILENAME})):
-            base = self._base(base_manifest)
-            erasure = read_erasure(files, base_manifest, base.unet.shapes)
+        files, key = ModelFiles(self._registry.path(manifest.id), manifest), _key(manifest)
+        others = files.listed - {FILENAME}
+        if key in self._doubted:
+            for name in sorted(others):
+                files.check(name)
+            self._doubted.discard(key)
+            others = frozenset()
+        base = self._base(base_manifest)
+        erasure = read_erasure(files, base_manifest, base.unet.shapes)
+        unread = self._unread.check(manifest.id, files, others) if others else Unread()
         log.info("loaded", model=manifest.id, base=base_manifest.id)
+        maps = erasure.maps_on(self._device)
         if not erasure.tensors:
-            return Variant(manifest, base, base.denoiser, erasure)
+            return Variant(manifest, base, base.denoiser, maps, unread=unread)
         delta = base.unet.prepared(erasure.tensors)
-        maps = replace(erasure, tensors={})
-        return Variant(manifest, base, base.batch_of(delta), maps, delta)
+        return Variant(manifest, base, base.batch_of(delta), maps, delta, unread)
 
     def _base(self, manifest: Manifest) -> Base:
         digest = manifest.content_digest

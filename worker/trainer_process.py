@@ -78,6 +78,20 @@ class TrainerProcesses:
         )
         self._watch(trainer, lease)
 
+    def check(self, lease: Lease) -> None:
+        """Whether the work on a lease may go on, by its heartbeat's last beat.
+
+        Raises:
+            TrainerFailed: it is late. JobCancelled, LeaseLost.
+        """
+        match self._heartbeat.verdict(lease):
+            case "cancelled":
+                raise JobCancelled(f"job {lease.job_id} was cancelled")
+            case "late":
+                raise TrainerFailed("its deadline passed while it ran")
+            case "lost":
+                raise LeaseLost(f"job {lease.job_id} has another worker now")
+
     def _watch(self, trainer: "subprocess.Popen[bytes]", lease: Lease) -> None:
         assert trainer.stdout is not None
         last_words = ""
@@ -89,13 +103,7 @@ class TrainerProcesses:
                 heard_at = time.monotonic() if line else heard_at
                 if time.monotonic() - heard_at > self._silence_s:
                     raise TrainerCrashed(f"the trainer said nothing for {self._silence_s:.0f} s")
-                match self._heartbeat.verdict(lease):
-                    case "cancelled":
-                        raise JobCancelled(f"job {lease.job_id} was cancelled")
-                    case "late":
-                        raise TrainerFailed("its deadline passed while it ran")
-                    case "lost":
-                        raise LeaseLost(f"job {lease.job_id} has another worker now")
+                self.check(lease)
                 if self._draining():
                     raise ShuttingDown(SHUTTING_DOWN)
                 # An outage of the broker is no reason to stop: the lease decides.

@@ -13,6 +13,7 @@ from core.errors import (
     AppError,
     JobCancelled,
     JobNotFound,
+    JobUnreadable,
     LeaseLost,
     NotEnoughRoom,
     RetryableError,
@@ -218,3 +219,5 @@ class Trainings:
             return self._jobs.get(job_id).state.ended
         except JobNotFound:
             return True
+        except JobUnreadable:
+            return False  # a newer version's worker may be at it

@@ -20,7 +20,9 @@ from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.rehearsing import CallableUNet, rehearsal
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
 from diffusion.text_memory import remember_projections
+from diffusion.twin_rows import share_twins
 from worker.room import Room
+from worker.unread import Unread
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class Base:
         """What its files were held against."""
         self.encoder = components.prompt_encoder()
         remember_projections(components.unet)
+        share_twins(components.unet)
         self.unet = SwappableUNet(components.unet)
         self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components
@@ -161,6 +164,8 @@ class Variant:
     erasure: Erasure = field(default_factory=Erasure)
     """Its text maps; the tensors that it changes are in `delta`."""
     delta: Delta = NOTHING
+    unread: Unread = field(default_factory=Unread)
+    """Of its files, what was not read to load it: nothing leaves before that was checked."""
 
     @property
     def model_id(self) -> str:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import structlog
 
 from core.errors import AppError
+from diffusion.full_memory import within_memory
 from worker.shelf import Shelf
 
 log = structlog.get_logger()
@@ -16,7 +18,7 @@ def warm_up(shelf: Shelf, models: Iterable[str]) -> None:
     for model_id in models:
         began_s = time.monotonic()
         try:
-            shelf.warm_up(model_id)
+            within_memory(partial(shelf.warm_up, model_id), "it does not fit the device now")
         except AppError as error:
             log.warning("not warmed up", model=model_id, reason=str(error))
         else:

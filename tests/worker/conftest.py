@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.edits import Edit
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
 from core.jobs import Lease
 from core.leasing import Verdict
 from core.making import describe
-from core.manifests import Edit, ModelStatus
+from core.manifests import ModelStatus
 from core.policies import PolicyStore
 from core.redis_connection import connect
+from core.refusals import Refusals
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
@@ -28,6 +30,7 @@ from diffusion.loading import load_base
 from worker.batcher import Batcher
 from worker.finishing import Finisher
 from worker.judging import Panel
+from worker.refusing import RefusalBoard
 from worker.shelf import Shelf
 
 CHANGED = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
@@ -201,3 +204,15 @@ def make_batcher(jobs, registry, storage, heartbeat, settings, redis_client):
         )
 
     return make
+
+
+@pytest.fixture
+def refusals(redis_client) -> Refusals:
+    return Refusals(redis_client)
+
+
+@pytest.fixture
+def telling_shelf(registry, refusals) -> Shelf:
+    """It tells the installation which models it refuses."""
+    board = RefusalBoard(refusals, "inference-0@test")
+    return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, refusals=board)

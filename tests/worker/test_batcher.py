@@ -4,6 +4,7 @@ import contextlib
 import io
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from PIL import Image
 from core.errors import ModelsUnavailable, StoreUnavailable, WeightsDiffer
 from core.jobs import JobState
 from core.storage import Storage
+from diffusion import previews
 from diffusion.denoiser import Denoiser
+from diffusion.prompts import PromptEncoder
 from worker import batcher
+from worker import shelf as shelf_module
 from worker.shelf import Shelf
+from worker.warming import warm_up
 
 
 def pixels(storage: Storage, job, index: int = 0) -> np.ndarray:
@@ -120,6 +125,17 @@ def test_a_worker_that_waits_for_its_store_says_that_it_does_not_hang(
     assert heartbeat.steps > 20
 
 
+def test_a_worker_that_waits_for_its_store_asks_for_work_now_and_then(
+    settings, jobs, submit, make_batcher, monkeypatch
+):
+    asked, claim = [], jobs.leasing.claim
+    monkeypatch.setattr(jobs.leasing, "claim", lambda *a, **k: asked.append(a) or claim(*a, **k))
+    submit(num_inference_steps=1)
+    make_batcher(storage=SlowStorage(settings.images_dir, put_s=1.0)).drain()
+
+    assert 5 < len(asked) < 20
+
+
 def test_between_models_that_it_loads_a_worker_says_that_it_does_not_hang(
     jobs, submit, make_batcher, heartbeat, monkeypatch
 ):
@@ -144,6 +160,33 @@ class StorageThatWaits(Storage):
         if self._first in key:
             self.in_time = self.drawn_on.wait(10)
         super().put(key, data)
+
+
+def test_what_comes_while_a_picture_is_stored_is_begun_at_once(
+    settings, jobs, submit, make_batcher, heartbeat, monkeypatch
+):
+    first, other = submit(num_inference_steps=1), []
+    store = StorageThatWaits(settings.images_dir, first)
+    drawn, step = [], Denoiser.step
+
+    def watched_step(self):
+        drawn.append(len(self))
+        if other:
+            store.drawn_on.set()
+        return step(self)
+
+    def come(steps: int) -> None:
+        # The first beat is that of its only step, the second one of waiting for its picture.
+        if steps == 2:
+            other.append(submit(num_inference_steps=1))
+
+    monkeypatch.setattr(Denoiser, "step", watched_step)
+    heartbeat.on_step = come
+    make_batcher(storage=store).drain()
+
+    assert store.in_time
+    assert drawn == [1, 1]
+    assert [jobs.get(one).state for one in (first, *other)] == [JobState.SUCCEEDED] * 2
 
 
 @pytest.mark.parametrize("verdict", ["cancelled", "late"])
@@ -382,6 +425,15 @@ class TestShuttingDown:
 
         assert jobs.get(job_id).state is JobState.SUCCEEDED
 
+    def test_what_is_drawn_is_stored_however_long_it_takes(
+        self, settings, jobs, submit, make_batcher, heartbeat
+    ):
+        job_id = submit(num_inference_steps=1)
+        slow = SlowStorage(settings.images_dir, put_s=0.5)
+        make_batcher(draining=lambda: heartbeat.steps > 0, drain_s=0, storage=slow).drain()
+
+        assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.SUCCEEDED, 1)
+
     def test_what_is_not_is_handed_back_uncounted(self, jobs, submit, make_batcher, heartbeat):
         job_id, waiting = submit(num_inference_steps=50), submit(num_inference_steps=50)
         make_batcher(draining=lambda: heartbeat.steps > 1, drain_s=0, rows=1).drain()
@@ -469,6 +521,86 @@ class TestAfterAnErrorWithoutAName:
         assert [jobs.get(one).attempt for one in others] == [1, 1]
 
 
+class TestMemoryThatRunsOut:
+    """It costs the job that needed it an attempt, the process nothing, and nobody else."""
+
+    @pytest.fixture(
+        params=[
+            (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB"),
+            (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ],
+        ids=["gpu", "cpu"],
+    )
+    def short_once(self, request, monkeypatch):
+        """The next call of something computes a tensor, and finds no room for another."""
+
+        kind, message = request.param
+
+        def patch(owner, name: str) -> list[weakref.ref]:
+            whole, held = getattr(owner, name), []
+
+            def short(*arguments, **options):
+                if held:
+                    return whole(*arguments, **options)
+                computed = torch.zeros(1)
+                held.append(weakref.ref(computed))
+                raise kind(message)
+
+            monkeypatch.setattr(owner, name, short)
+            return held
+
+        return patch
+
+    def test_at_loading(self, jobs, submit, make_batcher, short_once, monkeypatch):
+        held, left = short_once(shelf_module, "load_base"), []
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(held[0]()))
+        job_id, batcher = submit(), make_batcher()
+        batcher.drain()
+        assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.QUEUED, 1)
+        assert "does not fit the device now" in str(jobs.news.events(job_id))
+        assert left == [None]
+
+        batcher.drain()
+        assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.SUCCEEDED, 2)
+
+    @pytest.mark.parametrize(
+        ("owner", "name"),
+        [(PromptEncoder, "encode_all"), (Denoiser, "join")],
+        ids=["prompts", "latents"],
+    )
+    def test_at_beginning(self, jobs, submit, make_batcher, heartbeat, short_once, owner, name):
+        drawn, ids = submit(num_inference_steps=6), []
+
+        def come(steps: int) -> None:
+            if steps == 2:
+                short_once(owner, name)
+                ids.append(submit("a horse"))
+
+        heartbeat.on_step = come
+        make_batcher().drain()
+
+        assert (jobs.get(drawn).state, jobs.get(drawn).attempt) == (JobState.SUCCEEDED, 1)
+        (job,) = map(jobs.get, ids)
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+
+    def test_at_warming_up(self, make_shelf, short_once):
+        short_once(shelf_module, "load_base")
+        shelf = make_shelf()
+        warm_up(shelf, ["emoji"])
+        assert shelf.models == []
+
+        warm_up(shelf, ["emoji"])
+        assert shelf.models == ["emoji"]
+
+    def test_at_a_preview(self, jobs, submit, make_batcher, short_once):
+        held = short_once(previews, "_shrunk")
+        job_id = submit(num_inference_steps=4, previews=1)
+        make_batcher().drain()
+
+        assert len(held) == 1
+        assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.SUCCEEDED, 1)
+
+
 def fail_with(error: Exception):
     def fail(*_, **__):
         raise error
@@ -540,6 +672,20 @@ def test_what_an_outage_of_the_broker_interrupts_is_let_go(
     assert under_way in heartbeat.gone
     assert heartbeat.held[-1] == []
     assert jobs.get(under_way).state is JobState.RUNNING
+
+
+def test_an_outage_of_the_broker_in_which_nobody_knows_the_policy_uses_up_no_attempt(
+    jobs, submit, make_batcher, heartbeat, monkeypatch
+):
+    job_id = submit(num_inference_steps=2)
+    away = fail_with(StoreUnavailable("the job store does not answer"))
+    monkeypatch.setattr("worker.judging.Panel.finding", away)
+
+    with pytest.raises(StoreUnavailable):
+        make_batcher().drain()
+
+    assert heartbeat.gone == [job_id]
+    assert jobs.get(job_id).state is JobState.RUNNING
 
 
 def test_a_worker_keeps_what_it_draws_and_works_on_what_it_was_given_unknowingly(

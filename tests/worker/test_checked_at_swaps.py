@@ -3,18 +3,17 @@
 from typing import NamedTuple
 
 import pytest
-from made_reports import report, suite, write
 
 from core import status_serials
 from core.jobs import Job, JobState
 from core.key_folder import KeyFolder
 from core.manifests import ModelStatus
-from core.refusals import Refusals
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
 from core.status_serials import StatusSerials
 from diffusion.denoiser import Denoiser
+from tests.made_reports import report, suite, write
 from worker import metrics
 from worker.refusing import RefusalBoard
 
@@ -25,11 +24,6 @@ STEPS = 16
 @pytest.fixture
 def signer(settings) -> Signer:
     return Signer.load(settings.keys_dir)
-
-
-@pytest.fixture
-def refusals(redis_client) -> Refusals:
-    return Refusals(redis_client)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from PIL import Image
 from core.errors import Misconfigured
 from core.picture_files import DRAWN_BY_A_MODEL, FORMATS, encode, read
 from core.provenance import Provenance
+from tests.started_worker import refused_start
 from worker.content_credentials import MODEL_LABEL, ContentCredentials
 
 DAY = dt.timedelta(days=1)
@@ -165,3 +166,17 @@ class TestMisconfigured:
     def test_a_key_that_does_not_fit_is_found_at_start(self, chain, key):
         with pytest.raises(Misconfigured, match="cannot be signed"):
             ContentCredentials(chain[0].read_bytes(), key)
+
+
+def test_a_worker_does_not_start_with_a_pair_that_cannot_sign(tmp_path, redis_url):
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).write_text("neither of them")
+    environ = {
+        "REDIS_URL": redis_url,
+        "TRCE_DATA_DIR": str(tmp_path / "data"),
+        "TRCE_C2PA_CERTIFICATES": str(tmp_path / "chain.pem"),
+        "TRCE_C2PA_KEY": str(tmp_path / "key.pem"),
+    }
+    told = refused_start("inference", environ)
+
+    assert "cannot start: content credentials cannot be signed" in told

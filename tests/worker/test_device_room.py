@@ -6,14 +6,15 @@ import weakref
 
 import pytest
 import torch
-from tiny_model import make_model
 
+from core.digests import sha256
 from core.errors import DeviceOutOfMemory, ModelUnsupported, SizeNotDrawable
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
 from core.specs import GenerationSpec
 from diffusion.denoise_request import DenoiseRequest
+from tests.tiny_model import make_model
 from worker.room import MIB, USABLE, Room
 from worker.shelf import Shelf
 from worker.variant import Base, Variant
@@ -84,7 +85,7 @@ def test_a_size_that_cannot_fit_is_refused_and_nothing_gives_way(
 ):
     shelf = make_shelf(total_mib=68.5)
     first = submit(model=tiny, width=16, height=16)
-    fits, too_large = submit(), submit(width=128, height=128)
+    fits, too_large = submit(guidance_scale=1.0), submit(width=128, height=128)
     batcher = make_batcher(shelf=shelf)
     batcher.drain()
 
@@ -114,7 +115,7 @@ def test_what_was_used_least_lately_gives_way(jobs, submit, make_batcher, make_s
 def test_a_base_that_gave_way_is_gone_at_once(submit, make_batcher, make_shelf, add_variant):
     """Not when the collector of cycles comes by: the next model loads where its weights were."""
     add_variant("one", seed=1)
-    shelf = make_shelf(total_mib=68.5)
+    shelf = make_shelf(total_mib=200)
     for model in ("emoji", "one"):
         submit(model=model)
     batcher = make_batcher(shelf=shelf)
@@ -212,12 +213,29 @@ def test_what_fits_only_without_those_that_are_drawn_is_tried_again_later(make_s
     assert on_shelf(shelf) == {tiny}
 
 
+def test_nothing_gives_way_to_what_does_not_fit_beside_those_that_are_drawn(
+    make_shelf, tiny, tiny_again
+):
+    shelf = make_shelf(total_mib=500)
+    begin_picture(variant := shelf.variant("emoji"))
+    shelf.variant(tiny)
+    shelf._room._free_bytes = lambda: 0 if "emoji" in on_shelf(shelf) else 60 * MIB
+    spec = GenerationSpec(prompt="a cat", model=tiny_again, width=16, height=16)
+    with pytest.raises(DeviceOutOfMemory, match="beside"):
+        shelf.variant(tiny_again, spec)
+    assert on_shelf(shelf) == {"emoji", tiny}
+
+    variant.denoiser.leave("it")
+    shelf.variant(tiny_again, spec)
+    assert on_shelf(shelf) == {tiny, tiny_again}
+
+
 def test_copies_of_weights_that_are_swapped_need_room_too(make_shelf, registry, add_variant):
     changed = add_variant("one", seed=1).tensors
     copies_bytes = sum(tensor.nbytes for tensor in changed.values())
     shelf = make_shelf(total_mib=500)
     base, room = registry.get("emoji"), shelf._room
-    footprint = room.footprint(base.content_digest, registry.path("emoji"), (64, 64))
+    footprint = room.footprint(base, registry.path("emoji"), (64, 64))
     enough = footprint.weights + footprint.drawing(guided=True)
 
     def ask(model: str, *, free: int) -> Variant:
@@ -240,15 +258,22 @@ def test_copies_of_weights_that_are_swapped_need_room_too(make_shelf, registry, 
 
 
 def test_a_config_that_nothing_can_be_made_of_fails_its_job_at_once(
-    jobs, submit, make_batcher, make_shelf, settings
+    jobs, submit, make_batcher, make_shelf, settings, registry
 ):
-    (settings.models_dir / "emoji" / "unet" / "config.json").write_text('{"sample_size": "}')
+    """It was signed by a version that took it."""
+    emoji, name = registry.get("emoji"), "unet/config.json"
+    (registry.path("emoji") / name).write_text('{"sample_size": "}')
+    files = emoji.files | {name: sha256(registry.path("emoji") / name)}
+    signer = Signer.load(settings.keys_dir)
+    emoji.model_copy(update={"files": files, "blake3": None}).signed(signer).write(
+        registry.path("emoji")
+    )
     job_id = submit()
     make_batcher(shelf=make_shelf(total_mib=200)).drain()
 
     job = jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.FAILED, 1)
-    assert "configs" in job.reason
+    assert "not JSON" in job.reason
 
 
 def flip_a_byte(path):
@@ -316,7 +341,7 @@ def refuse_emoji(model, config):
 def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(registry, tmp_path):
     cpu, free = torch.device("cpu"), 100 * MIB
     emoji = registry.get("emoji")
-    asked = emoji.content_digest, registry.path("emoji"), (64, 64)
+    asked = emoji, registry.path("emoji"), (64, 64)
 
     def room(dtype=torch.float32) -> Room:
         return Room(cpu, dtype, lambda: free, tmp_path / "footprints")
@@ -334,6 +359,20 @@ def test_what_was_found_and_what_proved_too_much_is_known_to_the_next_process(re
     assert room().footprint(*asked) == found
 
 
+def test_what_another_formula_has_found_is_not_used(registry, tmp_path, monkeypatch):
+    emoji = registry.get("emoji")
+
+    def room() -> Room:
+        folder = tmp_path / "footprints"
+        return Room(torch.device("cpu"), torch.float32, lambda: 100 * MIB, folder)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("worker.room.FORMULA", 1)
+        room().footprint(emoji, registry.path("emoji"), (64, 64))
+        assert room().rows(emoji.content_digest, (64, 64)) is not None
+    assert room().rows(emoji.content_digest, (64, 64)) is None
+
+
 def test_a_limit_that_rises_again_is_known_to_the_next_process_and_no_higher_one_is_made_up(
     registry, tmp_path
 ):
@@ -343,7 +382,7 @@ def test_a_limit_that_rises_again_is_known_to_the_next_process_and_no_higher_one
     def room() -> Room:
         return Room(torch.device("cpu"), torch.float32, lambda: 100 * MIB, folder)
 
-    room().footprint(emoji.content_digest, registry.path("emoji"), size_px)
+    room().footprint(emoji, registry.path("emoji"), size_px)
     fits = room().fitting(emoji.content_digest, size_px)
     room().fitted(emoji.content_digest, size_px, 4)
     assert room().rows(emoji.content_digest, size_px) == fits
@@ -380,17 +419,17 @@ def test_passes_are_timed_once_for_all_processes_and_anew_where_settings_differ(
         free = tmp_path / "footprints"
         return Room(torch.device("cpu"), torch.float32, lambda: None, free, settings=settings)
 
-    digest = registry.get("emoji").content_digest
-    one, other = room(), room("other")
+    emoji = registry.get("emoji")
+    digest, one, other = emoji.content_digest, room(), room("other")
     for each in (one, other):
-        each.footprint(digest, registry.path("emoji"), (64, 64))
-    one.worthwhile(digest, (64, 64), 3, rehearse)
+        each.footprint(emoji, registry.path("emoji"), (64, 64))
+    one.worthwhile(digest, (64, 64), 5, rehearse)
     first = list(timed)
-    one.worthwhile(digest, (64, 64), 2, rehearse)
-    room().worthwhile(digest, (64, 64), 3, rehearse)
-    assert first == timed == [2]
-    other.worthwhile(digest, (64, 64), 2, rehearse)
-    assert timed == [2, 2]
+    one.worthwhile(digest, (64, 64), 4, rehearse)
+    room().worthwhile(digest, (64, 64), 5, rehearse)
+    assert first == timed == [2, 4]
+    other.worthwhile(digest, (64, 64), 4, rehearse)
+    assert timed == [2, 4, 2, 4]
 
 
 def test_a_worker_times_the_passes_of_those_who_come_together(

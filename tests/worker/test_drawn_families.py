@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 import torch
-from tiny_model import FAMILIES, SIDE_PX, make_model
 
 from core.importing import import_base
 from core.jobs import JobState
@@ -12,6 +11,7 @@ from core.manifests import ModelStatus
 from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import ErasureSpec
+from tests.tiny_model import FAMILIES, SIDE_PX, make_model
 from trainer.erase import erase
 from worker.shelf import Shelf
 

@@ -11,7 +11,9 @@ import pytest
 
 from core.evaluation import EvaluationSpec
 from core.jobs import JobState
+from core.registrar import Registrar
 from core.signing import Signer
+from tests.made_reports import report, suite, write
 from worker.trainer_means import TrainerMeans
 from worker.training import Trainings
 
@@ -95,6 +97,25 @@ def test_a_job_becomes_a_signed_report_even_when_its_process_was_killed(
     assert [suite.name for suite in report.suites] == ["explicit", "neighbours"]
     told = [fields["progress"] for _, fields in jobs.news.events(job_id) if "progress" in fields]
     assert any('"drawing explicit"' in progress for progress in told)
+
+
+def test_one_whose_report_an_earlier_attempt_has_signed_is_not_measured_again(
+    jobs, registry, settings, submit_evaluation, trainings, monkeypatch, tmp_path
+):
+    def start_child(*_, **__):
+        raise AssertionError("it was measured before")
+
+    monkeypatch.setattr("worker.trainer_process.start_child", start_child)
+    job_id = submit_evaluation()
+    folder = write(report(registry.get("emoji"), suite()), tmp_path / "report")
+    signer = Signer.load(settings.keys_dir)
+    signed = Registrar(registry).add_report("emoji", job_id, folder, signer)
+    trainings.drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert job.evaluation.report == job_id
+    assert registry.get("emoji") == signed
 
 
 def test_one_that_cannot_be_measured_fails_with_the_reason(jobs, submit_evaluation, trainings):

@@ -5,12 +5,12 @@ import threading
 import time
 
 import pytest
-from tiny_model import make_model
 
 from core.errors import ModelsUnavailable, UntrustedModel
 from core.importing import import_base
 from core.jobs import JobState
 from core.signing import Signer
+from tests.tiny_model import make_model
 
 SMALL = {"width": 16, "height": 16, "num_inference_steps": 2}
 PATIENT_S = 20.0

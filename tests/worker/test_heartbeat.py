@@ -1,5 +1,7 @@
 """The heartbeat process itself, against a real broker."""
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -127,6 +129,28 @@ def test_what_a_dead_worker_held_waits_again_before_its_lease_lapses(
         time.sleep(0.05)
     assert job.attempt == attempt
     assert jobs.news.events(lease.job_id)[-1][1]["why"] == why
+
+
+def test_a_worker_that_dies_before_it_is_told_something_loses_nothing(env, jobs, monkeypatch):
+    monkeypatch.setenv("TRCE_LEASE_S", "60")
+    jobs.submit("a" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji")
+    (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=60, idle=True)
+    nobody_reads, writer = os.pipe()
+    os.close(nobody_reads)
+    command = [sys.executable, "-m", "worker.heartbeat", "inference-0@test", str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writer) as child:
+        os.close(writer)
+        assert child.stdin is not None
+        held = [(lease.job_id, lease.token)]
+        child.stdin.write(json.dumps({"leases": held}).encode() + b"\n")
+        child.stdin.flush()
+        while not beat_file(env / "run", "inference-0@test").exists():
+            assert child.poll() is None
+            time.sleep(0.05)
+
+    assert child.returncode == 0
+    assert jobs.get(lease.job_id).state == "queued"
+    assert jobs.news.events(lease.job_id)[-1][1]["why"] == "its worker died"
 
 
 def test_what_was_let_go_in_an_outage_waits_again_uncounted_once_it_is_over(

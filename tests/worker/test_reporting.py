@@ -109,7 +109,7 @@ def test_who_is_followed_is_told_of_at_every_step_and_nobody_else(
 
 def test_no_step_waits_for_what_is_told(jobs, submit, make_batcher, heartbeat, monkeypatch):
     """What comes while a message is on its way goes with the next, pictures and all."""
-    job_id = submit(num_inference_steps=6, previews=1)
+    job_id = submit(num_inference_steps=8, previews=1)
     report_all, gate = jobs.leasing.report_all, threading.Event()
 
     def slow(told):
@@ -131,4 +131,4 @@ def test_no_step_waits_for_what_is_told(jobs, submit, make_batcher, heartbeat, m
 
     told = reports(jobs, job_id)
     assert told[0]["done"] == 1
-    assert (told[1]["done"], told[1]["previewed"]) == (6, 3)
+    assert (told[1]["done"], told[1]["previewed"]) == (6, 4)

@@ -1,37 +1,32 @@
 """A worker refuses what does not check out, says so, and goes on drawing what does."""
 
+import json
+import os
 import shutil
-import threading
-import time
 
 import pytest
 import torch
 
-import worker.shelf
+from core.digests import sha256
 from core.errors import ModelNotServed, UntrustedModel
 from core.jobs import JobState
 from core.key_folder import KeyFolder
 from core.manifests import ModelStatus
-from core.model_files import ModelFiles
 from core.refusals import Refusals
 from core.registrar import Registrar
 from core.signing import Signer
+from core.specs import GenerationSpec
 from diffusion.erasure import FILENAME
 from worker.refusing import RefusalBoard
+from worker.room import Room
 from worker.shelf import Shelf
 
 MODEL = "changed"
 
 
 @pytest.fixture
-def refusals(redis_client) -> Refusals:
-    return Refusals(redis_client)
-
-
-@pytest.fixture
-def shelf(registry, refusals) -> Shelf:
-    board = RefusalBoard(refusals, "inference-0@test")
-    return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, refusals=board)
+def shelf(telling_shelf) -> Shelf:
+    return telling_shelf
 
 
 @pytest.fixture
@@ -134,7 +129,7 @@ def test_a_model_that_was_tampered_with_is_not_loaded_and_its_refusal_is_told(
     tamper(settings.models_dir)
 
     with pytest.raises(UntrustedModel):
-        shelf.variant(erased)
+        shelf.variant(erased).unread.wait()
 
     assert list(refusals.all()) == [erased]
     assert refusals.all()[erased].worker == "inference-0@test"
@@ -151,47 +146,79 @@ def test_a_file_that_claims_more_than_any_erasure_has_is_refused_before_it_is_re
         shelf.variant(erased)
 
 
+class TestWhatFits:
+    """It is computed before anything is loaded, from configs as they were signed."""
+
+    @pytest.fixture
+    def shelf(self, registry, refusals, tmp_path) -> Shelf:
+        cpu, dtype = torch.device("cpu"), torch.float32
+        room = Room(cpu, dtype, lambda: 120 << 20, tmp_path / "footprints")
+        board = RefusalBoard(refusals, "inference-0@test")
+        return Shelf(registry, device=cpu, dtype=dtype, room=room, refusals=board)
+
+    @pytest.fixture
+    def spec(self) -> GenerationSpec:
+        return GenerationSpec(prompt="a cat", model="emoji", width=64, height=64)
+
+    @pytest.mark.parametrize("name", ["unet/config.json", "vae/config.json"])
+    def test_a_pipe_is_refused_and_waited_for_by_nobody(
+        self, shelf, spec, refusals, settings, name
+    ):
+        (settings.models_dir / "emoji" / name).unlink()
+        os.mkfifo(settings.models_dir / "emoji" / name)
+
+        with pytest.raises(UntrustedModel, match="not a plain file"):
+            shelf.variant("emoji", spec)
+
+        assert list(refusals.all()) == ["emoji"]
+
+    def test_a_config_that_says_too_much_is_refused_and_forgotten_once_it_is_put_right(
+        self, shelf, spec, refusals, settings
+    ):
+        path = settings.models_dir / "emoji" / "unet" / "config.json"
+        good = path.read_bytes()
+        wide = [64_000 for _ in json.loads(good)["block_out_channels"]]
+        path.write_text(json.dumps(json.loads(good) | {"block_out_channels": wide}))
+
+        with pytest.raises(UntrustedModel, match=r"config\.json differs from its manifest"):
+            shelf.variant("emoji", spec)
+        assert list(refusals.all()) == ["emoji"]
+        path.write_bytes(good)
+
+        assert shelf.variant("emoji", spec).model_id == "emoji"
+
+    def test_a_header_that_says_too_much_changes_nothing_of_what_fits(
+        self, shelf, spec, refusals, settings
+    ):
+        """A sparse file takes no disk."""
+        path = settings.models_dir / "emoji" / "text_encoder" / "model.safetensors"
+        good, numbers = path.read_bytes(), 1 << 25
+        told = {"w": {"dtype": "F32", "shape": [numbers], "data_offsets": [0, 4 * numbers]}}
+        header = json.dumps(told).encode()
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + 4 * numbers)
+
+        with pytest.raises(UntrustedModel, match="text_encoder"):
+            shelf.variant("emoji", spec)
+        assert list(refusals.all()) == ["emoji"]
+        path.write_bytes(good)
+
+        assert shelf.variant("emoji", spec).model_id == "emoji"
+
+
 def second_base(settings, registry) -> None:
     """Another base, signed under the name of the first."""
     folder = registry.making.begin("emoji-2")
     shutil.copytree(registry.path("emoji"), folder, dirs_exist_ok=True)
     (folder / "README.md").write_text("another")
     first = registry.get("emoji")
-    files = first.files | {"README.md": _digest(folder / "README.md")}
-    other = first.model_copy(update={"files": files}).signed(Signer.load(settings.keys_dir))
+    files = first.files | {"README.md": sha256(folder / "README.md")}
+    other = first.model_copy(update={"files": files, "blake3": None}).signed(
+        Signer.load(settings.keys_dir)
+    )
     other.write(folder)
     folder.rename(registry.path("emoji-2"))
-
-
-def _digest(path):
-    from core.files import sha256
-
-    return sha256(path)
-
-
-def test_what_is_digested_alone_is_digested_while_the_base_is_loaded_and_before_it_is_served(
-    erased, shelf, settings, monkeypatch
-):
-    loading, digested = threading.Event(), []
-    load_base, check = worker.shelf.load_base, ModelFiles.check
-
-    def load(*args, **options):
-        loading.set()
-        return load_base(*args, **options)
-
-    def slowly(files, name):
-        if "unet" in name and files.folder.name == erased:
-            assert loading.wait(30), "the base waits for the digest"
-            time.sleep(0.5)
-            digested.append(name)
-        check(files, name)
-
-    monkeypatch.setattr(worker.shelf, "load_base", load)
-    monkeypatch.setattr(ModelFiles, "check", slowly)
-
-    shelf.variant(erased)
-
-    assert digested == ["unet/config.json"]
 
 
 class TestWhileItRuns:
@@ -232,7 +259,7 @@ class TestWhileItRuns:
             shelf.variant(erased)
         path.write_bytes(good)
 
-        assert shelf.variant(erased).model_id == erased
+        shelf.variant(erased).unread.wait()
         assert refusals.all() == {}
 
 

@@ -4,6 +4,7 @@ import base64
 import errno
 import io
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,16 +15,17 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.digests import sha256
 from core.errors import ModelsUnavailable
-from core.files import sha256
 from core.jobs import JobState
-from core.manifests import ModelStatus
+from core.manifests import Manifest, ModelStatus
 from core.progress import Progress
 from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, SteeringOptions
 from worker.erasing import model_id
 from worker.trainer_means import TrainerMeans
+from worker.trainer_process import TrainerProcesses
 from worker.training import Trainings
 
 AXE = ErasureSpec(
@@ -341,6 +343,72 @@ def test_a_worker_that_lost_its_lease_leaves_its_successors_folder_alone(
     assert list(settings.making_dir.iterdir()) == successors
 
 
+@pytest.fixture
+def after_training(monkeypatch):
+    """Has something happen between the end of a trainer and what is made of its model."""
+
+    def arrange(action) -> None:
+        run = TrainerProcesses.run
+
+        def run_then_act(self, module, words, lease) -> None:
+            run(self, module, words, lease)
+            action(Path(words[words.index("--out") + 1]))
+
+        monkeypatch.setattr(TrainerProcesses, "run", run_then_act)
+
+    return arrange
+
+
+def test_a_model_that_another_attempt_made_meanwhile_is_the_jobs(
+    jobs, registry, submit_erasure, make_trainings, settings, after_training
+):
+    """As of a worker that froze, woke up, and was fenced off only after it had added its own."""
+    theirs = []
+
+    def add_another(out: Path) -> None:
+        folder = registry.making.begin("theirs")
+        shutil.copytree(out, folder, dirs_exist_ok=True)
+        (folder / "README.md").write_text("another")
+        made = Manifest.read(folder)
+        files = made.files | {"README.md": sha256(folder / "README.md")}
+        other = made.model_copy(update={"files": files, "blake3": None})
+        theirs.append(Registrar(registry).add(other, folder, Signer.load(settings.keys_dir)))
+
+    after_training(add_another)
+    job_id = submit_erasure()
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert [registry.get(job.erasure.erased_model)] == theirs
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ("lost", JobState.RUNNING),
+        ("cancelled", JobState.CANCELLED),
+        ("late", JobState.FAILED),
+    ],
+)
+def test_a_job_that_is_stopped_when_its_trainer_has_ended_makes_no_model(
+    jobs, registry, submit_erasure, make_trainings, heartbeat, after_training, verdict, state
+):
+    job_id = submit_erasure()
+
+    def stop(_: Path) -> None:
+        heartbeat.verdicts[job_id] = verdict
+        if verdict == "lost":
+            jobs.leasing.take_back("trainer-0@test")
+            jobs.leasing.claim("erasure", "trainer-1@test", slots=1, lease_s=60, idle=True)
+
+    after_training(stop)
+    make_trainings().drain()
+
+    assert jobs.get(job_id).state is state
+    assert [manifest.id for manifest in registry.all()] == ["emoji"]
+
+
 def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
     registry, submit_erasure, make_trainings, heartbeat, settings
 ):
@@ -351,6 +419,23 @@ def test_what_dead_workers_left_behind_goes_when_their_jobs_have_ended(
     make_trainings().drain()
 
     assert list(settings.making_dir.iterdir()) == [imports]
+
+
+def test_what_a_newer_version_may_still_work_on_stays(
+    jobs, registry, submit_erasure, make_trainings, settings, redis_client
+):
+    newer = submit_erasure()
+    jobs.leasing.claim("erasure", "trainer-1@newer", slots=1, lease_s=60, idle=True)
+    redis_client.hset(f"job:{newer}", "spec", '{"kind": "from tomorrow"}')
+    checkpoints = settings.data_dir / "checkpoints" / newer
+    checkpoints.mkdir(parents=True)
+    begun = registry.making.begin(f"job-{newer}")
+    failing = submit_erasure(AXE.model_copy(update={"base_model": "nobody"}))
+    make_trainings().drain()
+
+    assert jobs.get(failing).state is JobState.FAILED
+    assert checkpoints.exists()
+    assert list(settings.making_dir.iterdir()) == [begun]
 
 
 def test_a_worker_that_shuts_down_hands_the_job_back_uncounted(
@@ -468,7 +553,7 @@ def test_a_base_that_is_replaced_while_a_job_reads_it_makes_no_model(
     def replace() -> None:
         (path / "README.md").write_text("another")
         files = first.files | {"README.md": sha256(path / "README.md")}
-        other = first.model_copy(update={"files": files})
+        other = first.model_copy(update={"files": files, "blake3": None})
         other.signed(Signer.load(settings.keys_dir)).write(path)
 
     job_id = submit_erasure()

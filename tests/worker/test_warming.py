@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_model import make_model
 
 import worker.runtime
 from core.importing import import_base
@@ -14,6 +13,7 @@ from core.installation import open_default_model
 from core.jobs import JobState
 from core.redis_connection import connect
 from core.signing import Signer
+from tests.tiny_model import make_model
 from worker.room import MIB, Room
 from worker.warming import warm_up
 

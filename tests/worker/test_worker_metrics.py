@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
+from core.storage import Storage
 from core.tracing import Tracing
 from worker import metrics
 
@@ -146,6 +147,16 @@ def test_a_job_is_counted_from_its_wait_to_its_picture(make_batcher, submit, sin
     make_batcher().drain()
 
     assert [since(name, **labels) for name, labels in names] == [2, 1, 1, 3]
+
+
+def test_pictures_that_cannot_be_stored_are_counted(make_batcher, submit, since, tmp_path):
+    (tmp_path / "full").write_text("")
+    since.mark("t2i_pictures_not_stored_total")
+    submit(num_inference_steps=2)
+
+    make_batcher(storage=Storage(tmp_path / "full")).drain()
+
+    assert since("t2i_pictures_not_stored_total") == 1
 
 
 def test_a_drawn_job_leaves_its_wait_and_its_drawing_in_the_trace(make_batcher, submit):
