@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 from pydantic import ValidationError
@@ -14,13 +12,15 @@ from rich.console import Console
 from core import erasure_flags as flags
 from core.consistency import check_filled_in
 from core.errors import AppError, ConceptInvalid, ModelUnsupported
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
+from core.model_folder import MANIFEST
 from core.progress import Reporter
 from core.samples import MAX_SAMPLES
 from core.specs import ErasureSpec
+from core.terminating import TERMINATED, cleaned_up
 from core.user_cache import user_cache
 from trainer.full_disk import full_disk_named
-from trainer.inputs import base_folder, model_id_of, with_captions
+from trainer.inputs import base_folder, checked_model_id, model_id_of, with_captions
 from trainer.reporting import (
     bars,
     print_json,
@@ -30,7 +30,6 @@ from trainer.reporting import (
 )
 
 FAILED = 2
-TERMINATED = 128 + signal.SIGTERM
 DESCRIPTION = """\
 Erase concepts from a Stable Diffusion model, and write the erased model as a folder.
 
@@ -70,12 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.samples and options.progress != "json":
         parser.error("--samples: they are printed as JSON; add --progress json")
-    signal.signal(signal.SIGTERM, _terminate)
     # Libraries look at these when they are imported, which happens only below.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     options.cache = options.cache or user_cache()
     try:
-        with full_disk_named(options.out, options.work, options.cache):
+        with cleaned_up(), full_disk_named(options.out, options.work, options.cache):
             manifest = _erase(options)
     except AppError as error:
         if options.progress == "json":
@@ -87,11 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _erase(options: argparse.Namespace) -> Manifest:
+    given: str | None = options.model_id
+    model_id = model_id_of(options.out) if given is None else checked_model_id(given)
     spec = _read_spec(options.spec)
     if options.captions is not None:
         spec = with_captions(spec, options.captions)
     manifest = _manifest(options)
-    model_id = options.model_id or model_id_of(options.out)
     if options.progress == "json":
         return _run(options, spec, manifest, model_id, print_json)
     with bars() as report:
@@ -236,18 +235,13 @@ def _read_spec(path: Path) -> ErasureSpec:
 
 
 def _manifest(options: argparse.Namespace) -> Manifest | None:
-    path: Path = options.base_manifest or options.base / FILENAME
+    path: Path = options.base_manifest or options.base / MANIFEST
     if options.base_manifest is None and not path.exists():
         return None
     try:
         return Manifest.parse(path.read_bytes(), path.parent.name)
     except OSError as error:
         raise ModelUnsupported(f"{path} cannot be read: {error}") from error
-
-
-def _terminate(*_: object) -> NoReturn:
-    """Leave through every `finally`, so that nothing half-written stays behind."""
-    raise SystemExit(TERMINATED)
 
 
 if __name__ == "__main__":

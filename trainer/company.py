@@ -33,6 +33,8 @@ class Task(BaseModel):
     base: Path
     manifest: Manifest | None
     spec: ErasureSpec
+    neighbours: dict[str, tuple[str, ...]]
+    """What was found; with it among what is protected, the spec is longer than one may be."""
     concepts: tuple[Concept, ...]
     base_digest: str
     native_px: int
@@ -87,6 +89,7 @@ def company(
     manifest: Manifest | None,
     begun: StageOne,
     spec: ErasureSpec,
+    neighbours: dict[str, tuple[str, ...]],
     *,
     device: torch.device | str,
     work: Path | None,
@@ -94,6 +97,7 @@ def company(
     """With so many processes less one at work beside this one, which is rank 0.
 
     Args:
+        neighbours: that were found, and are protected beside what the spec names.
         work: a folder of this run alone; what passes between the processes lies in it, so that
             nothing is left elsewhere by one that was killed.
 
@@ -109,6 +113,7 @@ def company(
         base=base.resolve(),
         manifest=manifest,
         spec=spec,
+        neighbours=neighbours,
         concepts=tuple(begun.concepts),
         base_digest=begun.base_digest,
         native_px=begun.native_px,

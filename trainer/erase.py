@@ -7,7 +7,8 @@
           manifest.json            unsigned; whoever registers the model signs it
 
 The folder is made under a temporary name beside `out` and renamed: it is whole or not there. The
-same base, spec and code give the same weights, byte for byte.
+same base, spec and code give the same weights, byte for byte, on the CPU of one machine with the
+same number of threads.
 """
 
 import shutil
@@ -20,14 +21,15 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
-from core.errors import ConceptInvalid
+from core.edits import Edit, StageCost
 from core.importing import read_family
 from core.learning_rate import check_learning_rate
 from core.making import describe
-from core.manifests import Edit, Manifest, StageCost
+from core.manifests import Manifest
 from core.merging import completed, concepts_to_erase
 from core.progress import Reporter
 from core.specs import Concept, ErasureSpec
+from core.trajectories import reaching_all
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure, write_unet
@@ -39,7 +41,7 @@ from trainer import model_card
 from trainer.company import check_processes, company
 from trainer.devices import check_device
 from trainer.earlier import Earlier, merged_manifests, read_earlier
-from trainer.folders import check_empty, new_folder
+from trainer.folders import check_empty, check_writable, new_folder
 from trainer.latency import map_seconds, step_seconds
 from trainer.memory import cost
 from trainer.neighbours import find_neighbours, protecting, taken_over
@@ -84,7 +86,8 @@ def erase(
         ConceptInvalid, SingularEdit, SteeringDiverged, UntrustedModel, ModelUnsupported,
         NotEnoughRoom.
         Invalid: there is no such device, fewer GPUs than processes, or too little for each
-            to do, or the learning rate is one for smaller models.
+            to do, or the learning rate is one for smaller models; or `out` or `work` is where
+            nothing can be written.
         ModelExists: there is something in `out`.
     """
     started = time.monotonic()
@@ -93,19 +96,23 @@ def erase(
     if merged:
         spec = completed(spec, merged)
     concepts = concepts_to_erase(spec, merged)
-    if spec.steering is not None and not concepts:
-        raise ConceptInvalid("steering: no concept is left to erase; leave it out")
-    _check_running(base, spec, device, processes)
+    spec = reaching_all(spec, concepts)
+    _check_running(base, manifest, spec, device, processes, work)
     advance = counter(report, "loading", 1)
     family, drawing = read_family(base)
     described = manifest or describe(
-        base, model_id=spec.base_model, family=family, drawing=drawing, code_version=CODE_VERSION
+        base,
+        model_id=spec.base_model,
+        family=family,
+        drawing=drawing,
+        code_version=CODE_VERSION,
+        links=True,
     )
     earlier = read_earlier(spec, merge, merged, described) if merged else None
     known = ModelConcepts.of(base)
-    check_room(base, out, spec, concepts, device=device, work=work, processes=processes)
     neighbours = taken_over([one.edit for one in merged if one.edit], concepts)
     before = protecting(spec, neighbours, concepts)
+    check_room(base, out, before, concepts, device=device, work=work, processes=processes)
     encoder = _reader(base, manifest, before, concepts, earlier, device=device)
     advance(1)
 
@@ -131,7 +138,9 @@ def erase(
             *(drawing.native_px, concepts, erasure),
         )
         texts = Texts.read(encoder, ["", concepts[0].name], size_px=drawing.native_px)
-        others = company(processes, base, manifest, begun, told, device=device, work=work)
+        others = company(
+            *(processes, base, manifest, begun, spec, neighbours), device=device, work=work
+        )
         with cost(costs, "stage 2", device), others as ranks:
             unet, scheduler = (
                 (sampler.unet, sampler.scheduler_config)
@@ -194,13 +203,20 @@ def erase(
 
 
 def _check_running(
-    base: Path, spec: ErasureSpec, device: torch.device | str, processes: int
+    base: Path,
+    manifest: Manifest | None,
+    spec: ErasureSpec,
+    device: torch.device | str,
+    processes: int,
+    work: Path | None,
 ) -> None:
-    """Raises Invalid, see `erase`."""
+    """Raises Invalid, UntrustedModel, see `erase`."""
     check_device(device)
-    check_learning_rate(spec, base)
+    check_learning_rate(spec, base, manifest)
     if spec.steering is not None:
         check_processes(processes, device, spec.steering)
+        if work is not None:
+            check_writable(work)
 
 
 def _reader(

@@ -6,14 +6,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.errors import ModelExists
+from core.errors import Invalid, ModelExists
 from core.files import sync_folder, sync_tree
 
 
 def check_empty(out: Path) -> None:
-    """Raises ModelExists."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """The folder of a model can be made here. Raises ModelExists, Invalid."""
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise Invalid(f"{out} cannot be looked into: {error.strerror}") from error
+    if taken:
         raise ModelExists(f"{out} is not empty; name a folder that does not exist yet")
+    # It comes by a rename, for which its parent must be writable.
+    check_writable(out.resolve().parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Files can be made in a folder, or in the nearest one above it that is there already.
+
+    Raises:
+        Invalid
+    """
+    place = next(one for one in (folder, *folder.resolve().parents) if one.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".trce.", dir=place):
+            pass
+    except OSError as error:
+        raise Invalid(
+            f"{folder} cannot be written to ({place}: {error.strerror}); name another folder"
+        ) from error
 
 
 @contextmanager

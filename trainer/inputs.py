@@ -8,8 +8,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from core.errors import ConceptInvalid, ModelUnsupported
+from core.errors import ConceptInvalid, Invalid, ModelUnsupported
 from core.specs import MAX_CAPTIONS, ErasureSpec, ModelId, TextualOptions
+from trainer.folders import check_empty
+
+_model_id: TypeAdapter[str] = TypeAdapter(ModelId)
 
 
 def with_captions(spec: ErasureSpec, path: Path) -> ErasureSpec:
@@ -48,11 +51,17 @@ def base_folder(base: Path, like: Path | None, out: Path) -> Iterator[Path]:
 
     Raises:
         ModelUnsupported, UntrustedModel.
+        ModelExists, Invalid, NotEnoughRoom: nothing can be made at `out`.
     """
     if not base.is_file():
         yield base
         return
-    from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415  (torch)
+    check_empty(out)
+    # Torch is imported here, for whom it is needed.
+    from diffusion.originals.single_file import unpack_single_file  # noqa: PLC0415
+    from trainer.room import check_room_to_unpack  # noqa: PLC0415
+
+    check_room_to_unpack(base, out)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-base.", dir=out.parent) as place:
@@ -68,6 +77,21 @@ def model_id_of(out: Path) -> str:
     """
     words = re.sub(r"[^a-z0-9._-]+", "-", out.resolve().name.lower()).strip("-._")
     try:
-        return TypeAdapter(ModelId).validate_python(words)
+        return _model_id.validate_python(words)
     except ValidationError as error:
         raise ModelUnsupported(f"{out.name!r} makes no model id; name the folder anew") from error
+
+
+def checked_model_id(given: str) -> str:
+    """The id that a user gives to a model.
+
+    Raises:
+        Invalid
+    """
+    try:
+        return _model_id.validate_python(given)
+    except ValidationError as error:
+        raise Invalid(
+            f"{given!r} is no model id; use at most 100 lower-case letters, digits, '.', '_' and "
+            "'-', with a letter or digit at both ends"
+        ) from error

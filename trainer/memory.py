@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from core.manifests import StageCost
+from core.edits import StageCost
 
 # getrusage counts kilobytes on Linux, bytes on macOS.
 MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024

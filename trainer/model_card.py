@@ -2,7 +2,7 @@
 
 import yaml
 
-from core.manifests import Edit
+from core.edits import Edit
 
 FIGURES = (
     "condition_number",

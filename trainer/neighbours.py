@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from core.manifests import Edit
+from core.edits import Edit
 from core.phrases import singulars
-from core.specs import MAX_SYNONYMS, Concept, ErasureSpec, Neighbour
+from core.specs import Concept, ErasureSpec, Neighbour
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer.articles import with_article
@@ -102,11 +102,14 @@ def taken_over(edits: Sequence[Edit], concepts: Sequence[Concept]) -> dict[str, 
 def protecting(
     spec: ErasureSpec, found: Mapping[str, Sequence[str]], erased: Sequence[Concept]
 ) -> ErasureSpec:
-    """The spec, with what was found among what it protects, but for what is erased."""
+    """The spec, with what was found among what it protects, but for what is erased.
+
+    All of it, though nobody could send so much: a merge takes over what each of its models found.
+    """
     textual = spec.textual
     taken = _forms(one.name for one in textual.protect)
     taken |= _forms(word for concept in erased for word in concept.words)
     names = dict.fromkeys(name for near in found.values() for name in near)
     added = [Neighbour(name=name) for name in names if not taken & singulars(name)]
-    protect = (*textual.protect, *added)[:MAX_SYNONYMS]
+    protect = (*textual.protect, *added)
     return spec.model_copy(update={"textual": textual.model_copy(update={"protect": protect})})

@@ -285,7 +285,7 @@ def _united(one: KeptGroup, other: KeptGroup) -> KeptGroup:
 
 def _token_moment(embeddings: Tensor) -> Tensor:
     """(n, length, d) -> (d, d) float64: the sum over captions of the mean of e e^T."""
-    tokens = embeddings.flatten(0, 1).double().cpu()
+    tokens = embeddings.flatten(0, 1).cpu().double()
     return tokens.T @ tokens / embeddings.shape[1]
 
 
@@ -297,7 +297,7 @@ def _totals(
     cache: Path | None,
     advance: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    path = cache / f"{digest}.safetensors" if cache else None
+    path = _cached_at(cache, digest, encoder) if cache else None
     if path is not None and (known := _read(path)) is not None:
         advance(len(captions))
         return known
@@ -311,6 +311,11 @@ def _totals(
     if path is not None:
         write_atomically(path, save(totals))
     return totals
+
+
+def _cached_at(cache: Path, digest: str, encoder: PromptEncoder) -> Path:
+    name = hashlib.sha256(f"{digest} {encoder.spelling()}".encode()).hexdigest()
+    return cache / f"{name}.safetensors"
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -11,6 +11,7 @@ from diffusion.erasure import Erasure
 from diffusion.loading import load_prompt_encoder, load_unet
 from diffusion.model_concepts import ModelConcepts
 from trainer.company import MEETING, READY, TASK, Task, device_of
+from trainer.neighbours import protecting
 from trainer.reporting import quieten_libraries
 from trainer.steered import StageOne, steer
 from trainer.trce.ranks import Ranks, joined
@@ -34,9 +35,10 @@ def main(folder: Path, number: int) -> None:
     os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     ranks = Ranks(number, task.ranks)
+    told = protecting(task.spec, task.neighbours, task.concepts)
     with joined(ranks, device, folder / MEETING):
         steer(
-            *(unet, scheduler, begun, task.spec),
+            *(unet, scheduler, begun, told),
             report=lambda _: None,
             work=task.work,
             ranks=ranks,

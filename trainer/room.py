@@ -31,7 +31,8 @@ SLACK_BYTES = 64 * MIB
 FLOAT64_BYTES, FLOAT32_BYTES, FLOAT16_BYTES = 8, 4, 2
 MATRICES_OF_A_CONCEPT = 2
 MATRICES_OF_SOLVING = 8
-"""d x d each: K, A, B, a factor, eigenvalues' workspace, T and copies."""
+"""d x d each (and p x p of pooled embeddings): K, A, B, a factor, eigenvalues' workspace, T and
+copies."""
 TRAINED_COPIES = 3
 """Gradients and the two moments of the optimiser, of the parameters that are trained."""
 ALLOCATED = 1.25
@@ -47,6 +48,8 @@ LESS_MEMORY = (
     "`autocast` or `gradient_checkpointing`"
 )
 CGROUP = Path("/sys/fs/cgroup")
+GIVEN_BACK = ("inactive_file", "active_file", "slab_reclaimable")
+"""What the kernel drops when memory runs short: files that were read or written, mostly."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def check_room(
     """Raises NotEnoughRoom, UntrustedModel.
 
     Args:
+        spec: with the neighbours that are taken over from merged models among the protected.
         work: where a run keeps what it is resumed from; None: nowhere.
         processes: that stage 2 runs in; on CPUs they share one memory, and each keeps what it
             draws.
@@ -87,6 +91,22 @@ def check_room(
             raise NotEnoughRoom(
                 f"this erasure needs about {wanted // MIB} MiB of {what}, and {free // MIB} MiB "
                 f"are free{advice}"
+            )
+
+
+def check_room_to_unpack(file: Path, out: Path) -> None:
+    """A model in one file fits beside `out` as a folder.
+
+    Raises:
+        NotEnoughRoom
+    """
+    wanted = file.stat().st_size + SLACK_BYTES
+    for place, size in _by_disk([(out.parent, wanted)]):
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise NotEnoughRoom(
+                f"{file.name} needs about {size // MIB} MiB of disk at {place} to be unpacked, "
+                f"and {free // MIB} MiB are free"
             )
 
 
@@ -112,7 +132,7 @@ def needed(
     family, _ = read_family(base)
     unet = _parameters(base / "unet")
     text = sum(_parameters(base / part) for part in text_parts(family))
-    matrix = _width(base) ** 2 * FLOAT64_BYTES
+    matrix = (_width(base) ** 2 + _pooled_width(base, family) ** 2) * FLOAT64_BYTES
     found = spec.textual.neighbours if (base / CONCEPTS).exists() else 0
     groups = 3 + len(spec.textual.protect) + found
     sums = (MATRICES_OF_A_CONCEPT * len(concepts) + groups) * matrix
@@ -120,7 +140,9 @@ def needed(
     withheld = _withheld(base, spec, concepts) * embeddings
     # What is written is put together in memory first.
     memory = text * FLOAT32_BYTES + sums + MATRICES_OF_SOLVING * matrix + 2 * withheld
-    disk = unet * FLOAT16_BYTES + sums + matrix + withheld
+    # Where no concept is left, the base's own files are copied, in whatever precision they are.
+    written = unet * FLOAT16_BYTES if concepts else _bytes_below(base / "unet")
+    disk = written + sums + matrix + withheld
     if spec.steering is None:
         return Room(memory + SLACK_BYTES, disk + SLACK_BYTES)
     config = _config(base / "unet")
@@ -175,9 +197,23 @@ def _of_container() -> int | None:
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = (CGROUP / "memory.current").read_text().strip()
-        return None if limit == "max" else int(limit) - int(used)
+        return None if limit == "max" else int(limit) - max(0, int(used) - _given_back())
     except (OSError, ValueError):
         return None
+
+
+def _given_back() -> int:
+    """What counts as used and hinders nobody; nothing where the kernel does not say."""
+    try:
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    told = dict(line.split() for line in lines)
+    return sum(int(told.get(name, 0)) for name in GIVEN_BACK)
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _parameters(folder: Path, counts: Callable[[str], bool] = lambda _: True) -> int:
@@ -202,9 +238,12 @@ def _context(base: Path, family: str) -> int:
     """The numbers of one prompt, pooled ones included."""
     configs = [_config(base / part) for part in text_parts(family)]
     length = max(config.get("max_position_embeddings", PROMPT_TOKENS) for config in configs)
-    # Pooled embeddings are those of SDXL's second encoder.
-    pooled = sum(config["projection_dim"] for config in configs[1:])
-    return int(length * _width(base) + pooled)
+    return int(length * _width(base) + _pooled_width(base, family))
+
+
+def _pooled_width(base: Path, family: str) -> int:
+    """Pooled embeddings are those of SDXL's second encoder; 0 for models without."""
+    return sum(int(_config(base / part)["projection_dim"]) for part in text_parts(family)[1:])
 
 
 def _width(base: Path) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, PictureNotFinite
 from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.samples import BASE, STAGE_ONE, Sample, Samples
 from core.specs import Concept, ErasureSpec
 from diffusion.denoise_request import DenoiseRequest
@@ -186,8 +187,9 @@ def open_sampler(
     if not has_room_for_samples(base, spec, concepts, device=device):
         return None
     unet, vae, scheduler_config = load_unet_and_vae(base, manifest, device=device)
-    size = {"width_px": native_px, "height_px": native_px}
-    picture = measure(base, dtype=torch.float32, **size)
+    picture = measure(
+        ModelFiles(base, manifest), dtype=torch.float32, width_px=native_px, height_px=native_px
+    )
     free = free_memory_bytes(device)
     fit = 2 * showing.count
     if free is not None:

@@ -48,8 +48,9 @@ class Solution:
         """What is kept in the manifest; nothing when nothing was solved for."""
         if self.edit is None:
             return {}
+        solved = [edit for edit in (self.edit, self.pooled_edit) if edit is not None]
         return {
-            "condition_number": self.edit.condition,
+            "condition_number": max(edit.condition for edit in solved),
             "relative_change": self.edit.relative_change,
             "words": Statistics.total(self.statistics.values()).weight,
         }

@@ -11,11 +11,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from core.errors import NotEnoughRoom
-from core.manifests import LossCurve
+from core.edits import LossCurve
+from core.errors import ModelUnsupported, NotEnoughRoom
+from core.files import remove_unfinished
 from core.progress import Reporter
 from core.specs import Concept, ErasureSpec, SteeringOptions
 from diffusion.erasure import Erasure
+from diffusion.full_memory import ran_out
 from diffusion.model_concepts import ModelConcepts
 from diffusion.prompts import PromptEncoder
 from trainer.concepts import prompt_pairs
@@ -33,7 +35,6 @@ from trainer.trce.steering import SteeringLoss
 
 LESSON = "lesson.safetensors"
 POINTS, ANCHORS = "points", "anchors"
-CPU_IS_FULL = "DefaultCPUAllocator: can't allocate memory"
 CHECKPOINT = "steering.safetensors"
 
 
@@ -83,9 +84,11 @@ def steer(
 
     Raises:
         SteeringDiverged, NotEnoughRoom.
+        ModelUnsupported: a weight is not finite; told before a trajectory is drawn.
     """
     options = spec.steering
     assert options is not None
+    _check_finite(unet)
     with _memory_named(unet.device):
         return _steer(
             *(unet, scheduler_config, begun, spec, options),
@@ -95,6 +98,13 @@ def steer(
             sampler=sampler,
             prompts_read=prompts_read,
         )
+
+
+def _check_finite(unet: UNet2DConditionModel) -> None:
+    """Raises ModelUnsupported."""
+    for name, weight in unet.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise ModelUnsupported(f"{name} of the base's UNet is not finite")
 
 
 def _steer(
@@ -110,6 +120,9 @@ def _steer(
     sampler: Sampler | None,
     prompts_read: Callable[[], None],
 ) -> Steered:
+    if work is not None and ranks.own == 0:
+        # The others write nothing before all have agreed below.
+        remove_unfinished(work, "*.safetensors")
     key = _key(begun, spec)
     lesson = load_lesson(work / LESSON, key, unet.device) if work else None
     if not ranks.agree(int(lesson is not None), unet.device):
@@ -157,10 +170,8 @@ def _memory_named(device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # On a CPU torch has no class for it.
-        named = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not named and CPU_IS_FULL not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or ran_out(error)):
             raise
         raise NotEnoughRoom(f"memory ran out on {device} in stage 2; {LESS_MEMORY}") from error
 

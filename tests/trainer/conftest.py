@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import make_model
 
 from diffusion.loading import Components, load_base
 from diffusion.prompts import PromptEncoder
+from tests.tiny_model import make_model
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from core.digests import sha256
 from core.errors import ConceptInvalid, ModelUnsupported, UntrustedModel
-from core.files import sha256
 from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure
@@ -156,7 +156,7 @@ def copy_with(shelf, tmp_path, name, change):
 def described_again(folder, name):
     manifest = Manifest.read(folder)
     files = manifest.files | {name: sha256(folder / name)}
-    manifest.model_copy(update={"files": files}).write(folder)
+    manifest.model_copy(update={"files": files, "blake3": None}).write(folder)
 
 
 def made_before_words_were_moved(folder):
@@ -278,7 +278,7 @@ def test_a_changed_file_is_refused(shelf, tiny_folder, tmp_path):
 
 
 def test_a_model_of_another_base_of_that_name_is_refused(shelf, tmp_path):
-    from tiny_model import make_model
+    from tests.tiny_model import make_model
 
     other = make_model(tmp_path / "tiny", seed=9)
     refused(other, tmp_path, ConceptInvalid, "made from another tiny", shelf("a"))

@@ -18,6 +18,7 @@ from trainer.room import MIB
 AXE = {"name": "axe", "replacement": "flower"}
 TEXT = "text_encoder/model.safetensors"
 UNET = "unet/diffusion_pytorch_model.safetensors"
+STEERING = {"steps": 1, "trajectories": 1, "anchor_trajectories": 1, "learning_rate": 1e-4}
 
 
 @pytest.fixture
@@ -79,6 +80,20 @@ def refused(base, tmp_path, capfd):
             [{"name": "Axe  axe", "replacement": "axe axe"}],
             {},
             "ConceptInvalid",
+            "speaks of 'axe axe'",
+            id="target equal to source but for a space",
+        ),
+        pytest.param(
+            [{"name": "axes", "replacement": "an axe"}],
+            {},
+            "ConceptInvalid",
+            "speaks of 'axes'",
+            id="target the singular of the source",
+        ),
+        pytest.param(
+            [{"name": "Axe-axe", "replacement": "axe - axe"}],
+            {},
+            "ConceptInvalid",
             "as the same tokens",
             id="target equal to source for this model",
         ),
@@ -92,6 +107,13 @@ def refused(base, tmp_path, capfd):
             "ConceptInvalid",
             "choose one",
             id="preserved and erased",
+        ),
+        pytest.param(
+            [AXE],
+            {"captions": ["an axe in a barn", "two axes"]},
+            "ConceptInvalid",
+            "textual.captions: all 2 speak of what is erased ('an axe in a barn' of 'axe')",
+            id="nothing to preserve",
         ),
         pytest.param(
             [AXE], {"preserve": 1e-9, "ridge": 0.0}, "SingularEdit", "raise `ridge`", id="singular"
@@ -114,9 +136,10 @@ def test_a_spec_that_cannot_be(refused, concepts, textual, kind, says):
         pytest.param(UNET, "conv_in.weight", "ModelUnsupported", id="UNet"),
     ],
 )
-def test_nan_in_the_weights(base, refused, file, tensor, kind):
+@pytest.mark.parametrize("steering", [None, STEERING], ids=["stage 1", "both stages"])
+def test_nan_in_the_weights(base, refused, file, tensor, kind, steering):
     change(base / file, tensor, lambda weight: weight.flatten()[0].fill_(torch.nan))
-    error = refused()
+    error = refused(steering=steering)
     assert error.startswith(kind)
     assert "not finite" in error
 

@@ -13,13 +13,17 @@ from trainer.erase import erase
 SPEC = ErasureSpec.model_validate(
     {"base_model": "tiny", "concepts": [{"name": "axe", "replacement": "flower"}]}
 )
+STEERING = {"steps": 1, "trajectories": 1, "anchor_trajectories": 1, "learning_rate": 1e-4}
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
 
 
-@pytest.fixture
-def refused(tiny_folder, tmp_path):
+@pytest.fixture(params=[None, STEERING], ids=["stage 1", "both stages"])
+def refused(tiny_folder, tmp_path, request, monkeypatch):
     """Erase from the tiny model with one file changed; nothing may be left of it."""
+    monkeypatch.setattr("trainer.steered.prepare_lesson", lambda *a, **k: pytest.fail("drawn"))
+    fields = SPEC.model_dump(exclude_unset=True) | {"steering": request.param}
+    spec = ErasureSpec.model_validate(fields)
 
     def run(file, change, error, why):
         base = shutil.copytree(tiny_folder, tmp_path / "base")
@@ -29,7 +33,7 @@ def refused(tiny_folder, tmp_path):
         cache = tmp_path / "cache"
         with pytest.raises(error, match=why):
             erase(
-                *(base, None, SPEC, tmp_path / "out", lambda _: None), model_id="out", cache=cache
+                *(base, None, spec, tmp_path / "out", lambda _: None), model_id="out", cache=cache
             )
         assert {path.name for path in tmp_path.iterdir()} <= {"base", "cache"}
         return list(cache.glob("*")) if cache.exists() else []

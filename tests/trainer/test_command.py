@@ -94,12 +94,10 @@ def test_sigterm_while_writing_takes_back_what_was_written(command, tmp_path, mo
 
     monkeypatch.setattr("trainer.erase.write_unet", interrupted)
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main(command)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as ended:
+        main(command)
 
+    assert signal.getsignal(signal.SIGTERM) == before
     assert ended.value.code == 143
     assert sorted(written) == ["erasure.safetensors", "statistics.safetensors"]
     assert list((tmp_path / "out").iterdir()) == []
@@ -134,6 +132,31 @@ def test_a_wrong_spec_is_told_in_the_last_line(command, spec, failure, content, 
     error = failure(command)
     assert error["type"] == "ConceptInvalid"
     assert detail in error["detail"]
+
+
+@pytest.mark.parametrize("given", ["No!", "../out", "-", "", "x" * 101])
+def test_an_id_that_cannot_be_is_told_before_the_run(command, failure, given, monkeypatch):
+    monkeypatch.setattr("trainer.erase.erase", lambda *a, **k: pytest.fail("it began"))
+    error = failure([*command, f"--model-id={given}"])
+    assert error["type"] == "Invalid"
+    assert f"{given!r} is no model id" in error["detail"]
+
+
+@pytest.mark.parametrize("flag", ["--out", "--work"])
+@pytest.mark.parametrize("place", ["a file", "/proc"])
+def test_a_place_that_cannot_be_written_to_is_told_before_the_run(
+    command, spec, failure, tmp_path, monkeypatch, flag, place
+):
+    """Root may write to folders whose mode says that nobody may; into /proc nobody may."""
+    small = {"steps": 1, "trajectories": 1, "learning_rate": 1e-4}
+    asked = {"base_model": "tiny", "concepts": CONCEPTS, "steering": small}
+    spec.write_text(yaml.safe_dump(asked))
+    monkeypatch.setattr("trainer.erase.read_family", lambda *a: pytest.fail("it began"))
+    (tmp_path / "a file").touch()
+    error = failure([*command, flag, str(tmp_path / place / "a/folder")])
+    assert error["type"] == "Invalid"
+    assert "cannot be written to" in error["detail"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_base_that_is_no_model_is_told_in_the_last_line(command, failure, tmp_path):

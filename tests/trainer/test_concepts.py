@@ -60,6 +60,12 @@ def test_no_prompt_comes_twice_and_every_phrase_weighs_the_same():
     assert sum(pair.weight for pair in pairs) == pytest.approx(3)  # axe, hatchets, adze
 
 
+def test_a_phrase_with_more_space_in_it_is_the_same_phrase():
+    pairs = pairs_of(concept("base ball", "base  ball"))
+    assert sum(pair.weight for pair in pairs) == pytest.approx(1)
+    assert pairs == pairs_of(concept("base ball"))
+
+
 def test_a_list_of_more_than_twenty_concepts_is_used_to_its_end():
     """The reference cuts it to its first twenty entries."""
     names = [f"thing number {number}" for number in range(25)]
@@ -94,6 +100,18 @@ def test_whatever_the_words_their_weights_add_up_to_how_many_there_are(words):
             id="replaced by a kind of itself",
         ),
         pytest.param(
+            [concept("guns", replacement="gun")], (), "speaks of 'guns'", id="its singular"
+        ),
+        pytest.param(
+            [concept("knife", replacement="wooden knives")], (), "of 'knife'", id="its plural"
+        ),
+        pytest.param(
+            [concept("cherries", replacement="a cherry")], (), "of 'cherries'", id="-y and -ies"
+        ),
+        pytest.param(
+            [concept("base ball", replacement="base  ball")], (), "of 'base ball'", id="a space"
+        ),
+        pytest.param(
             [concept("axe", "blade"), concept("sword", "a blade", replacement="cake")],
             (),
             "both 'flower' and 'cake'",
@@ -118,7 +136,10 @@ def test_contradictions_are_refused_with_the_words_that_contradict(concepts, pro
         ("cherry", "cherries"),
         ("match", "matches"),
         ("water pistols", "Water pistol"),
+        ("water  pistols", "water pistol"),
         ("a potato", "potatoes"),
+        ("knives", "knife"),
+        ("wolf", "wolves"),
     ],
 )
 def test_what_is_erased_is_not_protected_in_singular_or_plural(erased, protected):
@@ -143,6 +164,36 @@ def test_near_misses_are_no_contradictions():
 @pytest.mark.parametrize("text", ["an axe", "two axes", "AXE!", "the axe-man"])
 def test_a_text_mentions_a_word_in_singular_and_plural(text):
     assert mentions(text, ["a saw", "axe"]) == "axe"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ("pistols", "a photo of a pistol"),
+        ("pistol", "pistols"),
+        ("explosives", "a stick of explosive"),
+        ("axes", "an ax"),
+        ("axes", "three axes"),
+        ("matches", "a burnt match"),
+        ("cherries", "a cherry on a cake"),
+        ("cherry", "cherries on a cake"),
+        ("knives", "a knife on a table"),
+        ("pocket knife", "two pocket knives"),
+        ("scarves", "a red scarf"),
+        ("loaf", "loaves of bread"),
+        ("the machine\tguns", "a machine  gun"),
+    ],
+)
+def test_it_does_not_matter_which_of_the_two_is_singular(phrase, text):
+    assert mentions(text, ["a saw", phrase]) == phrase
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [("glass", "glas"), ("caves", "a cafe"), ("as", "a house")],
+)
+def test_words_that_only_look_alike_are_no_mention(phrase, text):
+    assert mentions(text, [phrase]) is None
 
 
 @pytest.mark.parametrize("text", ["taxes", "axel", "a relaxed man", ""])

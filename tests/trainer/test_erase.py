@@ -242,3 +242,38 @@ def test_half_precision_bases_are_read_in_full_precision(run, tiny_folder, tmp_p
         for out in ("from-half", "from-full")
     )
     assert (one - other).norm() < 0.05 * (other - torch.eye(len(other))).norm()
+
+
+def test_a_base_that_consists_of_links_is_the_base_that_they_lead_to(run, tiny_folder, tmp_path):
+    """As a snapshot in a hub's cache does."""
+    linked = tmp_path / "snapshot"
+    for path in tiny_folder.rglob("*"):
+        if path.is_file():
+            link = linked / path.relative_to(tiny_folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    run(out="plain")
+    run(out="linked", base=linked)
+
+    plain, same = (Manifest.read(tmp_path / out) for out in ("plain", "linked"))
+    assert same.files["erasure.safetensors"] == plain.files["erasure.safetensors"]
+    assert (
+        same.files["unet/diffusion_pytorch_model.safetensors"]
+        == (plain.files["unet/diffusion_pytorch_model.safetensors"])
+    )
+    assert same.edit.base_digest == plain.edit.base_digest
+    # What is registered holds nothing but files.
+    registered = describe(
+        tiny_folder, model_id="tiny", family="sd1", drawing=plain.drawing, code_version=""
+    )
+    with pytest.raises(UntrustedModel, match="not a plain file"):
+        run(out="registered", base=linked, manifest=registered)
+
+
+def test_a_base_with_a_folder_that_is_a_link_is_refused(run, tiny_folder, tmp_path):
+    """Whatever is in it would be read, and missing from the base's digest."""
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    (base / "unet").rename(tmp_path / "unet")
+    (base / "unet").symlink_to(tmp_path / "unet")
+    with pytest.raises(UntrustedModel, match="unet is not a plain file"):
+        run(base=base)

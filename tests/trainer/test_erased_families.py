@@ -3,16 +3,19 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_model import FAMILIES, PROJECTED, make_model
 
 from core.manifests import Manifest
 from core.specs import ErasureSpec
 from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_base, load_prompt_encoder
+from tests.tiny_model import FAMILIES, PROJECTED, make_model
 from trainer.erase import erase
-from trainer.solving import solve_again
+from trainer.preservation import Kept
+from trainer.solving import Solution, solve_again
 from trainer.trce.archive import load_statistics
+from trainer.trce.statistics import Statistics
 from trainer.trce.texts import Texts, predict
+from trainer.trce.textual import TextualEdit
 
 AXE = {"name": "axe", "synonyms": ["hatchet"], "replacement": "flower"}
 BREAD = {"name": "bread", "replacement": "dog"}
@@ -65,6 +68,18 @@ def test_the_concept_moves_to_its_replacement_in_everything_that_the_unet_reads(
     assert (erasure.pooled_map is not None) == (family == "sdxl")
     if family == "sdxl":
         assert after[1] < 0.75 * before[1]
+
+
+@pytest.mark.parametrize(("of_text", "of_pooled"), [(3.0, 5.0), (5.0, 3.0), (5.0, None)])
+def test_the_worse_of_two_condition_numbers_is_reported(of_text, of_pooled):
+    edit, pooled = (
+        None if condition is None else TextualEdit(torch.eye(2, dtype=torch.float64), condition)
+        for condition in (of_text, of_pooled)
+    )
+    nothing = torch.zeros(2, 2, dtype=torch.float64)
+    statistics = {"axe": Statistics(nothing, nothing, 1.0)}
+    solution = Solution(edit, pooled, 1.0, statistics, Kept("encoder", ()))
+    assert solution.figures["condition_number"] == 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)

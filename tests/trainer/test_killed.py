@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from both_stages import both_stages
 from safetensors import safe_open
 
 from core.manifests import Manifest
+from tests.trainer.both_stages import both_stages
 from trainer.erase import erase
 
 SPEC = both_stages(batch=2, anchors=2, trajectories=6, anchor_trajectories=4, trajectory_steps=3)
@@ -107,8 +107,10 @@ def test_whenever_it_is_killed_it_ends_with_the_same_bytes(whole, attempt, tmp_p
             with safe_open(str(kept), framework="pt") as file:  # whole, or it would not open
                 assert file.keys()
 
+    (tmp_path / "work" / ".steering.safetensors.half").write_bytes(b"half")
     code, again = attempt()
     assert code == 0
+    assert not list((tmp_path / "work").glob(".*"))
     assert not any(
         one["stage"] == "drawing trajectories" and one["done"] < one["total"] for one in again
     )

@@ -91,10 +91,13 @@ class TestProtecting:
             Neighbour(name="loaves"),
         )
 
-    def test_the_spec_that_comes_out_is_one_that_may_be_sent(self):
+    def test_nothing_that_was_found_is_dropped_however_much_there_is(self):
+        """Many models that are merged found more together than one may name."""
         many = spec(textual={"protect": [f"thing {n}" for n in range(MAX_SYNONYMS)]})
-        told = protecting(many, {"axe": ("dog",)}, many.concepts)
-        assert ErasureSpec.model_validate_json(told.model_dump_json()) == told
+        found = {"axe": tuple(f"one {n}" for n in range(300)), "bread": ("dog",)}
+        told = protecting(many, found, many.concepts)
+        names = [one.name for one in told.textual.protect]
+        assert len(names) == len(set(names)) == MAX_SYNONYMS + 301
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,13 @@ class TestErasing:
         one = spec()
         knowing, silent = (needed(folder, one, one.concepts) for folder in (base, tiny_folder))
         assert knowing.disk_bytes > silent.disk_bytes
+
+    def test_room_is_asked_for_what_is_taken_over(self, make, monkeypatch):
+        make("axe", concepts=[AXE])
+        asked = []
+        monkeypatch.setattr("trainer.erase.check_room", lambda *given, **_: asked.append(given[2]))
+        again = make("with-room", merge=["axe"])
+        assert {one.name for one in asked[0].textual.protect} == set(names(found_in(again)))
 
 
 class TestAlgebra:

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from core.errors import ConceptInvalid
 from core.phrases import mentions
 from core.specs import Neighbour
 from diffusion.model_concepts import KnownConcept, ModelConcepts
+from diffusion.prompts import PromptEncoder
 from trainer.preservation import CaptionGroup, caption_groups, read_groups
 
 SAW = (Neighbour(name="saw"),)
@@ -144,6 +147,7 @@ class Refusing:
 
     def __init__(self, encoder):
         self.digest, self.width, self.length = encoder.digest, encoder.width, encoder.length
+        self.spelling = encoder.spelling
 
     def batches(self, captions, *, size):
         pytest.fail("encoded again")
@@ -168,6 +172,19 @@ def test_another_encoder_does_not_get_the_moment_of_the_first(encoder, tmp_path)
     other.digest = lambda: "another"
     with pytest.raises(pytest.fail.Exception):
         kept_moment(other, groups_of("a dog"), cache=tmp_path, advance=ignore)
+
+
+def test_another_padding_does_not_get_the_moment_of_the_first(tiny, encoder, tmp_path):
+    """Nor do other merges, or another length: all of a prompt's tokens count, padding too."""
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.pad_token = "!"
+    padded = PromptEncoder(tokenizer, tiny.text_encoder)
+    first, second = (
+        kept_moment(one, groups_of("a dog"), cache=tmp_path, advance=ignore)
+        for one in (encoder, padded)
+    )
+    assert torch.equal(second, kept_moment(padded, groups_of("a dog")))
+    assert not torch.equal(first, second)
 
 
 def test_a_broken_cache_is_made_again(encoder, tmp_path):

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,8 +7,10 @@ from safetensors import safe_open
 
 from core.errors import NotEnoughRoom
 from core.specs import ErasureSpec
+from tests.tiny_model import make_model
 from trainer import room
 from trainer.erase import erase
+from trainer.inputs import base_folder
 from trainer.room import MIB, needed
 
 AXE = {"name": "axe", "replacement": "flower"}
@@ -33,6 +37,41 @@ def test_an_estimate_covers_what_is_written(tiny_folder, tmp_path):
     erase(tiny_folder, None, one, tmp_path / "out", lambda _: None, model_id="out")
     written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert written < needed(tiny_folder, one, one.concepts).disk_bytes < written + 80 * MIB
+
+
+def test_without_a_concept_the_bases_own_files_are_what_is_written(tiny_folder, tmp_path):
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    before = needed(base, spec(), ()).disk_bytes
+    (base / "unet/another.safetensors").write_bytes(bytes(MIB))
+    assert needed(base, spec(), ()).disk_bytes == before + MIB
+    assert needed(base, spec(), spec().concepts).disk_bytes < before + MIB
+
+
+def test_sums_of_pooled_embeddings_are_counted(tmp_path):
+    base = make_model(tmp_path / "sdxl", family="sdxl")
+    config = json.loads((base / "text_encoder_2/config.json").read_text())
+    one, two = spec(), spec(concepts=[AXE, AXE | {"name": "bread"}])
+    first, second = (needed(base, each, each.concepts).disk_bytes for each in (one, two))
+    width = json.loads((base / "unet/config.json").read_text())["cross_attention_dim"]
+    squares = width**2 + config["projection_dim"] ** 2
+    withheld = room._withheld(base, two, two.concepts) - room._withheld(base, one, one.concepts)
+    assert second - first == 2 * 8 * squares + withheld * 4 * room._context(base, "sdxl")
+
+
+def test_room_to_unpack_a_file_is_asked_for_before_it_is_unpacked(tmp_path, monkeypatch):
+    file = tmp_path / "base.safetensors"
+    file.write_bytes(bytes(5 * MIB))
+    free = type("Usage", (), {"free": 68 * MIB})
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: free)
+    unpack = "diffusion.originals.single_file.unpack_single_file"
+    monkeypatch.setattr(unpack, lambda *a: pytest.fail("unpacked"))
+
+    with (
+        pytest.raises(NotEnoughRoom, match=r"base.safetensors needs about 69 MiB .* 68 MiB are"),
+        base_folder(file, None, tmp_path / "a/out"),
+    ):
+        pytest.fail("opened")
+    assert [path.name for path in tmp_path.iterdir()] == ["base.safetensors"]
 
 
 def test_only_what_is_trained_has_gradients_and_moments(tiny_folder, monkeypatch):
@@ -80,7 +119,7 @@ def test_too_little_memory_for_stage_2_is_told_with_what_needs_less(
 
 def test_captions_that_speak_of_what_is_erased_are_counted(tiny_folder, tmp_path):
     """They are kept with the model: as many times the width as there are tokens in a prompt."""
-    captions = [f"bread number {i}" for i in range(300)]
+    captions = ["a dog", *(f"bread number {i}" for i in range(300))]
     own = spec(textual={"captions": captions, "preserve": 0.02, "ridge": 1e-3})
     bread = spec(concepts=[AXE | {"name": "bread"}], textual=own.textual.model_dump())
     free, withheld = (needed(tiny_folder, one, one.concepts) for one in (own, bread))
@@ -170,4 +209,18 @@ def test_the_limit_of_a_container_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.current").write_text(f"{60 * MIB}\n")
     assert room.free_memory_bytes("cpu") == 40 * MIB
     (tmp_path / "memory.max").write_text("max\n")
-    assert room.free_memory_bytes("cpu") == room._of_machine()
+    monkeypatch.setattr(room, "_of_machine", lambda: 50 * MIB)
+    assert room.free_memory_bytes("cpu") == 50 * MIB
+
+
+def test_files_that_a_container_has_read_leave_it_room(monkeypatch, tmp_path):
+    """The kernel counts them as used, until somebody needs their memory."""
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{100 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{95 * MIB}\n")
+    counts = {"anon": 15, "inactive_file": 50, "active_file": 20, "slab_reclaimable": 10}
+    told = "".join(f"{name} {count * MIB}\n" for name, count in counts.items())
+    (tmp_path / "memory.stat").write_text(told)
+    monkeypatch.setattr(room, "_of_machine", lambda: None)
+
+    assert room.free_memory_bytes("cpu") == 85 * MIB

@@ -8,11 +8,12 @@ import sys
 import psutil
 import pytest
 import torch
-from both_stages import both_stages
 
 from core.errors import Invalid
 from core.manifests import Manifest
+from core.specs import MAX_SYNONYMS
 from diffusion.erasure import Erasure
+from tests.trainer.both_stages import both_stages
 from trainer.company import check_processes
 from trainer.erase import erase
 
@@ -93,6 +94,15 @@ def test_a_batch_is_shared_that_is_smaller_than_its_parts(make):
     change = {"batch": 2, "accumulation": 2}
 
     assert_alike(make(1, **change)[0], make(2, **change)[0])
+
+
+def test_all_follow_what_was_found_however_much_that_is(make, monkeypatch):
+    """A merge takes over more neighbours than a spec may name."""
+    found = {"axe": tuple(f"dog {n}" for n in range(MAX_SYNONYMS + 1))}
+    monkeypatch.setattr("trainer.erase.find_neighbours", lambda *_, **__: found)
+    few = {"steps": 2, "kept_trajectories": 4}
+
+    assert_alike(make(1, **few)[0], make(2, **few)[0])
 
 
 def test_the_first_process_reports_for_all(shared):

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from both_stages import both_stages
 from diffusers import UNet2DConditionModel
 
 from core.errors import NotEnoughRoom, SteeringDiverged
@@ -15,6 +14,7 @@ from core.specs import STEERING_PRESETS, ErasureSpec, SteeringOptions
 from diffusion.attention import text_projections
 from diffusion.erasure import Erasure, write_tensors
 from diffusion.loading import load_prompt_encoder
+from tests.trainer.both_stages import both_stages
 from trainer.erase import erase
 from trainer.trce.finetune import finetune, trainable
 

@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 from pydantic import ValidationError
@@ -16,15 +14,16 @@ from core.evaluation import EvaluationSpec
 from core.files import write_atomically
 from core.importing import read_family
 from core.making import describe
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
+from core.model_folder import MANIFEST
 from core.progress import Reporter
 from core.reports import FILENAME as REPORT
 from core.reports import PAGE, Report
+from core.terminating import cleaned_up
 from core.version import CODE_VERSION
 from trainer.reporting import bars, print_json, print_json_error
 
 FAILED = 2
-TERMINATED = 128 + signal.SIGTERM
 DESCRIPTION = """\
 Let an erased model and its base draw the same prompts from the same seeds, judge the pictures,
 attack the erased model, and write report.json and report.html.
@@ -41,15 +40,16 @@ or a report.json: then the evaluation it tells of is done again.
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
     # Libraries look at these when they are imported, which happens only below.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     try:
-        if options.progress == "json":
-            report = _run(options, print_json)
-        else:
-            with bars() as shown:
-                report = _run(options, shown)
+        # Pictures that are drawn stay in the cache.
+        with cleaned_up():
+            if options.progress == "json":
+                report = _run(options, print_json)
+            else:
+                with bars() as shown:
+                    report = _run(options, shown)
     except AppError as error:
         if options.progress == "json":
             print_json_error(error)
@@ -110,7 +110,7 @@ def _manifest(folder: Path, model_id: str) -> Manifest:
     Raises:
         UntrustedModel, ModelUnsupported.
     """
-    if (folder / FILENAME).is_file():
+    if (folder / MANIFEST).is_file():
         manifest = Manifest.read(folder)
         manifest.check_files(folder)
         return manifest
@@ -144,11 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         help="bars, or one JSON object a line",
     )
     return parser
-
-
-def _terminate(*_: object) -> NoReturn:
-    """Leave through every `finally`; pictures that are drawn stay in the cache."""
-    raise SystemExit(TERMINATED)
 
 
 if __name__ == "__main__":

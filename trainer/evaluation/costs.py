@@ -1,6 +1,6 @@
 """What an erasure costs: to make, by its manifest, and to draw with, timed here."""
 
-from core.manifests import Edit
+from core.edits import Edit
 from core.reports import ErasureCosts, Latency
 from diffusion.erasure import Erasure
 from trainer.evaluation.drawing import Studio

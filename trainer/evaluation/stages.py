@@ -17,6 +17,7 @@ from core.evaluation import AttackSpec
 from core.rates import Rate
 from core.reports import ModelIdentity
 from core.specs import Concept, ErasureSpec
+from core.trajectories import reaching_all
 from diffusion.detectors.protocol import Detector, judge
 from diffusion.erasure import Erasure
 from diffusion.judge import Judge
@@ -134,13 +135,13 @@ class Study:
         return self._kept(self._erasure_key(case, f"alone {alone}, seed {seed}"), made)
 
     def _told(self, case: Case) -> ErasureSpec:
-        """Its settings, with the neighbours that an erasure finds."""
+        """Its settings as an erasure completes them: neighbours, and enough trajectories."""
         found = find_neighbours(
             *(self._studio.encoder, case.concepts, self._judge.concepts),
             erased=case.concepts,
             count=case.spec.textual.neighbours,
         )
-        return protecting(case.spec, found, case.concepts)
+        return reaching_all(protecting(case.spec, found, case.concepts), case.concepts)
 
     def _kept(self, key: str, make: Callable[[], Erasure]) -> Erasure:
         path = self._cache / ERASURES / f"{key}.safetensors"

@@ -16,7 +16,8 @@ from PIL import Image
 from core.errors import Invalid
 from core.importing import read_family
 from core.making import describe
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
+from core.model_folder import MANIFEST
 from core.version import CODE_VERSION
 from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure
@@ -84,7 +85,7 @@ class ErasedModel:
 
 def _base(folder: Path, model_id: str) -> Manifest:
     """A registered base's own manifest, or one made of the files that are there."""
-    if (folder / FILENAME).is_file():
+    if (folder / MANIFEST).is_file():
         return Manifest.read(folder)
     family, drawing = read_family(folder)
     return describe(

@@ -23,9 +23,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import Parameter
 
+from core.edits import LossCurve
 from core.errors import SteeringDiverged
 from core.files import write_atomically
-from core.manifests import LossCurve
 from core.specs import SteeringOptions
 from diffusion.attention import parameter_names
 from trainer.trce.lesson import Lesson

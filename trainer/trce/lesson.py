@@ -100,6 +100,8 @@ def prepare_lesson(
     safe = Texts.read(encoder, [pair.safe for pair in followed], size_px=size_px)
     texts = Texts.read(encoder, ["", *anchored], size_px=size_px)
     prompts_read()
+    # Before autocast, in whose precision the maps would be applied.
+    unsafe_mapped, kept_mapped = unsafe.through(erasure), texts.through(erasure)
     side = unet.config.sample_size
     course = Course(
         scheduler_config=scheduler_config,
@@ -131,7 +133,7 @@ def prepare_lesson(
             ranks=ranks,
         )
         anchors, anchor_draws = anchor_points(
-            *(unet, texts.through(erasure), chosen_anchors, course),
+            *(unet, kept_mapped, chosen_anchors, course),
             unconditional=options.anchor_trajectories,
             advance=advance,
             draft=anchors_draft,
@@ -144,7 +146,7 @@ def prepare_lesson(
     device = unet.device
     return Lesson(
         *(points, draws, anchors, anchor_draws),
-        *(unsafe.through(erasure), texts.through(erasure)),
+        *(unsafe_mapped, kept_mapped),
         units=units.clamp(min=SMALLEST_UNIT).to(device),
         anchor_units=anchor_units.clamp(min=SMALLEST_UNIT).to(device),
     )

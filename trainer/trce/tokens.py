@@ -62,8 +62,8 @@ def moved_tokens(
     prompt, position = moved.nonzero(as_tuple=True)
     share = weights.double() / moved.sum(dim=1)
     return TokenPairs(
-        unsafe=unsafe.embeddings[prompt, position].double().cpu(),
-        safe=safe.embeddings[prompt, partner[prompt, position]].double().cpu(),
+        unsafe=unsafe.embeddings[prompt, position].cpu().double(),
+        safe=safe.embeddings[prompt, partner[prompt, position]].cpu().double(),
         weights=share[prompt],
     )
 
@@ -77,4 +77,4 @@ def pooled_pairs(
     """
     if unsafe.pooled is None or safe.pooled is None:
         return None
-    return TokenPairs(unsafe.pooled.double().cpu(), safe.pooled.double().cpu(), weights.double())
+    return TokenPairs(unsafe.pooled.cpu().double(), safe.pooled.cpu().double(), weights.double())

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_judge import write_judge
-from tiny_model import WIDTH, make_model
 
+from core.edits import Edit
 from core.importing import read_family
 from core.making import describe
-from core.manifests import Edit, Manifest
+from core.manifests import Manifest
 from core.specs import Concept, TextualOptions
 from diffusion.erasure import FILENAME, Erasure
+from tests.tiny_judge import write_judge
+from tests.tiny_model import WIDTH, make_model
 
 CONCEPTS = {
     "concepts": [

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from tiny_model import FAMILIES, WIDTH, make_model
 
 from core.errors import ModelUnsupported
 from core.reports import ModelIdentity
 from core.settings import SHIPPED_MODELS
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base, load_prompt_encoder
+from tests.tiny_model import FAMILIES, WIDTH, make_model
 from trainer.concepts import PromptPair
 from trainer.evaluation.album import Album
 from trainer.evaluation.attacks import ring_a_bell, surface, text_gradient, white_box

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from tiny_model import WIDTH
 
-from core.manifests import Manifest, StageCost
+from core.edits import StageCost
+from core.manifests import Manifest
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
+from tests.tiny_model import WIDTH
 from trainer.evaluation.costs import erasure_costs, latency
 from trainer.evaluation.drawing import DrawingOptions, Studio
 

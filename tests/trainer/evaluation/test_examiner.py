@@ -4,11 +4,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny_model import WIDTH
 
 from core.rates import Rate
 from diffusion.erasure import Erasure
 from diffusion.model_concepts import ModelConcepts
+from tests.tiny_model import WIDTH
 from trainer.evaluation import erasure_table
 from trainer.evaluation.drawing import DrawingOptions, Studio
 from trainer.evaluation.examiner import Examiner

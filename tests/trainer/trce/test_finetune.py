@@ -19,6 +19,7 @@ from trainer.trce.finetune import Checkpoint, finetune, trainable
 from trainer.trce.lesson import Lesson, load_lesson, prepare_lesson, save_lesson
 from trainer.trce.steering import hinge
 from trainer.trce.step import step_losses
+from trainer.trce.trajectories import anchor_points
 
 OPTIONS = SteeringOptions(
     learning_rate=2e-3,
@@ -318,6 +319,22 @@ def test_autocast_computes_in_bfloat16_and_keeps_weights_whole(model, lesson):
     torch.testing.assert_close(
         torch.tensor(again.prompted), torch.tensor(losses.prompted), rtol=0.1, atol=0.02
     )
+
+
+def test_anchors_are_drawn_with_the_texts_that_training_reads(model, monkeypatch):
+    """In full precision, whatever the UNet computes in."""
+    read = []
+
+    def drawn(unet, texts, *rest, **more):
+        read.append(texts.embeddings)
+        return anchor_points(unet, texts, *rest, **more)
+
+    monkeypatch.setattr("trainer.trce.lesson.anchor_points", drawn)
+    width = model.unet.config.cross_attention_dim
+    text_map = torch.eye(width) + 0.1 * torch.rand(width, width)
+    lesson = prepare(model, options(autocast=True), Erasure(text_map=text_map))
+
+    assert torch.equal(read[0], lesson.kept.embeddings)
 
 
 def test_the_curve_is_thinned_to_means_of_runs_of_steps(model, lesson):

@@ -49,3 +49,28 @@ def test_captions_speak_of_nothing_erased_and_come_from_every_group():
     assert {"a hammer", "a saw"} < set(followed)
     assert len(followed) == 6
     assert not {"", "an axe", "two axes on a wall"} & set(followed)
+
+
+def neighbours(count: int, **weights: float) -> list[CaptionGroup]:
+    names = [f"tool{n}" for n in range(count)]
+    return [
+        CaptionGroup(f"neighbour: {name}", tuple(f"{name}, {n}" for n in range(15)), weight)
+        for name in names
+        if (weight := weights.get(name, 1.0))
+    ]
+
+
+def test_many_neighbours_together_are_one_group():
+    everyday = CaptionGroup("everyday", tuple(f"a cat {n}" for n in range(99)), 1.0)
+    followed = captions_to_follow([everyday, *neighbours(30)], 60, erased=[], seed=0)
+
+    assert sum(one.startswith("a cat") for one in followed) == 30
+
+
+def test_neighbours_are_followed_as_often_as_they_weigh():
+    groups = neighbours(10, tool3=20.0)
+    followed = [captions_to_follow(groups, 10, erased=[], seed=seed) for seed in range(40)]
+    heavy = sum(one.startswith("tool3,") for few in followed for one in few)
+
+    # 20 of 29 at the first draw, and less as its fifteen captions are used up.
+    assert 200 < heavy < 280

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from diffusion.prompts import EncodedPrompts
+from trainer.preservation import _token_moment
 from trainer.trce.alignment import align
-from trainer.trce.tokens import moved_tokens
+from trainer.trce.tokens import moved_tokens, pooled_pairs
 
 LENGTH = 10
 
@@ -78,3 +79,27 @@ def test_words_are_moved_beside_the_ends_and_weigh_the_same(encoder):
     of_first = len(aligned[0]) + 77 - int(unsafe.eot[0])
     assert tokens.weights[:of_first].tolist() == pytest.approx([2.0 / of_first] * of_first)
     assert tokens.weights[of_first:].sum() == pytest.approx(0.5)
+
+
+class WithoutFloat64(torch.Tensor):
+    """A tensor on an Apple GPU, which computes no doubles."""
+
+    def double(self):
+        raise TypeError("MPS has no float64")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_doubles_are_made_where_there_are_any():
+    embeddings = torch.rand(2, LENGTH, 3).as_subclass(WithoutFloat64)
+    pooled = torch.rand(2, 3).as_subclass(WithoutFloat64)
+    encoded = EncodedPrompts(embeddings=embeddings, eot=torch.tensor([3, 5]), pooled=pooled)
+    weights = torch.ones(2, dtype=torch.float64)
+
+    made = moved_tokens(encoded, encoded, weights, which="all")
+    of_pooled = pooled_pairs(encoded, encoded, weights)
+    assert of_pooled is not None
+    for tensor in (made.unsafe, made.safe, of_pooled.unsafe, of_pooled.safe):
+        assert tensor.dtype == torch.float64
+    assert _token_moment(embeddings).dtype == torch.float64
