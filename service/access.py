@@ -18,8 +18,11 @@ from service.metrics import Metrics
 from service.problems import problem
 
 HEADER = "x-request-id"
+PREFERRED = "preference-applied"
+"""Of an answer that was held back (service/waiting.py)."""
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_LOGGED_PATH = 200
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 FAILED = 500
 
 log = structlog.get_logger(__name__)
@@ -42,12 +45,15 @@ class Access:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         began = time.perf_counter()
         status: int | None = None
+        waited = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, waited
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                waited = PREFERRED in headers
             await send(message)
 
         try:
@@ -60,10 +66,11 @@ class Access:
             await response(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - began
-            self._metrics.request(scope["method"], _route(scope), status or 499, seconds)
+            method = _method(scope)
+            self._metrics.request(method, _route(scope), status or 499, seconds, waited=waited)
             ended_s = time.time()
             self._tracing.record(
-                f"{scope['method']} {_route(scope)}",
+                f"{method} {_route(scope)}",
                 request_id,
                 began_s=ended_s - seconds,
                 ended_s=ended_s,
@@ -72,7 +79,7 @@ class Access:
             )
             log.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 path=scope["path"][:MAX_LOGGED_PATH],
                 status=status,
                 ms=round(seconds * 1000, 1),
@@ -81,6 +88,12 @@ class Access:
 
 def _request_id(offered: str) -> str:
     return offered if SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _method(scope: Scope) -> str:
+    """Of all that are none, one name: HTTP allows any word, and a metric keeps each for ever."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

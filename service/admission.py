@@ -22,6 +22,7 @@ from core.screening import screen
 from core.signing import canonical
 from core.specs import ErasureSpec, GenerationSpec
 from core.thresholds import PromoteIf
+from core.trajectories import reaching_all
 from service.delivery import NO_WISHES, Delivery
 from service.webhooks.receivers import check_receiver
 
@@ -138,8 +139,8 @@ class AdmissionDesk:
         complete = spec.model_copy(update={"base_model": base.id})
         if merged:
             complete = completed(complete, merged)
-        concepts_to_erase(complete, merged)
-        check_learning_rate(complete, self._registry.path(base.id))
+        complete = reaching_all(complete, concepts_to_erase(complete, merged))
+        check_learning_rate(complete, self._registry.path(base.id), base)
         if spec.promote_if is not None:
             _check_measurable(spec.promote_if, base)
         policy = self._policies.of(caller.tenant).policy

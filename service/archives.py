@@ -6,8 +6,9 @@ from pathlib import Path
 
 from core.errors import UntrustedModel
 from core.files import CHUNK_BYTES
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
 from core.model_files import ModelFiles
+from core.model_folder import MANIFEST
 
 END = b"\0" * 2 * tarfile.BLOCKSIZE
 
@@ -26,13 +27,13 @@ class ModelArchive:
     @property
     def size(self) -> int:
         """In bytes."""
-        sizes = {FILENAME: len(self._told), **self._sizes}
+        sizes = {MANIFEST: len(self._told), **self._sizes}
         headers = sum(len(self._header(name, size)) for name, size in sizes.items())
         return headers + sum(size + len(_padding(size)) for size in sizes.values()) + len(END)
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises UntrustedModel before the end of a file that changed since it was checked."""
-        yield self._header(FILENAME, len(self._told)) + self._told + _padding(len(self._told))
+        yield self._header(MANIFEST, len(self._told)) + self._told + _padding(len(self._told))
         for name, size in self._sizes.items():
             yield self._header(name, size)
             with self._files.stream(name) as stream:

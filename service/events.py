@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.params import Depends as Dependency
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from core.callers import Caller
+from core.errors import ApiKeyRefused, StoreUnavailable
 from service.callers import InCaller
 from service.feeds import LINE_END, Feed, Shown
 from service.linking import described_event
@@ -24,6 +26,8 @@ SEND_WITHIN_S = 30.0
 """A client that takes nothing for this long is let go."""
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
+KNOWN_EVERY_S = 5.0
+"""So often a stream looks whether who listens would still be let in: a key may be revoked."""
 GRACE_S = 2.0
 """For streams to end by themselves when the process is told to stop."""
 
@@ -53,9 +57,18 @@ def streamed() -> Dependency:
 
 
 async def events_of(
-    job_id: str, parts: Parts, caller: InCaller, records: Records, shown: Shown, *, after: str
+    job_id: str,
+    request: Request,
+    parts: Parts,
+    caller: Caller,
+    records: Records,
+    shown: Shown,
+    *,
+    after: str,
 ) -> Response:
     """The events of a job after entry `after` (empty: all), until it has ended.
+
+    Or until the caller's key, or session, counts no longer.
 
     Raises:
         JobNotFound, StoreUnavailable.
@@ -68,7 +81,11 @@ async def events_of(
         # Tells an EventSource that there is nothing to connect to again for.
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventSourceResponse(
-        _told(parts, Feed(parts.jobs, records, job.id, shown, after=after)),
+        _told(
+            parts,
+            Feed(parts.jobs, records, job.id, shown, after=after),
+            lambda: _is_known(request, parts, caller),
+        ),
         ping=ALIVE_EVERY_S,
         ping_message_factory=lambda: ServerSentEvent(comment="alive", sep=LINE_END),
         sep=LINE_END,
@@ -77,9 +94,26 @@ async def events_of(
     )
 
 
-async def _told(parts: Parts, feed: Feed) -> AsyncIterator[ServerSentEvent]:
+def _is_known(request: Request, parts: Parts, caller: Caller) -> bool:
+    try:
+        parts.doorkeeper.identify(request.headers, request_id=caller.request_id, changes=False)
+    except ApiKeyRefused:
+        return False
+    except StoreUnavailable:
+        pass  # then there is nothing to tell, either
+    return True
+
+
+async def _told(
+    parts: Parts, feed: Feed, is_known: Callable[[], bool]
+) -> AsyncIterator[ServerSentEvent]:
     pause_s, until = SHORTEST_PAUSE_S, time.monotonic() + parts.longest_stream_s
+    known_until = time.monotonic() + KNOWN_EVERY_S
     while not parts.closing.is_set() and time.monotonic() < until:
+        if time.monotonic() >= known_until:
+            if not await run_in_threadpool(is_known):
+                return
+            known_until = time.monotonic() + KNOWN_EVERY_S
         events = await run_in_threadpool(feed.look)
         for event in events:
             yield event

@@ -62,7 +62,7 @@ class Metrics:
         self._durations = Histogram(
             "t2i_http_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
-            ["route"],
+            ["route", "waited"],
             buckets=REQUEST_S,
             registry=self._registry,
         )
@@ -79,9 +79,15 @@ class Metrics:
         PlatformCollector(registry=self._registry)
         self._registry.register(GC_COLLECTOR)
 
-    def request(self, method: str, route: str, code: int, seconds: float) -> None:
+    def request(
+        self, method: str, route: str, code: int, seconds: float, *, waited: bool = False
+    ) -> None:
+        """
+        Args:
+            waited: for its job, as its client preferred: its time tells nothing of the service.
+        """
         self._requests.labels(method, route, str(code)).inc()
-        self._durations.labels(route).observe(seconds)
+        self._durations.labels(route, "yes" if waited else "no").observe(seconds)
 
     def refusal(self, error: AppError) -> None:
         if isinstance(error, PromptRefused):

@@ -22,6 +22,8 @@ from core.registry import ModelRegistry
 LOOK_EVERY_S = 5.0
 TELL_AGAIN_S = 24 * 3600
 """The same refusal is written to the audit trail once in this time, by one service process."""
+WRITING_S = 30
+"""While a process writes it, no other does; if it has not been written by then, another tries."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,9 +75,12 @@ class RefusedModels:
             StoreUnavailable.
         """
         for model_id, reason in self.all().items():
-            if self._is_new(model_id, reason):
+            mark = _mark(model_id, reason)
+            if self._is_new(mark):
                 log.warning("model refused", model=model_id, reason=reason)
                 self._trail.note("model.refused", model_id, actor="service", reason=reason)
+                with answering():
+                    self._redis.expire(mark, TELL_AGAIN_S)
 
     def start(self) -> None:
         self._thread.start()
@@ -84,11 +89,10 @@ class RefusedModels:
         self._stopped.set()
         self._thread.join(within_s)
 
-    def _is_new(self, model_id: str, reason: str) -> bool:
-        """True for one of all service processes."""
-        name = hashlib.sha256(f"{model_id}\n{reason}".encode()).hexdigest()[:32]
+    def _is_new(self, mark: str) -> bool:
+        """True for one of all service processes, which then has WRITING_S to write it down."""
         with answering():
-            return bool(self._redis.set(f"model_refused:{name}", 1, nx=True, ex=TELL_AGAIN_S))
+            return bool(self._redis.set(mark, 1, nx=True, ex=WRITING_S))
 
     def _watch(self) -> None:
         while not self._stopped.wait(LOOK_EVERY_S):
@@ -96,3 +100,8 @@ class RefusedModels:
                 self.write_down()
             except Exception as error:  # noqa: BLE001  (nobody would start this thread anew)
                 log.warning("refused models not written down", error=type(error).__name__)
+
+
+def _mark(model_id: str, reason: str) -> str:
+    name = hashlib.sha256(f"{model_id}\n{reason}".encode()).hexdigest()[:32]
+    return f"model_refused:{name}"

@@ -6,7 +6,7 @@ that a crash left half way.
 
 import time
 
-from core.errors import JobNotFound
+from core.errors import JobNotFound, JobUnreadable
 from core.job_store import JobStore
 from core.leavings import Leavings
 from core.storage import PictureStore
@@ -37,4 +37,6 @@ class Tidying:
             self._jobs.get(job_id)
         except JobNotFound:
             return True
+        except JobUnreadable:
+            return False  # its record is there
         return False

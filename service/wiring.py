@@ -16,11 +16,12 @@ from core.job_ids import JobIds
 from core.job_store import JobStore
 from core.keys import KeyStore
 from core.leavings import Leavings
+from core.model_folder import INCOMING
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
 from core.registrar import LOCKS, Registrar
-from core.registry import INCOMING, ModelRegistry
+from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
 from core.storage import PictureStore

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
+from anyio import CancelScope
 from fastapi.concurrency import run_in_threadpool
 
 from core.errors import AppError, StillDrawing, StoreUnavailable
@@ -98,7 +99,9 @@ async def stream(parts: Parts, job: Job, *, kept: bool) -> AsyncIterator[str]:
                 )
     finally:
         if not finished and not kept:
-            abandon(parts, job)
+            # The client that goes away has this cancelled, too; it is to be done all the same.
+            with CancelScope(shield=True):
+                await run_in_threadpool(abandon, parts, job)
 
 
 def _written(event: PartialEvent | CompletedEvent) -> str:

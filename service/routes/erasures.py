@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel
 
 from core.errors import ImageNotFound
@@ -199,14 +199,20 @@ def read_sample(
     responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_erasure(
-    erasure_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+    erasure_id: str,
+    request: Request,
+    parts: InParts,
+    caller: InCaller,
+    last_event_id: LastEventId = "",
 ) -> Response:
     """Everything that happens to it, as server-sent events, until it has ended."""
 
     def shown(job: Job) -> Erasure:
         return Erasure.of(job, samples=seen_samples(job, parts))
 
-    return await events_of(erasure_id, parts, caller, parts.erasures, shown, after=last_event_id)
+    return await events_of(
+        erasure_id, request, parts, caller, parts.erasures, shown, after=last_event_id
+    )
 
 
 @router.delete("/{erasure_id}", responses=refusals(404, 410, 409, 503))

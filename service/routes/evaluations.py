@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 
 from core.evaluation import EvaluationSpec
 from core.jobs import Job, JobState
@@ -130,11 +130,21 @@ def read_evaluation(evaluation_id: str, parts: InParts, caller: InCaller) -> Eva
     responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_evaluation(
-    evaluation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+    evaluation_id: str,
+    request: Request,
+    parts: InParts,
+    caller: InCaller,
+    last_event_id: LastEventId = "",
 ) -> Response:
     """Everything that happens to it, as server-sent events, until it has ended."""
     return await events_of(
-        evaluation_id, parts, caller, parts.evaluations, Evaluation.of, after=last_event_id
+        evaluation_id,
+        request,
+        parts,
+        caller,
+        parts.evaluations,
+        Evaluation.of,
+        after=last_event_id,
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Response
+from fastapi import APIRouter, Body, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -176,11 +176,21 @@ def read_generation(generation_id: str, parts: InParts, caller: InCaller) -> Gen
     responses={**DESCRIBED, **refusals(404, 410, 422, 429, 503)},
 )
 async def follow_generation(
-    generation_id: str, parts: InParts, caller: InCaller, last_event_id: LastEventId = ""
+    generation_id: str,
+    request: Request,
+    parts: InParts,
+    caller: InCaller,
+    last_event_id: LastEventId = "",
 ) -> Response:
     """Everything that happens to it, as server-sent events, until it has ended."""
     return await events_of(
-        generation_id, parts, caller, parts.generations, Generation.of, after=last_event_id
+        generation_id,
+        request,
+        parts,
+        caller,
+        parts.generations,
+        Generation.of,
+        after=last_event_id,
     )
 
 

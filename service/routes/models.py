@@ -9,8 +9,9 @@ from typing import Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from core.edits import Edit
 from core.errors import ModelNotServed
-from core.manifests import Drawing, Edit, Manifest, ModelStatus, Override
+from core.manifests import Drawing, Manifest, ModelStatus, Override
 from core.registry import DEFAULT, ModelRegistry
 from core.specs import Concept
 from core.thresholds import PromoteIf

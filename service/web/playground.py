@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
@@ -116,9 +117,15 @@ def show_picture(
     dependencies=[may("generate"), Depends(refuse_other_sites)],
 )
 def cancel_picture(
-    request: Request, generation_id: str, parts: InParts, caller: InCaller
+    request: Request, generation_id: str, parts: InParts, caller: InCaller, jobs: Jobs = ""
 ) -> Response:
+    """
+    Args:
+        jobs: what to show again where there are no scripts.
+    """
     generation = generations.cancel_generation(generation_id, parts, caller)
+    if not is_part(request.headers):
+        return RedirectResponse(f"/?{urlencode({'jobs': jobs or generation_id})}", 303)
     return page(request, "_picture", one=_shown(generation, parts))
 
 

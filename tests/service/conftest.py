@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from scenery import APPLE, Installation, Worker, eventually
 from starlette.testclient import TestClient
 
 from core.job_store import JobStore
@@ -22,6 +21,7 @@ from core.redis_connection import connect
 from core.settings import Settings
 from service.main import create_app
 from service.wiring import Parts
+from tests.service.scenery import APPLE, Installation, Worker, eventually
 
 Serve = Callable[..., TestClient]
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.edits import Edit
 from core.job_specs import Kind
 from core.jobs import GenerationResult, ImageRecord, Lease
 from core.making import describe
-from core.manifests import Drawing, Edit, Manifest, ModelStatus
+from core.manifests import Drawing, Manifest, ModelStatus
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier

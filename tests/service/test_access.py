@@ -1,9 +1,10 @@
 import re
 
 import pytest
-from scenery import APPLE
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
+
+from tests.service.scenery import APPLE
 
 SECRET = "my secret apple"
 

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from scenery import APPLE
 from typer.testing import CliRunner
 
 from cli.main import app
 from core.manifests import ModelStatus
 from core.workers import WorkerRoll
+from tests.service.scenery import APPLE
 
 URL = "/v1/aliases/default"
 

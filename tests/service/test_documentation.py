@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from openapi_spec_validator import validate
-from scenery import WEAPONS
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 from core import errors
 from core.specs import ErasureSpec
 from service.door import OPEN_TO_ALL
 from service.problems import STATUS
+from tests.service.scenery import WEAPONS
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
@@ -83,6 +84,8 @@ def test_the_documented_erasure_is_a_real_one():
 
 def test_the_document_is_valid(document):
     validate(document)
+    with pytest.raises(OpenAPIValidationError):
+        validate(document | {"paths": {"no-slash": 3}})
 
 
 def test_every_body_has_an_example(operations):

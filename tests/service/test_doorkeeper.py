@@ -8,13 +8,13 @@ from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from scenery import APPLE, WEAPONS
 from starlette.datastructures import Headers
-from test_refusals import assert_refused
 
 from core.errors import ApiKeyRefused
 from service.credentials import api_key
 from service.door import OPEN_TO_ALL
+from tests.service.scenery import APPLE, WEAPONS
+from tests.service.test_refusals import assert_refused
 
 URL = "/v1/generations"
 

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
 import uuid
 
 import pytest
-from scenery import eventually
 
 from core.job_news import ENDED
 from core.redis_connection import connect
 from core.specs import GenerationSpec
 from service.endings import Endings
+from tests.service.scenery import eventually
 
 TOLD_WITHIN_S = 10.0
 
@@ -79,7 +80,7 @@ def test_everyone_who_waits_for_a_job_is_told(jobs, endings):
 
 
 def test_the_end_of_another_job_is_not_told(jobs, endings, monkeypatch):
-    monkeypatch.setattr("test_endings.TOLD_WITHIN_S", 0.3)
+    monkeypatch.setattr(sys.modules[__name__], "TOLD_WITHIN_S", 0.3)
     submit(jobs)
 
     assert not asyncio.run(is_told(endings, "another", lambda: draw_all(jobs)))

@@ -4,9 +4,9 @@ import base64
 import re
 
 import pytest
-from scenery import WEAPONS
 
 from core.samples import Sample, Samples
+from tests.service.scenery import WEAPONS
 
 JPEG = b"\xff\xd8\xff picture "
 

@@ -1,8 +1,8 @@
 import pytest
-from scenery import WEAPONS
 
 from core.jobs import ErasureResult
 from core.progress import Progress
+from tests.service.scenery import WEAPONS
 
 URL = "/v1/erasures"
 DAGGER = {"name": "dagger", "synonyms": ["knife"], "replacement": "spoon"}
@@ -127,6 +127,12 @@ def test_a_request_can_be_sent_again_as_it_was_shown(client):
         pytest.param({"preset": None}, 422, "concepts", id="neither"),
         pytest.param({"textual": {"protect": ["Rifle"]}}, 422, "Rifle", id="erased and protected"),
         pytest.param({"textual": {"ridge": "NaN"}}, 422, "number", id="NaN"),
+        pytest.param(
+            {"textual": {"captions": ["two rifles"]}}, 422, "captions", id="nothing to preserve"
+        ),
+        pytest.param(
+            {"steering": {"steps": 2, "batch": 1}}, 422, "too few", id="too few points for all"
+        ),
         pytest.param({"seed": -1}, 422, "seed", id="negative seed"),
         pytest.param({"method": "magic"}, 422, "trce", id="unknown method"),
         pytest.param(

@@ -1,12 +1,12 @@
 """Evaluations, reports and the gate, over HTTP."""
 
 import pytest
-from made_reports import report, suite, write
-from scenery import WEAPONS
 
 from core.jobs import EvaluationResult
 from core.progress import Progress
 from core.thresholds import PromoteIf
+from tests.made_reports import report, suite, write
+from tests.service.scenery import WEAPONS
 
 URL = "/v1/evaluations"
 I2P = {

@@ -2,12 +2,12 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import httpx
 import pytest
-from scenery import APPLE, WEAPONS, Worker, eventually
 from starlette.testclient import TestClient
 
 from core.errors import TooManyStreams
@@ -16,6 +16,7 @@ from core.progress import Preview, Progress
 from core.redis_connection import connect
 from core.terms import terms
 from service.streams import OpenStreams
+from tests.service.scenery import APPLE, WEAPONS, Worker, eventually
 
 URL = "/v1/generations"
 PROGRESS = [Progress(stage="denoising", done=step, total=5) for step in range(1, 6)]
@@ -197,6 +198,23 @@ class TestRefusals:
         client.delete(path)
         for _ in range(3):  # each gives its place back
             assert client.get(f"{path}/events").status_code == 200
+
+    def test_one_of_a_key_that_is_revoked_ends(self, serve, bearer, keys, monkeypatch):
+        monkeypatch.setattr("service.events.KNOWN_EVERY_S", 0.2)
+        client, headers = serve(longest_stream_s=20), bearer("generate")
+        path = client.post(URL, json=APPLE, headers=headers).headers["Location"]
+        key_id = headers["Authorization"].split("_")[1]
+        revoking = threading.Timer(1.0, lambda: keys.revoke(key_id))
+        revoking.start()
+
+        began = time.monotonic()
+        told = client.get(f"{path}/events", headers=headers)
+        revoking.join()
+
+        assert told.status_code == 200
+        assert 1 <= time.monotonic() - began < 15
+        assert [event.name for event in parsed(told.text.split("\n"))] == ["state", "position"]
+        assert client.get(f"{path}/events", headers=headers).status_code == 401
 
     def test_tenants_do_not_count_for_one_another(self):
         streams = OpenStreams(1)

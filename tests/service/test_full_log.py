@@ -4,7 +4,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from scenery import APPLE
+
+from tests.service.scenery import APPLE
 
 
 @pytest.fixture

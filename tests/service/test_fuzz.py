@@ -3,11 +3,11 @@
 import threading
 
 import pytest
-from scenery import Worker
 
 from benchmarks.fuzz import SURROUNDINGS, both
 from core.keys import KeyStore
 from core.workers import WorkerRoll
+from tests.service.scenery import Worker
 
 
 @pytest.fixture

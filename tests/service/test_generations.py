@@ -2,9 +2,9 @@ import threading
 import time
 
 import pytest
-from scenery import APPLE, PNG, eventually
 
 from core.progress import Progress
+from tests.service.scenery import APPLE, PNG, eventually
 
 URL = "/v1/generations"
 KEY = {"Idempotency-Key": "a key of mine"}

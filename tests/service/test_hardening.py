@@ -6,8 +6,9 @@ import time
 from http.client import HTTPConnection
 
 import pytest
-from scenery import APPLE
-from test_refusals import assert_refused
+
+from tests.service.scenery import APPLE
+from tests.service.test_refusals import assert_refused
 
 URL = "/v1/generations"
 

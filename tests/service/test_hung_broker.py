@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from scenery import APPLE, eventually
+
+from tests.service.scenery import APPLE, eventually
 
 CLIENTS = 120
 """Three times the threads that answer requests."""

@@ -6,9 +6,9 @@ import socket
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from scenery import APPLE
 
 from core.workers import WorkerRoll
+from tests.service.scenery import APPLE
 
 
 def sample(text: str, name: str, **labels: str) -> float:
@@ -39,11 +39,29 @@ def test_requests_are_counted_by_route_not_by_address(client, generation):
     assert sample(text, "t2i_http_request_duration_seconds_count", route=route) == 2
 
 
+def test_requests_that_prefer_to_wait_are_told_apart(client):
+    client.post("/v1/generations", json=APPLE)
+    client.post("/v1/generations", json=APPLE, headers={"Prefer": "wait=1"})
+    text, name = read(client), "t2i_http_request_duration_seconds_count"
+
+    assert sample(text, name, route="/v1/generations", waited="yes") == 1
+    assert sample(text, name, route="/v1/generations", waited="no") == 1
+
+
 def test_unknown_addresses_share_one_name(client):
     client.get("/nothing/here")
     client.get("/nothing/there")
 
     assert sample(read(client), "t2i_http_requests_total", route="none", code="404") == 2
+
+
+def test_unknown_methods_share_one_name(client):
+    client.request("XYZZY", "/healthz")
+    client.request("M" * 8000, "/healthz")
+
+    text = read(client)
+    assert sample(text, "t2i_http_requests_total", method="other", code="405") == 2
+    assert "XYZZY" not in text
 
 
 def test_waiting_jobs_are_told_by_priority(client, generation):

@@ -4,7 +4,8 @@ import re
 import time
 
 import pytest
-from made_reports import report, suite, write
+
+from tests.made_reports import report, suite, write
 
 PART = {"HX-Request": "true"}
 

@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from scenery import APPLE, WEAPONS, eventually
+
+from tests.service.scenery import APPLE, WEAPONS, eventually
 
 JOB = "0" * 32
 

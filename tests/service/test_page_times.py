@@ -25,6 +25,7 @@ def test_addresses_over_the_limit_are_named_and_it_exits_with_1(monkeypatch):
 def test_it_ends_well_when_all_are_within(monkeypatch):
     monkeypatch.setattr(page, "measure", measured(quick=50.0))
     page.main()
+    assert "quick" in page.OUT.read_text()
 
 
 def test_one_slow_request_in_ten_is_too_many_whatever_the_median(monkeypatch):

@@ -1,5 +1,8 @@
 """The playground: several models, one seed; what is drawn comes to be before one's eyes."""
 
+import re
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 
 from core.progress import Preview, Progress
@@ -72,6 +75,19 @@ def test_what_was_drawn_is_shown_again_at_its_address(client, worker):
     assert f'src="/v1/generations/{job}/images/0"' in page
     assert 'value="a red apple"' in page
     assert 'value="7"' in page
+
+
+def test_without_scripts_cancelling_leads_back_to_all_of_them(both):
+    asked = both.post("/comparisons", data=FORM | {"models": ["safe", "raw"]})
+    ids = parse_qs(urlsplit(str(asked.url)).query)["jobs"][0]
+    first = ids.partition(".")[0]
+    (address,) = re.findall(rf'method="post" action="(/comparisons/{first}/[^"]+)"', asked.text)
+
+    shown = both.post(address)
+
+    assert both.get(f"/v1/generations/{first}").json()["state"] == "cancelled"
+    assert parse_qs(urlsplit(str(shown.url)).query)["jobs"] == [ids]
+    assert shown.text.count("<figure") == 2
 
 
 def test_a_picture_can_be_cancelled(client):

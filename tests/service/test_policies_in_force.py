@@ -1,8 +1,9 @@
 """Policies as clients and operators meet them."""
 
 import pytest
-from scenery import APPLE, WEAPONS
-from test_refusals import assert_refused, assert_untouched
+
+from tests.service.scenery import APPLE, WEAPONS
+from tests.service.test_refusals import assert_refused, assert_untouched
 
 URL = "/v1/generations"
 

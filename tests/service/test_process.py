@@ -7,11 +7,11 @@ import sys
 
 import httpx
 import pytest
-from scenery import APPLE
 
 from core.errors import Misconfigured
 from core.settings import Settings
 from service.main import create_app
+from tests.service.scenery import APPLE
 
 
 def test_a_process_serves_bounds_bodies_and_stops_cleanly(start, service_log):

@@ -1,14 +1,15 @@
 """The queue shows what has not ended, in its order, to whom it belongs; and cancels."""
 
 import json
+import re
 
 import httpx
 import pytest
-from scenery import APPLE, WEAPONS
 from typer.testing import CliRunner
 
 from cli.main import app
 from core.progress import Progress
+from tests.service.scenery import APPLE, WEAPONS
 
 PART = {"HX-Request": "true"}
 
@@ -33,6 +34,21 @@ def test_every_kind_is_there(client):
     assert "weapons" in text
     for noun in ("Generations", "Erasures", "Evaluations"):
         assert noun in text
+
+
+def test_the_focus_outlives_the_swap_of_every_second(client):
+    """htmx gives it back to what has an id alone."""
+    client.post("/v1/generations", json=APPLE)
+    client.post("/v1/erasures", json=WEAPONS)
+    detector = {"name": "nudenet", "convention": "core-0.5"}
+    measured = {"model": "waiting", "prompt_files": ["i2p.csv"], "detector": detector}
+    client.post("/v1/evaluations", json=measured)
+    text = client.get("/queue", headers=PART).text
+    focusable = re.findall(r"<(?:a|button)\b[^>]*>", text)
+    ids = [found for one in focusable for found in re.findall(r' id="([^"]+)"', one)]
+
+    assert len(focusable) == 6
+    assert len(set(ids)) == 6
 
 
 def test_the_reason_why_nothing_moves_is_there(client):

@@ -1,7 +1,8 @@
 """Whatever is sent: a problem document that helps, never a 500, and nothing left behind."""
 
 import pytest
-from scenery import APPLE
+
+from tests.service.scenery import APPLE
 
 URL = "/v1/generations"
 JSON = {"Content-Type": "application/json"}

@@ -1,10 +1,13 @@
 """What operators are told of models that fail their checks; the others are served."""
 
-import pytest
-from scenery import APPLE, eventually
+import time
 
+import pytest
+
+from core.errors import StoreUnavailable
 from core.refusals import Refusals
 from core.workers import WorkerRoll
+from tests.service.scenery import APPLE, eventually
 
 
 @pytest.fixture
@@ -53,6 +56,28 @@ def test_a_refusal_is_written_to_the_audit_trail_once(parts, seen_by_a_worker):
         ("model.refused", "safe", "noticed"),
     ]
     assert parts.audit.broken(entries) is None
+
+
+def test_a_refusal_that_could_not_be_written_is_written_by_whoever_looks_next(parts, monkeypatch):
+    monkeypatch.setattr("service.refused_models.WRITING_S", 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(parts.audit, "note", out_of_memory)
+        with pytest.raises(StoreUnavailable):
+            parts.refused.write_down()
+    assert parts.audit.page(limit=10) == []
+
+    def written() -> bool:
+        parts.refused.write_down()
+        return bool(parts.audit.page(limit=10))
+
+    assert eventually(written)
+    time.sleep(1.1)
+    parts.refused.write_down()
+    assert [one.subject for one in parts.audit.page(limit=10)] == ["forged"]
+
+
+def out_of_memory(*_, **__):
+    raise StoreUnavailable("the job store takes no writes now; try again later")
 
 
 def test_the_service_writes_it_down_by_itself(serve, monkeypatch):

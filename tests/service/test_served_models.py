@@ -1,5 +1,6 @@
 import pytest
-from scenery import APPLE
+
+from tests.service.scenery import APPLE
 
 URL = "/v1/models"
 

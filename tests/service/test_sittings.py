@@ -11,6 +11,7 @@ from core.errors import AppError
 from core.findings import Finding
 from core.jobs import GenerationResult, ImageRecord, JobState
 from core.manifests import Drawing
+from service.openai import streaming
 from service.sizing import fitted
 
 OPENAI = "/v1/images/generations"
@@ -81,7 +82,10 @@ def test_a_deadline_goes_with_the_job(serve, address, body):
     assert client.post(address, json=nonsense).status_code in {400, 422}
 
 
-@pytest.mark.parametrize(("address", "body"), ADDRESSES)
+@pytest.mark.parametrize(
+    ("address", "body"),
+    [*ADDRESSES, pytest.param(OPENAI, APPLE | {"stream": True}, id="openai, streamed")],
+)
 def test_a_client_that_leaves_takes_its_job_along(client, address, body):
     """Its slot is free for others then."""
     jobs = client.app.state.parts.jobs
@@ -125,6 +129,23 @@ def test_a_client_that_leaves_takes_its_job_along(client, address, body):
 
     (job,) = jobs.lists.latest("generation", limit=5, tenant="local")
     assert job.state is JobState.CANCELLED
+
+
+def test_a_client_that_leaves_a_stream_holds_up_no_other_request(client, generation, monkeypatch):
+    """A broker that hangs would, for seconds, were it asked from the event loop."""
+    parts = client.app.state.parts
+    asked_from = []
+    monkeypatch.setattr(streaming, "abandon", lambda *_: asked_from.append(threading.get_ident()))
+
+    async def leave() -> int:
+        events = streaming.stream(parts, parts.jobs.get(generation["id"]), kept=False)
+        await anext(events)
+        await events.aclose()
+        return threading.get_ident()
+
+    event_loop = client.portal.call(leave)
+    assert len(asked_from) == 1
+    assert asked_from != [event_loop]
 
 
 @pytest.mark.parametrize(("address", "body"), ADDRESSES)

@@ -1,13 +1,16 @@
 import os
+import shutil
+import threading
 import time
 
 import pytest
-from scenery import APPLE, WEAPONS, eventually
 
 from core.leavings import LEAVINGS, Leavings
 from core.queue import ENOUGH, Wakes, celery_app
+from core.specs import GenerationSpec
 from core.sweeper import Sweeper
 from service.tidying import Tidying
+from tests.service.scenery import APPLE, WEAPONS, eventually
 
 
 @pytest.fixture
@@ -91,16 +94,35 @@ class TestLife:
 
         assert eventually(lambda: wakes.waiting("generation"))
         sweeper.stop()
-        assert not sweeper._thread.is_alive()
+        assert not any(thread.is_alive() for thread in sweeper._threads)
 
     def test_it_tidies_at_its_own_slow_pace(self, jobs, wakes):
         calls = []
-        sweeper = Sweeper(jobs, wakes, [], tidy=lambda: calls.append(1), tidy_every_s=3600)
+        sweeper = Sweeper(
+            *(jobs, wakes, []), period_s=0.05, tidy=lambda: calls.append(1), tidy_every_s=3600
+        )
+        sweeper.start()
 
-        for _ in range(3):
-            sweeper.sweep()
-
+        assert eventually(lambda: calls)
+        time.sleep(0.3)
+        sweeper.stop()
         assert calls == [1]
+
+    def test_tidying_that_takes_long_holds_up_no_sweep(self, jobs, wakes):
+        begun, listed = threading.Event(), threading.Event()
+
+        def list_a_large_bucket() -> None:
+            begun.set()
+            listed.wait(30)
+
+        sweeper = Sweeper(jobs, wakes, ["generation"], period_s=0.05, tidy=list_a_large_bucket)
+        sweeper.start()
+        assert begun.wait(5)
+        jobs.submit("0" * 32, GenerationSpec.model_validate(APPLE), queue_class="emoji")
+
+        assert eventually(lambda: wakes.waiting("generation"))
+        listed.set()
+        sweeper.stop()
 
 
 class TestTidying:
@@ -137,6 +159,18 @@ class TestTidying:
         Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
 
         assert len(list(drawn.iterdir())) == 1
+
+    def test_pictures_of_a_job_of_a_newer_version_stay_and_keep_no_others(self, parts, drawn):
+        newer = drawn.parent / ("0" * 32)
+        shutil.copytree(drawn, newer)
+        os.utime(newer, (drawn.stat().st_mtime,) * 2)
+        parts.client.hset(f"job:{newer.name}", "spec", '{"kind": "from tomorrow"}')
+        parts.client.delete(f"job:{drawn.name}")
+
+        Tidying(parts.jobs, parts.storage, Leavings(), keep_s=900)()
+
+        assert newer.exists()
+        assert not drawn.exists()
 
     def test_pictures_just_drawn_stay(self, parts, drawn):
         parts.client.delete(f"job:{drawn.name}")

@@ -4,11 +4,11 @@ import io
 
 import pytest
 from PIL import Image
-from test_refusals import assert_refused
 
 from core.picture_files import FORMATS, as_decoded, digest_of, encode
 from core.provenance import Provenance, text_digest
 from core.signing import Signer
+from tests.service.test_refusals import assert_refused
 
 URL = "/v1/verify"
 TEXT = "a red apple\nSteps: 20, Seed: 7"

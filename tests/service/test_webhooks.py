@@ -12,12 +12,12 @@ import httpcore
 import httpx
 import openai
 import pytest
-from scenery import APPLE, WEAPONS, Worker, eventually
 
 from core.errors import AddressForbidden
 from core.redis_connection import connect
 from service.webhooks.addresses import Network, is_public
 from service.webhooks.outbox import OUTBOX, PAUSES_S
+from tests.service.scenery import APPLE, WEAPONS, Worker, eventually
 
 URL = "/v1/generations"
 
