@@ -54,7 +54,7 @@ bench-families: install ## time and memory of stage 1 at the sizes of SD 1.5 and
 bench-eval: install ## evaluation in batches against one picture at a time
 	$(BIN)/python -m benchmarks.evaluation
 
-bench-serving: install ## the service against its limit and the usual server (20 minutes, build/bench/serving.json)
+bench-serving: install ## the service against its limit and the usual server (25 minutes, build/bench/serving.json)
 	$(BIN)/python -m benchmarks.serving
 
 fuzz: install ## 10,000 made-up requests to a service of its own (build/fuzz/)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from core.errors import AppError
+from core.errors import AppError, Misconfigured
 from core.evaluation import EvaluationSpec
 from core.specs import ErasureSpec, GenerationSpec
 
@@ -19,6 +20,7 @@ PATIENCE_S = 60.0
 STRANGERS_PATIENCE_S = 10.0
 """How long it may be away where nothing has answered yet: perhaps nothing was ever started."""
 RETRY_S = 0.5
+IN_A_KEY = re.compile(r"[!-~]+")
 BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 
 Resource = dict[str, Any]
@@ -45,8 +47,16 @@ class Client:
         """
         Args:
             api_key: where the service needs one; TRCE_API_KEY if not given.
+
+        Raises:
+            Misconfigured: it cannot be sent.
         """
         key = api_key or os.environ.get("TRCE_API_KEY")
+        if key and not IN_A_KEY.fullmatch(key):
+            raise Misconfigured(
+                "TRCE_API_KEY holds a character that no key has; set it to what "
+                "`trce keys create` printed, and nothing else"
+            )
         headers = {"Authorization": f"Bearer {key}"} if key else None
         self._http = httpx.Client(base_url=url, timeout=70, headers=headers)
         self._url = url
@@ -59,20 +69,20 @@ class Client:
         self._http.close()
 
     def get(self, path: str) -> Resource:
-        return dict(self._call("GET", path).json())
+        return self._object("GET", path)
 
     def post(self, path: str, body: Resource | None = None) -> Resource:
-        return dict(self._call("POST", path, body).json())
+        return self._object("POST", path, body)
 
     def put(self, path: str, body: Resource) -> Resource:
-        return dict(self._call("PUT", path, body).json())
+        return self._object("PUT", path, body)
 
     def discard(self, path: str) -> None:
         """DELETE where nothing is answered."""
         self._call("DELETE", path)
 
     def delete(self, path: str) -> Resource:
-        return dict(self._call("DELETE", path).json())
+        return self._object("DELETE", path)
 
     def generate(self, spec: GenerationSpec) -> Resource:
         """Queue it; the generation as it was accepted."""
@@ -93,7 +103,7 @@ class Client:
 
     def verify(self, picture: bytes, media_type: str) -> Resource:
         """Where a picture comes from."""
-        return dict(self._call("POST", "/v1/verify", picture, media_type=media_type).json())
+        return self._object("POST", "/v1/verify", picture, media_type=media_type)
 
     def wait(
         self,
@@ -116,6 +126,23 @@ class Client:
                 case "failed" | "cancelled":
                     raise JobFailed(f"{job['id']} {job['state']}: {job.get('reason') or ''}")
             time.sleep(every_s)
+
+    def _object(
+        self,
+        method: str,
+        path: str,
+        body: Resource | bytes | None = None,
+        *,
+        media_type: str = "application/json",
+    ) -> Resource:
+        """Raises ServiceRefused, ServiceUnreachable, the latter where another server answers."""
+        response = self._call(method, path, body, media_type=media_type)
+        try:
+            return dict(response.json())
+        except (ValueError, TypeError) as error:
+            raise ServiceUnreachable(
+                f"what answers at {self._url} is no TRCE service; correct --url or TRCE_URL"
+            ) from error
 
     def _call(
         self,
@@ -173,7 +200,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
         detail = problem.get("detail") or problem.get("title")
         if problem.get("type") == "urn:problem:scope-missing":
             refused = ScopeLacking
-    except ValueError:
+    except (ValueError, AttributeError):
         detail = response.text[:200]
     if response.status_code == httpx.codes.UNAUTHORIZED:
         detail = f"{detail} (this command takes the key from TRCE_API_KEY)"

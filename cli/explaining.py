@@ -1,4 +1,4 @@
-"""Validation errors, in the words that the user used; see core."""
+"""Errors in what was given, in the words that the user used; see core."""
 
 from core.explaining import explain
 

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.text import Text
 
@@ -85,7 +86,7 @@ def run() -> None:
             f"this needs {error.name}, which is not installed here, as in the image of the "
             "service: run it in that of the workers"
         )
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         _complain("; ".join(explain(error)))
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from cli.running import Running
 from core.errors import Invalid
 from core.installation import open_registry
-from core.manifests import FILENAME, Manifest
+from core.manifests import Manifest
+from core.model_folder import MANIFEST
 from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
 from core.specs import ErasureSpec
+from core.terminating import cleaned_up
 from core.user_cache import user_cache
 
 MAX_NAME_CHARS = 60
+SHIPPED = "emoji"
 IN_ONE_PROCESS = Running()
 
 
@@ -34,20 +37,23 @@ def erase_here(
     # Not before: it imports torch, which every other subcommand does without.
     from trainer.erase import erase  # noqa: PLC0415
     from trainer.full_disk import full_disk_named  # noqa: PLC0415
+    from trainer.inputs import checked_model_id  # noqa: PLC0415
     from trainer.reporting import bars, quieten_libraries  # noqa: PLC0415
 
     signer = Signer.load(settings.keys_dir)
     registry = open_registry(settings)
     base = registry.get(registry.resolve(spec.base_model))
+    if base.kind != "base":
+        raise Invalid(f"{base.id} is an erased model; erase from its base instead")
     merge = [registry.path(registry.get(one).id) for one in spec.merge]
-    model_id = model_id or _free_id(spec)
+    model_id = _free_id(spec) if model_id is None else checked_model_id(model_id)
     if registry.path(model_id).exists():
         raise Invalid(f"there is a model {model_id} already; choose another id")
     scratch = registry.making.begin("offline")
     quieten_libraries()
     running.set_threads()
     try:
-        with full_disk_named(scratch, running.work), bars() as report:
+        with cleaned_up(), full_disk_named(scratch, running.work), bars() as report:
             made = erase(
                 registry.path(base.id),
                 base,
@@ -99,11 +105,12 @@ def erase_into(
             "installation with `trce models merge`"
         )
     cache = cache or user_cache()
-    manifest = Manifest.read(base) if (base / FILENAME).exists() else None
+    manifest = Manifest.read(base) if (base / MANIFEST).exists() else None
     quieten_libraries()
     running.set_threads()
     model_id = model_id_of(out)
     with (
+        cleaned_up(),
         full_disk_named(out, running.work, cache),
         base_folder(base, like, out) as folder,
         bars() as report,
@@ -117,6 +124,20 @@ def erase_into(
             work=running.work,
             processes=running.processes,
         )
+
+
+def name_of_base(base: Path | None) -> str:
+    """What a base is called that nothing names: as its folder or file is; None: the shipped one.
+
+    Raises:
+        ModelUnsupported
+    """
+    if base is None:
+        return SHIPPED
+
+    from trainer.inputs import model_id_of  # noqa: PLC0415
+
+    return model_id_of(base.with_suffix("") if base.is_file() else base)
 
 
 def base_of(manifest: Manifest) -> str:

@@ -18,12 +18,21 @@ from core.settings import Settings
 from core.signing import Signer
 
 
-def push(as_json: Json = False) -> None:
+def push(
+    again: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model whose files are sent though the bucket has them: one is spoilt there. "
+            "They are checked here first."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Put every model of this host into the bucket of TRCE_S3_MODELS, where it is not yet."""
     registry = open_registry(Settings())
     models = [registry.path(manifest.id) for manifest in registry.all()]
     with byte_bar("pushing", size_of(models), as_json=as_json):
-        pushed = Registrar(registry).push_all()
+        pushed = Registrar(registry).push_all(again=again or ())
     answer([f"{model_id} is in the bucket" for model_id in pushed], pushed, as_json=as_json)
 
 

@@ -55,10 +55,12 @@ def merge(
 ) -> None:
     """Make a candidate that erases what all of these models erase.
 
-    It is solved anew from the statistics kept with them: exactly what erasing everything at once
-    gives, without reading a prompt again. One model and another --strength, --preserve or --ridge
-    makes the same erasure weaker or stronger. Weights that stage 2 trained, it trained for exactly
-    the concepts of its model: with --steering it trains anew for those of all.
+    It is solved anew from the statistics kept with them, without reading a prompt again: exactly
+    what erasing everything at once gives, if that protects the same neighbours. A merge protects
+    those that were found for each of its models; one erasure finds its own. One model and another
+    --strength, --preserve or --ridge makes the same erasure weaker or stronger. Weights that stage
+    2 trained, it trained for exactly the concepts of its model: with --steering it trains anew for
+    those of all.
     """
     options = _textual(preserve, ridge, strength) | _steering(steering)
     _derive({"merge": models, **options}, model_id, data_dir, url, as_json=as_json)
@@ -97,11 +99,12 @@ def remove(
     as_json: Json = False,
     url: Url = LOCAL,
 ) -> None:
-    """Make a candidate that erases fewer concepts than this model, as if they had never been in.
+    """Make a candidate that erases fewer concepts than this model; no prompt is read.
 
-    Without its last concept a model is its base again, bit for bit, and served only where bases
-    are. A model that stage 2 has trained needs --steering for any other, to train anew for those
-    that are left.
+    The neighbours that were found for what is taken out go with it, and none are found in their
+    place: beside those it is as if that had never been in. Without its last concept a model is its
+    base again, bit for bit, and served only where bases are. A model that stage 2 has trained
+    needs --steering for any other, to train anew for those that are left.
     """
     fields = {"merge": [model_id], "remove": concepts, **_steering(steering)}
     _derive(fields, new_id, data_dir, url, as_json=as_json)

@@ -9,6 +9,7 @@ from typing import Annotated
 import redis
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.text import Text
 
 from cli.answers import Json, answer
@@ -28,6 +29,7 @@ from core.errors import AppError
 from core.explaining import explain
 from core.installation import open_default_model, open_pictures, open_registry
 from core.settings import Settings
+from core.startup import WRITTEN_BY_ANY
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -61,14 +63,14 @@ def examine(data_dir: Path | None = None, *, as_json: bool = True) -> Iterator[C
     """
     try:
         settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         yield check_names()
         for line in explain(error):
             yield problem("settings", line, "see .env.example")
         return
     yield check_names()
     yield from _device(settings)
-    yield from check_folder(settings.data_dir)
+    yield from check_folder(settings.data_dir, WRITTEN_BY_ANY)
     yield from _redis(settings)
     yield _pictures(settings)
     yield check_keys(settings)

@@ -12,7 +12,7 @@ from cli.client import Client, ServiceUnreachable
 from cli.commands.options import DataDir, Url
 from cli.completing import preset_names
 from cli.following import follow
-from cli.offline import erase_here, erase_into
+from cli.offline import erase_here, erase_into, name_of_base
 from cli.running import Running
 from cli.specs import parse_spec, read_fields
 from core import erasure_flags as flags
@@ -35,7 +35,10 @@ def erase(
     ],
     base_model: Annotated[
         str | None,
-        typer.Option(help="The model to erase it from; `emoji`, if the spec names none."),
+        typer.Option(
+            help="The model to erase it from; if the spec names none, `emoji`, or as --base is "
+            "called."
+        ),
     ] = None,
     promote: Annotated[bool, typer.Option(help="Serve the result at once.")] = False,
     default: Annotated[
@@ -80,10 +83,8 @@ def erase(
             "--default goes with --promote, through a running service, which knows what it means"
         )
     fields = read_fields(what)
-    if base_model is not None:
-        fields["base_model"] = base_model
-    name = fields.get("base_model", "emoji")
-    spec = parse_spec(fields, name, source=" ".join(what))
+    name = base_model or fields.get("base_model") or name_of_base(base)
+    spec = parse_spec(fields | {"base_model": name}, name, source=" ".join(what))
     running = Running(device, processes, threads, work)
     if out is not None:
         if promote or data_dir is not None:

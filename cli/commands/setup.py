@@ -6,6 +6,7 @@ from core.checkup.broker import check_broker
 from core.checkup.check import Check, insist, warning
 from core.checkup.default_model import check_default
 from core.checkup.folder import check_keys, check_models
+from core.checkup.tracing import check_tracing
 from core.errors import Misconfigured
 from core.installation import open_default_model, open_registry
 from core.keys import KeyStore
@@ -31,10 +32,12 @@ def setup(as_json: Json = False) -> None:
         checks = [
             *check_broker(client),
             check_keys(settings),
-            check_models(settings),
+            check_models(settings, one_suffices=True),
             check_default(open_default_model(settings, client), open_registry(settings)),
             pictures,
         ]
+        if settings.trace_endpoint:
+            checks.append(check_tracing(settings.trace_endpoint))
         insist(checks)
         if not KeyStore(client).exist():
             checks.append(_no_api_key())

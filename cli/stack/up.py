@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from pydantic import SecretStr
@@ -22,16 +23,16 @@ from core.checkup.pictures import check_pictures
 from core.errors import AppError
 from core.importing import import_base
 from core.installation import open_pictures, open_registry
+from core.key_folder import KeyFolder
 from core.object_storage import BucketStorage
 from core.redis_connection import connect
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
+from core.startup import WRITTEN_BY_ANY
 
 log = structlog.get_logger()
 
 BROKER_START_S = 30.0
-WRITTEN = ("cache", "images", "keys", "logs", "making", "models", "run")
-"""Of the data folder."""
 DRAIN_GRACE_S = 15.0
 """More than a worker takes to finish or hand back what it holds (worker/runtime.py: DRAIN_S)."""
 
@@ -43,7 +44,7 @@ def run_stack(settings: Settings, *, on_start: Callable[[Settings], None]) -> No
         Misconfigured: another stack uses the data folder, the port is taken, there is no broker,
             no GPU where one is asked for ...
     """
-    insist([check_names(), *check_folder(settings.data_dir, WRITTEN)])
+    insist([check_names(), *check_folder(settings.data_dir, ("logs", *WRITTEN_BY_ANY))])
     insist(check_device(settings))
     settings = on_devices_seen(settings)
     with only_stack(settings.data_dir / "up.lock"):
@@ -88,14 +89,16 @@ def on_devices_seen(settings: Settings) -> Settings:
 
 
 def prepare(settings: Settings) -> Settings:
-    """First run: make the signing key, import the shipped model; choose broker and port.
+    """First run: make keys and folders, import the shipped model; choose broker and port.
 
     Raises:
         Misconfigured.
     """
     signer = Signer.load_or_create(settings.keys_dir)
+    Signer.load_or_create(settings.picture_keys_dir)
     registry = open_registry(settings)
-    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    for folder in folders_of_inference(settings):
+        folder.mkdir(parents=True, exist_ok=True)
     for shipped in sorted(SHIPPED_MODELS.glob("*/model_index.json")):
         if not registry.path(shipped.parent.name).exists():
             import_base(shipped.parent, shipped.parent.name, registry, signer)
@@ -105,6 +108,15 @@ def prepare(settings: Settings) -> Settings:
             "redis_url": settings.redis_url or broker_url(settings.broker_dir),
         }
     )
+
+
+def folders_of_inference(settings: Settings) -> list[Path]:
+    """Of the data folder, what inference workers read or write: containers mount no more of it."""
+    keys = KeyFolder(settings.keys_dir)
+    return [
+        *(settings.models_dir, settings.images_dir, settings.run_dir, settings.footprints_dir),
+        *(keys.trusted_folder, keys.revoked_folder, settings.picture_keys_dir),
+    ]
 
 
 def prepare_pictures(settings: Settings) -> Check:

@@ -8,10 +8,11 @@ OUT = Path(__file__).parent / "dashboards" / "trce.json"
 WAIT = "sum by (le) (rate(t2i_queue_wait_seconds_bucket{kind='generation'}[5m]))"
 STEP = "sum by (le, shape) (rate(t2i_denoise_step_seconds_bucket[5m]))"
 SITTING = ".*/events|/v1/images/generations|/sdapi/v1/txt2img|/hf/models/.*"
-"""Routes that last as long as a job, or its client, does: how long says nothing of the service."""
+"""Routes that last as long as a job, or its client, does: how long says nothing of the service. So
+it is with requests that prefer to wait, on whichever route."""
 REQUEST = (
     "sum by (le, route) "
-    f"(rate(t2i_http_request_duration_seconds_bucket{{route!~'{SITTING}'}}[5m]))"
+    f"(rate(t2i_http_request_duration_seconds_bucket{{route!~'{SITTING}', waited='no'}}[5m]))"
 )
 LOADING = (
     "sum by (kind) (rate(t2i_model_swap_seconds_sum[15m]))"

@@ -17,6 +17,7 @@ STEPS: list[Step] = [
     first_run.tell_what_was_set_up,
     first_run.stay_closed_without_a_key,
     first_run.be_hardened,
+    first_run.keep_the_signing_key_from_who_draws,
     first_run.serve_no_base,
     first_run.erase_and_promote,
     first_run.be_ready,

@@ -41,9 +41,11 @@ def program(folder: Path, name: str, says: str) -> Path:
     return path
 
 
-def test_a_server_on_the_path_is_preferred_if_it_is_new_enough(tmp_path, monkeypatch):
+@pytest.mark.parametrize("version", ["5.0.14", "6.0.16", "6.2.14"])
+def test_a_server_on_the_path_is_preferred_if_it_is_new_enough(tmp_path, monkeypatch, version):
+    """No older one than `trce up` would call good."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    old = program(tmp_path, "redis-server", "Redis server v=5.0.14 sha=0")
+    old = program(tmp_path, "redis-server", f"Redis server v={version} sha=0")
     assert broker.find_server() != old
 
     new = program(tmp_path, "valkey-server", "Valkey server v=8.1.0 sha=0")

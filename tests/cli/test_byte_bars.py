@@ -1,7 +1,6 @@
 """Bars while gigabytes pass: they count what passes, and show where somebody looks."""
 
 import pytest
-from tiny_model import make_model
 from typer.testing import CliRunner
 
 from cli.byte_bars import size_of
@@ -12,6 +11,7 @@ from core.installation import open_registry
 from core.registrar import Registrar
 from core.settings import Settings
 from core.signing import Signer
+from tests.tiny_model import make_model
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from cli import client as module
 from cli.client import Client, ServiceRefused, ServiceUnreachable
 from cli.stack.ports import free_port
+from core.errors import Misconfigured
 
 Answer = tuple[int, dict[str, str]]
 
@@ -39,6 +40,23 @@ def service(answers: list[Answer], port: int = 0) -> Iterator[tuple[str, list[st
     with HTTPServer(("127.0.0.1", port), Scripted) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", keys
+        server.shutdown()
+
+
+@contextmanager
+def another_server(status: int, said: str) -> Iterator[str]:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
@@ -101,3 +119,32 @@ def test_where_nothing_answers_it_says_so_after_a_while(monkeypatch):
     url = f"http://127.0.0.1:{free_port('127.0.0.1')}"
     with Client(url) as client, pytest.raises(ServiceUnreachable, match="trce up"):
         client.post("/v1/generations", {})
+
+
+@pytest.mark.parametrize("said", ["<!doctype html><p>Welcome", "[1, 2]", ""])
+def test_another_server_is_told_from_the_service(said):
+    with (
+        another_server(200, said) as url,
+        Client(url) as client,
+        pytest.raises(ServiceUnreachable, match=f"what answers at {url} is no TRCE service"),
+    ):
+        client.get("/v1/models")
+
+
+@pytest.mark.parametrize("said", ["<p>nothing here", '["nothing here"]'])
+def test_a_refusal_of_another_server_is_shown_as_it_is(said):
+    with (
+        another_server(404, said) as url,
+        Client(url) as client,
+        pytest.raises(ServiceRefused, match=r"404: .*nothing here"),
+    ):
+        client.get("/v1/models")
+
+
+@pytest.mark.parametrize("key", ["trce_ключ", "trce_a\u00a0b", "trce_a b", "trce_a\n"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(monkeypatch, key):
+    monkeypatch.setenv("TRCE_API_KEY", key)
+
+    with pytest.raises(Misconfigured, match="TRCE_API_KEY holds a character") as told:
+        Client("http://127.0.0.1:1")
+    assert key not in str(told.value)

@@ -14,6 +14,8 @@ from cli.commands.doctor import examine
 from cli.stack.ports import free_port
 from core.checkup.check import Check
 from core.checkup.device import check_driver, check_torch
+from tests.models_on_disk import ModelsOnDisk
+from tests.started_worker import refused_start
 
 
 def trce(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -64,6 +66,36 @@ def test_it_is_said_that_default_means_what_is_not_served(tmp_path, redis_url, w
     assert done.returncode == 0
 
 
+def test_setup_lets_the_service_start_beside_a_model_that_was_changed(tmp_path, redis_url):
+    """Nobody could retire it otherwise."""
+    models = ModelsOnDisk(tmp_path)
+    for model_id in ("changed", "whole"):
+        models.add(model_id)
+        models.promote(model_id)
+    (models.folder / "changed" / "model_index.json").write_text("{ }")
+    environ = {
+        "REDIS_URL": redis_url,
+        "TRCE_DATA_DIR": str(tmp_path),
+        "TRCE_SERVE_UNERASED_BASE": "true",
+    }
+
+    done = trce("setup", "--json", **environ)
+
+    (found,) = [one for one in json.loads(done.stdout) if one["name"] == "models"]
+    assert (done.returncode, found["state"]) == (0, "warning")
+    assert "model changed: model_index.json differs" in found["found"]
+
+
+def test_setup_warns_of_a_collector_of_traces_that_is_away(tmp_path, redis_url):
+    address = f"http://127.0.0.1:{free_port('127.0.0.1')}/v1/traces"
+    environ = {"REDIS_URL": redis_url, "TRCE_DATA_DIR": str(tmp_path)}
+
+    done = trce("setup", "--json", TRCE_TRACE_ENDPOINT=address, **environ)
+
+    (found,) = [one for one in json.loads(done.stdout) if one["name"] == "traces"]
+    assert (done.returncode, found["state"]) == (0, "warning")
+
+
 def test_setup_stops_at_half_of_s3(tmp_path):
     done = trce("setup", TRCE_DATA_DIR=str(tmp_path), TRCE_S3_ENDPOINT_URL="http://127.0.0.1:1")
 
@@ -84,19 +116,10 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_a_problem(monkeypatch):
 @pytest.mark.parametrize("role", ["inference", "trainer"])
 def test_a_worker_does_not_come_up_without_the_gpu_that_is_asked_for(tmp_path, redis_url, role):
     environ = {"REDIS_URL": redis_url, "TRCE_DATA_DIR": str(tmp_path), "TRCE_DEVICE": "cuda"}
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", role],
-        env=os.environ | environ | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    told = refused_start(role, environ | {"CUDA_VISIBLE_DEVICES": ""})
 
-    assert done.returncode == 1
-    assert "cannot start" in done.stderr
-    assert "TRCE_DEVICE=cuda" in done.stderr
-    assert "install" in done.stderr
+    assert "TRCE_DEVICE=cuda" in told
+    assert "install" in told
 
 
 @pytest.mark.parametrize("said", ["Failed to initialize NVML: Driver/library version mismatch"])
@@ -148,6 +171,12 @@ class TestWhatSomeInstallationsHave:
 
         assert found["torch"].state == "problem"
         assert "TRCE_TRAINER_PROCESSES=1" in found["torch"].fix
+
+    def test_a_part_of_the_data_folder_that_a_process_writes_to(self, look, monkeypatch, tmp_path):
+        (tmp_path / "checkpoints").mkdir()
+        monkeypatch.setattr(os, "access", lambda path, _: path.name != "checkpoints")
+
+        assert look()["data folder"].found == f"{tmp_path / 'checkpoints'} cannot be written"
 
     def test_the_port_of_the_metrics(self, look):
         port = free_port("127.0.0.1")

@@ -1,5 +1,4 @@
 import pytest
-from made_reports import attack, rate, report, suite
 from typer.testing import CliRunner
 
 from cli.commands.evaluate import _attack, _detector
@@ -7,6 +6,7 @@ from cli.comparing import ATTACKS, ERASED, differing_terms, html, sections
 from cli.main import app
 from core.errors import Invalid
 from core.manifests import Drawing, Manifest
+from tests.made_reports import attack, rate, report, suite
 
 
 def made(model_id: str, *parts, **options):

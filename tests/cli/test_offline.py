@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+import os
 import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from tiny_model import make_model
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from core.manifests import Manifest, ModelStatus
 from core.settings import Settings
 from core.signing import Signer, Verifier
 from core.specs import SteeringOptions
+from tests.tiny_model import make_model
 from trainer.__main__ import _parser
 
 SPEC = {
@@ -85,10 +87,10 @@ def test_models_are_erased_merged_added_to_and_taken_from_on_a_data_folder(
 
 
 STEERING = {
-    "steps": 2,
+    "steps": 3,
     "batch": 1,
     "anchors": 1,
-    "trajectories": 2,
+    "trajectories": 3,
     "anchor_trajectories": 1,
     "kept_trajectories": 1,
     "trajectory_steps": 2,
@@ -116,6 +118,15 @@ def test_models_that_stage_2_trained_are_derived_from_with_steering(installation
     weights = Path("unet/diffusion_pytorch_model.safetensors")
     folders = [installation.models_dir / name for name in ("tiny", bare)]
     assert len({(folder / weights).read_bytes() for folder in folders}) == 1
+
+
+@pytest.mark.parametrize("given", ["Both!", "../both", ""])
+def test_an_id_that_cannot_be_is_told_before_the_run(installation, spec, given, monkeypatch):
+    data = ("--data-dir", installation.data_dir)
+    model = trce("erase", spec, *data)
+    monkeypatch.setattr("trainer.erase.erase", lambda *a, **k: pytest.fail("it began"))
+    merge = ("models", "merge", model, *data, "--new-id", given)
+    assert f"{given!r} is no model id" in trce(*merge, code=1)
 
 
 @pytest.mark.parametrize(
@@ -163,10 +174,12 @@ def test_default_needs_a_promotion_by_a_service(spec, words):
     assert "--default goes with --promote" in trce("erase", spec, *words, code=1)
 
 
-def test_a_refusal_leaves_the_registry_as_it_was(installation, spec):
+def test_a_refusal_leaves_the_registry_as_it_was(installation, spec, model):
     before = open_registry(installation).all()
     data = ("--data-dir", installation.data_dir)
     assert "base model" in trce("models", "merge", "tiny", *data, code=1)
+    erased = ("erase", spec, *data, "--base-model", model)
+    assert f"{model} is an erased model" in trce(*erased, code=1)
     assert "no model" in trce("models", "remove", "nothing", "axe", *data, code=1)
     assert open_registry(installation).all() == before
     assert not list(installation.making_dir.iterdir())
@@ -181,6 +194,18 @@ def test_a_folder_is_made_without_any_installation(installation, spec, tmp_path)
     manifest = Manifest.read(tmp_path / "no-axes")
     manifest.check_files(tmp_path / "no-axes")
     assert manifest.edit.textual.captions == ("a kiln", "a potter at work")
+
+
+@pytest.mark.parametrize("named", [None, "mine"])
+def test_a_base_that_nobody_named_is_called_as_its_folder(tmp_path, named):
+    base = make_model(tmp_path / "Some SD 1.5")
+    spec = tmp_path / "spec.yaml"
+    fields = {name: value for name, value in SPEC.items() if name != "base_model"}
+    spec.write_text(yaml.safe_dump(fields | ({"base_model": named} if named else {})))
+    trce("erase", spec, "--out", tmp_path / "no-axes", "--base", base)
+
+    assert Manifest.read(tmp_path / "no-axes").edit.base_model == (named or "some-sd-1.5")
+    assert f"`{named or 'some-sd-1.5'}`" in (tmp_path / "no-axes/README.md").read_text()
 
 
 def test_captions_are_read_once_by_one_user(installation, spec, tmp_path, monkeypatch):
@@ -270,6 +295,30 @@ def test_a_full_disk_is_told_and_nothing_half_written_stays(installation, spec, 
         with full_disk():
             told = trce(*words, code=1)
         assert "no room left" in told, words
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+    assert not list(installation.making_dir.iterdir())
+
+
+def test_sigterm_takes_back_what_was_written(installation, spec, tmp_path, monkeypatch):
+    """The signal comes when the folder is half full: every file but the UNet is there."""
+    written = []
+
+    def interrupted(base, erasure, folder):
+        written.extend(path.name for path in folder.parent.iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("trainer.erase.write_unet", interrupted)
+    base = ("--base", installation.models_dir / "tiny")
+    places = (("--out", tmp_path / "out", *base), ("--data-dir", installation.data_dir))
+    kept = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("it killed the process"))
+    try:
+        for place in places:
+            words = [str(word) for word in ("erase", spec, *place)]
+            assert CliRunner().invoke(app, words).exit_code == 143
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+    assert written.count("erasure.safetensors") == written.count("statistics.safetensors") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
     assert not list(installation.making_dir.iterdir())
 

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 import redis
-from models_on_disk import ModelsOnDisk
 from typer.testing import CliRunner
 
 from cli.commands.signing import app
 from core.audit import AuditTrail
 from core.errors import SigningKeyInUse, UntrustedModel
+from core.manifests import ModelStatus
+from core.redis_connection import connect
+from core.registrar import Registrar
 from core.signing import Signer, Verifier
+from core.status_serials import StatusSerials
+from tests.models_on_disk import ModelsOnDisk
 
 
 @pytest.fixture
@@ -70,6 +74,31 @@ def test_after_a_theft_only_what_somebody_vouches_for_is_served_again(models, tr
     assert [one.id for one in running.all()] == ["first"]
     assert list(running.untrusted()) == ["second"]
     assert ("model.vouched", "first") in actions(models, redis_url)
+
+
+def test_a_manifest_that_was_put_back_is_signed_for_whoever_vouches_for_it_alone(
+    models, trce, redis_url
+):
+    """Signed anew it would be the newest one, and served."""
+    path = models.folder / "first" / "manifest.json"
+    with connect(redis_url) as client:
+        running = models.open(StatusSerials(client))
+        Registrar(running).set_status("first", ModelStatus.SERVING, models.signer)
+        serving = path.read_bytes()
+        Registrar(running).set_status("first", ModelStatus.RETIRED, models.signer)
+        path.write_bytes(serving)
+
+        assert "first is signed" not in trce("rotate")
+        assert "first is signed" not in trce("resign")
+        with pytest.raises(UntrustedModel, match="put back"):
+            trce("resign", "first")
+
+        assert path.read_bytes() == serving
+        with pytest.raises(UntrustedModel, match="put back"):
+            running.served("first")
+
+        trce("resign", "first", "--vouch")
+        assert models.open(StatusSerials(client)).served("first").status == "serving"
 
 
 def test_the_key_that_signs_is_not_revoked(models, trce):

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from cli.stack import up as module
 from cli.stack.ports import check_stack_ports, free_port, metrics_ports
-from cli.stack.up import environment, on_devices_seen, prepare
+from cli.stack.up import environment, folders_of_inference, on_devices_seen, prepare
 from core.checkup.device import sees_gpus
 from core.settings import Settings
 
@@ -128,6 +128,8 @@ def test_the_first_run_makes_a_key_and_imports_the_shipped_model(tmp_path):
     settings = prepare(Settings(_env_file=None, data_dir=tmp_path, port=0))
 
     assert (tmp_path / "keys" / "signing.pem").exists()
+    assert (tmp_path / "keys" / "pictures" / "signing.pem").exists()
+    assert all(folder.is_dir() for folder in folders_of_inference(settings))
     assert (tmp_path / "models" / "emoji" / "manifest.json").exists()
     assert settings.port > 0
     assert settings.redis_url.startswith("unix://")

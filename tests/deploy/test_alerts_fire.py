@@ -25,6 +25,7 @@ WAITING = 't2i_queue_depth{queue="%s", priority="1", instance="%s"}'
 WAIT = 't2i_queue_wait_seconds_bucket{kind="generation", le="%s"}'
 JOBS = 't2i_jobs_total{kind="generation", outcome="%s", instance="%s"}'
 REQUESTS = 't2i_http_requests_total{route="%s", code="%s"}'
+NOT_STORED = 't2i_pictures_not_stored_total{instance="%s"}'
 DEFAULT = 't2i_default_model_served{model="%s", instance="%s"}'
 READING = (
     't2i_http_request_duration_seconds_bucket{route="/v1/generations/{generation_id}", le="%s"}'
@@ -94,6 +95,18 @@ CASES = [
     ),
     Case("DataDiskFull", "half a GiB is left", {FREE: still(GIB / 2)}, labels=A_TRAINER),
     Case("DataDiskFull", "two GiB are left", {FREE: still(2 * GIB)}, fires=False),
+    Case(
+        "PicturesNotStored",
+        "by one of two workers",
+        {NOT_STORED % "a:9100": growing(2), NOT_STORED % "b:9100": still(0)},
+        labels={"instance": "a:9100"},
+    ),
+    Case(
+        "PicturesNotStored",
+        "twice, and then no more",
+        {NOT_STORED % "a:9100": "0 1 2 2x27"},
+        fires=False,
+    ),
     Case("NoInferenceWorker", "none has beaten", {"t2i_redis_up": still(1)}),
     Case(
         "NoInferenceWorker",

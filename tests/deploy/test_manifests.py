@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli.stack.up import folders_of_inference
 from core.checkup.names import FOR_COMPOSE, OTHERS, check_names
 from core.settings import Settings
 from deploy import compose_command
@@ -251,6 +252,35 @@ class TestCompose:
             assert PINNED.search(image), name
 
 
+class TestWhatAnInferenceWorkerSees:
+    """Of the data volume only what it needs: docs/security.md says that it cannot sign a model."""
+
+    READ_ONLY = frozenset({"keys/trusted", "keys/revoked", "keys/pictures"})
+
+    @pytest.fixture
+    def needed(self) -> set[str]:
+        """Made by `trce setup`: a folder that is not there cannot be mounted."""
+        settings = Settings(_env_file=None, data_dir=Path("/data"))
+        return {str(one.relative_to("/data")) for one in folders_of_inference(settings)}
+
+    def test_in_compose(self, stack, needed):
+        mounted = stack["services"]["inference"]["volumes"]
+
+        assert {one["volume"]["subpath"] for one in mounted} == needed
+        for one in mounted:
+            assert one["target"] == f"/data/{one['volume']['subpath']}"
+            assert one.get("read_only", False) == (one["volume"]["subpath"] in self.READ_ONLY)
+
+    def test_on_kubernetes(self, needed):
+        (worker,) = pods()["inference"]["containers"]
+        mounted = [one for one in worker["volumeMounts"] if one["name"] == "data"]
+
+        assert {one["subPath"] for one in mounted} == needed
+        for one in mounted:
+            assert one["mountPath"] == f"/data/{one['subPath']}"
+            assert one.get("readOnly", False) == (one["subPath"] in self.READ_ONLY)
+
+
 def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     """`!reset` drops a key, the environments of two files come together, `.env` may be missing."""
     (tmp_path / "deploy").mkdir()
@@ -259,6 +289,7 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     monkeypatch.setattr(compose_command, "ROOT", tmp_path)
     monkeypatch.setattr(compose_command, "_works", lambda _: False)
     monkeypatch.setattr(compose_command.shutil, "which", lambda _: "/bin/true")
+    monkeypatch.setattr(compose_command, "_engine_folder", lambda: "/engine")
 
     files = ["docker-compose.yml", "deploy/compose.cpu.yml"]
     command = compose_command.compose("p", files, tmp_path)
@@ -269,6 +300,11 @@ def test_files_are_merged_for_an_old_compose(monkeypatch, tmp_path):
     assert inference["environment"]["TRCE_DEVICE"] == "cpu"
     assert inference["environment"]["REDIS_URL"] == "redis://redis:6379/0"
     assert inference["env_file"] == []
+    assert "/engine/volumes/p_data/_data/models:/data/models:rw" in inference["volumes"]
+    assert (
+        "/engine/volumes/p_data/_data/keys/trusted:/data/keys/trusted:ro" in inference["volumes"]
+    )
+    assert merged["services"]["trainer"]["volumes"] == ["data:/data"]
     assert "name" not in merged
 
     (tmp_path / ".env").write_text("TRCE_BATCH_ROWS=4\n")

@@ -172,13 +172,15 @@ class TestDashboard:
 
     def test_requests_that_sit_by_a_job_do_not_hide_those_that_are_slow(self, settings):
         (panel,) = [one for one in board()["panels"] if one["title"].startswith("Requests that")]
-        left_out = re.search(r"route!~'([^']+)'", panel["targets"][0]["expr"])[1]
+        expression = panel["targets"][0]["expr"]
+        left_out = re.search(r"route!~'([^']+)'", expression)[1]
         paths = create_app(settings).openapi()["paths"]
         sitting = {path for path in paths if path.endswith("/events")}
         sitting |= {"/v1/images/generations", "/sdapi/v1/txt2img", "/hf/models/{model_id}"}
 
         assert len(sitting) >= 6
         assert {path for path in paths if re.fullmatch(left_out, path)} == sitting
+        assert "waited='no'" in expression
 
     def test_every_panel_has_a_place_of_its_own(self):
         panels = board()["panels"]

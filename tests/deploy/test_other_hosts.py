@@ -17,7 +17,10 @@ from deploy.compose_command import ROOT, merged
 FIRST_HOST = ["docker-compose.yml", "deploy/compose.hosts.yml"]
 CLIENTS = ("setup", "service", "inference", "trainer")
 PASSWORD = "0f3c9d"
-OF_ITS_OWN = {"depends_on", "networks", "volumes", "secrets", "environment", "profiles"}
+OF_ITS_OWN = {
+    *("depends_on", "networks", "volumes", "tmpfs", "ports"),
+    *("secrets", "environment", "profiles"),
+}
 """Of a worker on another host."""
 
 
@@ -121,14 +124,35 @@ class TestAnotherHost:
         """No network named: the default one of the project, which leads outside."""
         assert "networks" not in other_host
         for service in other_host["services"].values():
-            assert not {"networks", "depends_on", "ports"} & set(service)
+            assert not {"networks", "depends_on"} & set(service)
+
+    def test_its_metrics_are_shown_to_itself_unless_an_address_is_named(self, other_host):
+        published = [one["ports"] for one in other_host["services"].values()]
+
+        assert published == [
+            [f"${{METRICS_BIND:-127.0.0.1}}:${{{role}_METRICS_PORT:-{port}}}:9100"]
+            for role, port in (("INFERENCE", 9110), ("TRAINER", 9111))
+        ]
+
+    def test_prometheus_reaches_it_and_is_told_of_it_by_a_file(self, first_host, other_host):
+        prometheus = first_host["services"]["prometheus"]
+        folder = ROOT / "deploy" / "prometheus"
+        config = yaml.safe_load((folder / "prometheus.yml").read_text())
+        jobs = {one["job_name"]: one for one in config["scrape_configs"]}
+
+        assert "outside" in prometheus["networks"]
+        assert "./deploy/prometheus:/etc/prometheus:ro" in prometheus["volumes"]
+        assert (folder / "hosts").is_dir()
+        for role in other_host["services"]:
+            assert jobs[role]["file_sd_configs"] == [{"files": [f"hosts/{role}.yml"]}]
 
 
 def test_the_way_is_told_with_both_files_and_every_secret():
     page = (ROOT / "docs" / "operations.md").read_text()
     section = page.partition("## Workers on other hosts")[2].partition("\n## ")[0]
 
-    for words in (*FIRST_HOST, "deploy/compose.worker.yml", "REDIS_BIND", "WORKER_DATA"):
+    names = ("REDIS_BIND", "WORKER_DATA", "METRICS_BIND", "deploy/prometheus/hosts/inference.yml")
+    for words in (*FIRST_HOST, "deploy/compose.worker.yml", *names):
         assert words in section, words
     for secret in ("redis_password", "redis_url"):
         assert f"deploy/secrets/{secret}" in section

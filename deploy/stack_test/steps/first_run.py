@@ -57,6 +57,24 @@ def be_hardened(stack: Stack) -> dict[str, Any]:
     return found
 
 
+def keep_the_signing_key_from_who_draws(stack: Stack) -> dict[str, Any]:
+    """Who takes over an inference worker can neither sign a model nor have a key trusted."""
+    read = ["cat", "/data/keys/signing.pem"]
+    assert stack.compose("exec", "-T", "trainer", *read).stdout.startswith("-----BEGIN")
+    refused = {}
+    for words in (
+        read,
+        ["touch", "/data/keys/trusted/mine.pem"],
+        ["touch", "/data/keys/signing.pem"],
+        ["ls", "/data/making"],
+        ["ls", "/data/checkpoints"],
+    ):
+        done = stack.compose("exec", "-T", "inference", *words, check=False)
+        assert done.returncode != 0, words
+        refused[" ".join(words)] = done.stderr.strip().splitlines()[-1]
+    return {"refused": refused}
+
+
 def serve_no_base(stack: Stack) -> dict[str, Any]:
     body = {"model": "emoji", "prompt": "a sharp dagger"}
     answer = stack.clients.http.post("/v1/generations", json=body)
