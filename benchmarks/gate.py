@@ -3,12 +3,16 @@
 The same model is loaded in turns by the usual loaders, by ours without a manifest, and by ours
 with every file held against one, so that what else the machine does hits all. The usual loaders
 map files and leave the reading for later; here their tensors are copied once, as whoever uses them
-does. Files are in the page cache: from a disk, reading costs more and checking the same.
+does. Files lie on the disk, as when a worker starts with its machine, or are in memory already,
+where reading them costs least and checking the same. Memory is in huge pages and torch has one
+thread, as in a worker; each load begins in memory that was just used (`benchmarks/memory.py`), and
+what was loaded before is gone by then.
 
 An erased model is loaded with its base, as by a worker that has neither, and without, as by one
-that has the base; unchecked, its baked UNet is not read at all.
+that has the base, until drawing can begin; unchecked, its baked UNet is not read at all. A worker
+checks that beside drawing, and lets nothing out before: how long that takes is a row of its own.
 
-Ends with 1, and names it, where checking a model adds more than a fifth to loading it.
+Ends with 1, and names it, where checking a model adds more than a fifth to a load from the disk.
 """
 
 import argparse
@@ -24,29 +28,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.families import MIB, PrivateMemory
-from core.importing import import_base, read_family
-from core.making import describe
-from core.manifests import Edit, Manifest, ModelStatus
-from core.registrar import Registrar
-from core.registry import ModelRegistry
+from benchmarks.gate_loads import (
+    WAYS,
+    base_load,
+    checked_erased,
+    checked_erased_alone,
+    make_erased,
+    unchecked_erased,
+)
+from benchmarks.memory import leave_memory, use_memory, weights_bytes
+from benchmarks.stack import worker_environment
 from core.settings import SHIPPED_MODELS
-from core.signing import Signer, Verifier
-from core.specs import Concept, TextualOptions
-from diffusion.erasure import FILENAME, Erasure, write_unet
-from diffusion.loading import load_base
-from worker.shelf import Shelf
 
 OUT = Path("build/bench/gate.json")
-ROUNDS = {"emoji": 15, "sd15": 5}
+ROUNDS = {"emoji": 31, "sd15": 15}
 DTYPES = {"emoji": torch.float32, "sd15": torch.float16}
 """As the files are, so that no conversion is measured."""
-WAYS = ("from_pretrained", "unchecked", "checked")
+WITHIN = (sys.executable, "-m", "benchmarks.gate")
 MOST = 1.2
-CHECKING = ("checked to unchecked", "checked to unchecked, with its base")
+PLACES = ("disk", "memory")
+JUDGED = ("checked to unchecked, disk", "checked to unchecked, with its base, disk")
 """Rows that may be no more than that."""
 
 
@@ -54,10 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", nargs=3, metavar=("WAY", "SIZE", "DIR"))
     options = parser.parse_args()
+    # glibc is told of huge pages when a program starts.
+    if (environment := worker_environment()) != os.environ:
+        os.execve(sys.executable, [*WITHIN, *sys.argv[1:]], environment)  # noqa: S606  (itself)
     torch.set_num_threads(1)
     if options.memory:
         way, size, folder = options.memory
-        print(json.dumps(_peak_bytes(_load(way, size, Path(folder)))))
+        print(json.dumps(_peak_bytes(base_load(way, DTYPES[size], Path(folder)))))
         return
     result: dict[str, Any] = {
         "emoji": _measured("emoji", SHIPPED_MODELS / "emoji"),
@@ -75,7 +81,7 @@ def main() -> None:
     dear = [
         f"{what}, {row}: {result[what][row]:.2f}"
         for what in (*ROUNDS, *(f"{size}, erased" for size in ROUNDS))
-        for row in CHECKING
+        for row in JUDGED
         if result[what].get(row, 0.0) > MOST
     ]
     if dear:
@@ -83,24 +89,26 @@ def main() -> None:
 
 
 def _measured(size: str, folder: Path) -> dict[str, float]:
-    loads = {way: _load(way, size, folder) for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    loads = {way: base_load(way, DTYPES[size], folder) for way in WAYS}
+    seconds: dict[str, list[float]] = {}
     for turn in range(ROUNDS[size] + 1):
-        for way, load in loads.items():
-            began = time.perf_counter()
-            load()
-            if turn:  # the first fills caches
-                seconds[way].append(time.perf_counter() - began)
-    weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        for place in PLACES:
+            for way, load in loads.items():
+                _prepare(folder, place)
+                began = time.perf_counter()
+                load()
+                if turn:  # the first fills caches
+                    taken = time.perf_counter() - began
+                    seconds.setdefault(f"{way}, {place}", []).append(taken)
     peaks = {
         way: json.loads(_python("benchmarks.gate", "--memory", way, size, str(folder)))
         for way in WAYS
     }
     return {
-        "weights, MiB": weights / MIB,
-        **{f"{way}, s": statistics.median(seconds[way]) for way in WAYS},
-        "checked to unchecked": _ratio(seconds, "checked", "unchecked"),
-        "checked to from_pretrained": _ratio(seconds, "checked", "from_pretrained"),
+        "weights, MiB": weights_bytes(folder) / MIB,
+        **_medians(seconds),
+        **_ratios(seconds, "checked", "unchecked"),
+        **_ratios(seconds, "checked", "from_pretrained"),
         **{f"{way}, peak memory, MiB": peaks[way] / MIB for way in WAYS},
     }
 
@@ -110,111 +118,43 @@ def _erased(size: str, folder: Path) -> dict[str, float]:
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-gate-") as place:
         registry = make_erased(folder, Path(place))
-        base, model = registry.path("base"), registry.path("erased")
-
-        def shelf() -> Shelf:
-            return Shelf(registry, device=torch.device("cpu"), dtype=DTYPES[size])
-
         for turn in range(ROUNDS[size] + 1):
-            began = time.perf_counter()
-            load_base(base, None, dtype=DTYPES[size])
-            based = time.perf_counter()
-            Erasure.load(model / FILENAME)
-            done = time.perf_counter()
-            empty, warm = shelf(), shelf()
-            warm.variant("base")
-            again = time.perf_counter()
-            empty.variant("erased")
-            alone = time.perf_counter()
-            warm.variant("erased")
-            end = time.perf_counter()
-            del empty, warm
-            took = {
-                "unchecked, with its base": done - began,
-                "checked, with its base": alone - again,
-                "unchecked": done - based,
-                "checked": end - alone,
-            }
-            if turn:
-                for way, one in took.items():
-                    seconds.setdefault(way, []).append(one)
+            for where in PLACES:
+                for loads in (unchecked_erased, checked_erased_alone, checked_erased):
+                    _prepare(Path(place), where)
+                    for way, taken in loads(registry, DTYPES[size]).items():
+                        if turn:
+                            seconds.setdefault(f"{way}, {where}", []).append(taken)
     return {
-        **{f"{way}, s": statistics.median(taken) for way, taken in seconds.items()},
-        "checked to unchecked, with its base": _ratio(
-            seconds, "checked, with its base", "unchecked, with its base"
-        ),
+        **_medians(seconds),
+        **_ratios(seconds, "checked", "unchecked", ", with its base"),
     }
 
 
-def make_erased(folder: Path, place: Path) -> ModelRegistry:
-    """An installation with the base in `folder`, and a model erased by a text map of no effect."""
-    signer = Signer.load_or_create(place / "keys")
-    registry = ModelRegistry(
-        place / "models",
-        Verifier.load(place / "keys"),
-        serve_unerased_base=True,
-        default_model="erased",
-    )
-    base = import_base(folder, "base", registry, signer)
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    erasure = Erasure(torch.eye(config["cross_attention_dim"]))
-    made = registry.making.begin("erased")
-    erasure.save(made / FILENAME)
-    write_unet(registry.path("base") / "unet", erasure, made / "unet")
-    edit = Edit(
-        base_model=base.id,
-        base_digest=base.content_digest,
-        method="trce",
-        concepts=(Concept(name="pistol", replacement="flower"),),
-        textual=TextualOptions(),
-        seed=0,
-        seconds=1.0,
-    )
-    manifest = describe(
-        made,
-        model_id="erased",
-        family=base.family,
-        drawing=base.drawing,
-        code_version="bench",
-        edit=edit,
-        status=ModelStatus.SERVING,
-    )
-    Registrar(registry).add(manifest, made, signer)
-    return registry
+def _prepare(folder: Path, place: str) -> None:
+    use_memory(weights_bytes(folder))
+    if place == "disk":
+        leave_memory(folder)
+
+
+def _medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    return {f"{way}, s": statistics.median(taken) for way, taken in seconds.items()}
+
+
+def _ratios(
+    seconds: dict[str, list[float]], one: str, other: str, what: str = ""
+) -> dict[str, float]:
+    return {
+        f"{one} to {other}{what}, {place}": _ratio(
+            seconds, f"{one}{what}, {place}", f"{other}{what}, {place}"
+        )
+        for place in PLACES
+    }
 
 
 def _ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
     """The median over the rounds, in each of which both were measured one after the other."""
     return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
-
-
-def _load(way: str, size: str, folder: Path) -> Callable[[], Any]:
-    dtype = DTYPES[size]
-    match way:
-        case "from_pretrained":
-            return lambda: _usual(folder, dtype)
-        case "unchecked":
-            return lambda: load_base(folder, None, dtype=dtype)
-        case _:
-            manifest = _manifest(folder)
-            return lambda: load_base(folder, manifest, dtype=dtype)
-
-
-def _usual(folder: Path, dtype: torch.dtype) -> Any:
-    made = [
-        UNet2DConditionModel.from_pretrained(str(folder / "unet"), torch_dtype=dtype),
-        AutoencoderKL.from_pretrained(str(folder / "vae"), torch_dtype=dtype),
-        CLIPTextModel.from_pretrained(str(folder / "text_encoder"), dtype=dtype),
-    ]
-    for module in made:
-        for tensor in (*module.parameters(), *module.buffers()):
-            tensor.data = tensor.data.clone()
-    return made, CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-
-
-def _manifest(folder: Path) -> Manifest:
-    family, drawing = read_family(folder)
-    return describe(folder, model_id="m", family=family, drawing=drawing, code_version="bench")
 
 
 def _peak_bytes(load: Callable[[], Any]) -> int:

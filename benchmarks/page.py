@@ -28,12 +28,13 @@ from fastapi.routing import APIRoute
 
 from cli.stack.broker import broker_command, broker_url, wait_until_ready
 from cli.stack.ports import free_port
+from core.edits import Edit
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
 from core.keys import KeyStore
 from core.making import describe
-from core.manifests import Edit, Manifest, ModelStatus
+from core.manifests import Manifest, ModelStatus
 from core.progress import Progress
 from core.redis_connection import connect
 from core.registrar import Registrar

@@ -17,6 +17,7 @@ from cli.stack.broker import broker_url
 from cli.stack.ports import free_port
 from core.children import start_child, stop_child
 from core.settings import Settings
+from worker import huge_pages
 
 READY_WITHIN_S = 180.0
 GRACE_S = 60.0
@@ -39,6 +40,11 @@ class Stack:
 
 def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+
+
+def worker_environment(threads: int = 1) -> dict[str, str]:
+    """For a process that computes as a worker on a CPU: with so many threads, in huge pages."""
+    return clean_environment() | huge_pages.TUNABLES | {"OMP_NUM_THREADS": str(threads)}
 
 
 @contextlib.contextmanager

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
-from benchmarks.stack import clean_environment
+from benchmarks.stack import worker_environment
 from diffusion.loading import load_unet
 from diffusion.text_memory import TextMemory, remember_projections
-from worker import huge_pages
 
 ROWS = (2, 4, 8, 16, 32, 64)
 SEARCH_S = 1.0
@@ -50,9 +49,7 @@ class Looping:
                         *(sys.executable, "-m", "benchmarks.serving.bare_loop"),
                         *("--threads", str(self._threads)),
                     ],
-                    env=clean_environment()
-                    | huge_pages.TUNABLES
-                    | {"OMP_NUM_THREADS": str(self._threads)},
+                    env=worker_environment(self._threads),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,

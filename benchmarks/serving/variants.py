@@ -8,9 +8,10 @@ import torch
 
 from benchmarks.serving import load
 from benchmarks.stack import Stack, running_stack
+from core.edits import Edit
 from core.installation import open_registry
 from core.making import describe
-from core.manifests import Edit, ModelStatus
+from core.manifests import ModelStatus
 from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, TextualOptions
@@ -21,7 +22,6 @@ VARIANTS = 8
 CLIENTS = 32
 ROUNDS = 3
 SECONDS = 12.0
-WARM_UP_S = 2.0
 STRENGTH = 1e-3
 
 
@@ -30,9 +30,9 @@ def measure() -> dict[str, Any]:
     with running_stack() as stack:
         urls = [stack.model_url(add_variant(stack, number)) for number in range(VARIANTS)]
         load.run(urls, clients=CLIENTS, seconds=3)  # every worker has loaded every model
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             for chosen, speeds in ((urls[:1], one), (urls, many)):
-                run = load.run(chosen, clients=CLIENTS, seconds=SECONDS, warm_up_s=WARM_UP_S)
+                run = load.run(chosen, clients=CLIENTS, seconds=SECONDS, seed=turn)
                 speeds.append(run.pictures_per_s)
     ratios = [all_ / single for all_, single in zip(many, one, strict=True)]
     return {

@@ -1,6 +1,5 @@
 """What is asked for: prompts of the shipped model, and step counts as clients mix them."""
 
-import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,11 +42,21 @@ class Order:
         }
 
 
-def orders(seed: int, steps: tuple[int, ...] = STEPS) -> Iterator[Order]:
-    """Endless; each client has a seed of its own, and every step count comes equally often."""
+def orders(seed: int, steps: tuple[int, ...] = STEPS, *, behind: float = 0.0) -> Iterator[Order]:
+    """Endless; each client has a seed of its own, and every step count comes equally often.
+
+    Args:
+        behind: the share below 1 of its first turn of step counts that a client has behind it. Its
+            first picture is what is left of one that it would be waiting for.
+    """
     random_ = random.Random(seed)  # noqa: S311  (no secret)
-    for number in itertools.count():
-        if number % len(steps) == 0:
-            turn = random_.sample(steps, len(steps))
-        prompt = random_.choice(MANNERS).format(random_.choice(NOUNS))
-        yield Order(prompt, turn[number % len(steps)], random_.randrange(1 << 31))
+    turn = random_.sample(steps, len(steps))
+    done = int(behind * sum(turn))
+    while done >= turn[0]:
+        done -= turn.pop(0)
+    turn[0] -= done
+    while True:
+        for count in turn:
+            prompt = random_.choice(MANNERS).format(random_.choice(NOUNS))
+            yield Order(prompt, count, random_.randrange(1 << 31))
+        turn = random_.sample(steps, len(steps))

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from tiny_model import make_model
 
 from benchmarks import published, trce
 from core.specs import SteeringOptions
 from diffusion.erasure import Erasure
 from diffusion.loading import load_base
 from diffusion.prompts import PromptEncoder
+from tests.tiny_model import make_model
 from trainer.trce.finetune import trainable
 from trainer.trce.statistics import Statistics
 from trainer.trce.texts import Texts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.soak.memory import Growth
 
 MOST_MIB_PER_HOUR = 16.0
-"""Three times the steepest slope of an hour in which 13 models were added, and a little more."""
+"""Three times the steepest slope of an hour in which 17 models were added."""
 SECONDS = 15 * 60.0
 """What a process must have lived through after its warm-up: a line through less shows noise."""
 JUDGED_FROM_MINUTES = 30.0
