@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from live_stack import Stack
 from PIL import Image
 
 from cli.stack.broker import broker_url
 from core.keys import KeyStore
 from core.redis_connection import connect
 from service.webhooks.posting import headers_for
+from tests.live_stack import Stack
 
 pytestmark = pytest.mark.stack
 

@@ -3,13 +3,13 @@
 import contextlib
 import re
 
-import chromium
 import pytest
 from playwright.sync_api import expect
 
 from cli.stack.broker import broker_url
 from core.keys import KeyStore
 from core.redis_connection import connect
+from tests import chromium
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,10 @@
 import contextlib
 import re
 
-import chromium
 import pytest
 from playwright.sync_api import expect
+
+from tests import chromium
 
 pytestmark = [
     pytest.mark.stack,

@@ -3,12 +3,12 @@
 import contextlib
 import re
 
-import chromium
 import pytest
 from playwright.sync_api import expect
 
 from cli.stack.broker import broker_url
 from core.redis_connection import connect
+from tests import chromium
 
 pytestmark = [
     pytest.mark.stack,
@@ -30,35 +30,41 @@ def page(stack, browser, session):
 def paused(stack):
     """Stop the process that answers, and let it go on."""
     (service,) = stack.members("-m service")
-
-    @contextlib.contextmanager
-    def paused():
-        service.suspend()
-        try:
-            yield
-        finally:
-            service.resume()
-
-    return paused
+    return lambda: stopped(service)
 
 
 @pytest.fixture
 def killed(stack):
-    """Kill it; `trce up` starts it again."""
+    """Kill it; `trce up`, which starts it again, is stopped for as long.
 
+    A fast machine starts it between two polls of the page: then nobody has anything to tell.
+    """
+
+    @contextlib.contextmanager
     def killed():
         (service,) = stack.members("-m service")
-        service.kill()
+        with stopped(stack.process):
+            service.kill()
+            yield
 
     return killed
+
+
+@contextlib.contextmanager
+def stopped(process):
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 def test_a_service_that_is_away_is_told_until_it_is_back(page, stack, killed):
     page.goto("/queue")
     trouble = page.locator("#trouble")
     expect(trouble).to_be_empty()
-    killed()
-    expect(trouble).to_contain_text("does not answer", timeout=PATIENCE_MS)
+    with killed():
+        expect(trouble).to_contain_text("does not answer", timeout=PATIENCE_MS)
 
     expect(trouble).to_be_empty(timeout=PATIENCE_MS)
     asked = stack.generate("a clock", **LONG)

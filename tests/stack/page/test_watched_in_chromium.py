@@ -5,11 +5,11 @@ import re
 import tarfile
 from pathlib import Path
 
-import chromium
 import pytest
 from playwright.sync_api import expect
 
 from core.manifests import Manifest
+from tests import chromium
 
 pytestmark = [
     pytest.mark.stack,
@@ -101,7 +101,9 @@ def test_a_model_is_measured_and_its_report_read_on_its_page(window, candidate):
     inside = page.frame_locator("iframe.report")
     expect(inside.get_by_role("heading", level=1)).to_contain_text(candidate)
     picture = inside.locator("img").first
-    picture.scroll_into_view_if_needed()
+    # The browser draws no frames of an inner page that is out of sight, and so none of its
+    # pictures ever stands still, which is what the driver's own scrolling waits for.
+    picture.evaluate("image => image.scrollIntoView()")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     expect(page.get_by_role("row", name=re.compile("explicit"))).to_be_visible()
     with page.context.expect_page() as opened:
