@@ -3,6 +3,7 @@
 The job store publishes the id of every job that ends (core/lua/prelude.lua). One thread of the
 process listens, and rings whoever waits for that job. A message that nobody heard is lost: so
 everybody is rung when it begins to listen again, and whoever waits looks for himself now and then.
+When the process is to close, everybody is rung as well.
 """
 
 import asyncio
@@ -15,14 +16,19 @@ import redis
 from core.job_news import ENDED
 
 LOOKS_EVERY_S = 0.2
-"""Whether it is to stop."""
+"""Whether it is to stop, or the process to close."""
 TRIES_EVERY_S = 0.5
 """While Redis is away."""
 
 
 class Endings:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, closing: threading.Event) -> None:
+        """
+        Args:
+            closing: set when nobody is to wait any longer.
+        """
         self._redis = client
+        self._closing = closing
         self._lock = threading.Lock()
         self._waiting: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._stopped = threading.Event()
@@ -56,6 +62,7 @@ class Endings:
                 self._listen()
             except redis.RedisError:
                 self._stopped.wait(TRIES_EVERY_S)
+                self._ring_if_closing()
 
     def _listen(self) -> None:
         with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
@@ -67,6 +74,11 @@ class Endings:
                     self._ring(*self._awaited())
                 elif message is not None:
                     self._ring(message["data"])
+                self._ring_if_closing()
+
+    def _ring_if_closing(self) -> None:
+        if self._closing.is_set():
+            self._ring(*self._awaited())
 
     def _awaited(self) -> list[str]:
         with self._lock:

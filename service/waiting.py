@@ -14,10 +14,8 @@ from core.jobs import Job
 from service.endings import Endings
 
 MAX_WAIT_S = 60
-LOOKS_EVERY_S = 5.0
+LOOKS_EVERY_S = 10.0
 """At the job itself, in case that nobody was told."""
-LETS_GO_WITHIN_S = 1.0
-"""When the process is to close."""
 WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
 
 
@@ -47,21 +45,22 @@ async def ended(
     Args:
         gone: is done when the client has gone, and nobody needs to wait any longer.
     """
-    looked_s = time.monotonic()
-    deadline_s = looked_s + within_s
+    deadline_s = time.monotonic() + within_s
+
+    def is_over() -> bool:
+        return closing.is_set() or (gone is not None and gone.done())
+
     with endings.of(job.id) as told:
         if gone is not None:
             gone.add_done_callback(lambda _: told.set())
-        while not job.state.ended and not closing.is_set() and not (gone and gone.done()):
+        while not job.state.ended and not is_over():
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), min(LETS_GO_WITHIN_S, left_s))
-            now_s = time.monotonic()
-            if not told.is_set() and now_s < min(deadline_s, looked_s + LOOKS_EVERY_S):
-                continue
-            looked_s = now_s
+                await asyncio.wait_for(told.wait(), min(LOOKS_EVERY_S, left_s))
+            if is_over():
+                break
             # What is told from here on is for the next look.
             told.clear()
             try:

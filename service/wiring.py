@@ -113,6 +113,7 @@ def wire(settings: Settings) -> Parts:
     sessions = Sessions(client, keys)
     audit = AuditTrail(client, signer, Verifier.load(settings.keys_dir))
     refused = RefusedModels(client, registry, audit)
+    closing = threading.Event()
     return Parts(
         client=client,
         doorkeeper=Doorkeeper(keys, sessions, keyless=keyless),
@@ -153,13 +154,13 @@ def wire(settings: Settings) -> Parts:
         readiness=Readiness(client, jobs, roll, registry, within_s=settings.lease_s),
         sweeper=Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=tidying),
         # A listener's connection is silent as a rule: what it hears says nothing of the broker.
-        endings=Endings(connect(settings.redis_url)),
+        endings=Endings(connect(settings.redis_url), closing),
         outbox=Outbox(client),
         webhook_secrets=WebhookSecrets(client),
         streams=OpenStreams(settings.max_streams_per_tenant),
         longest_stream_s=settings.longest_stream_s,
         longest_sitting_s=settings.longest_sitting_s,
-        closing=threading.Event(),
+        closing=closing,
     )
 
 

@@ -18,7 +18,7 @@ from diffusion.previews import to_jpeg
 from worker import metrics
 from worker.drawing import Drawing
 
-PROGRESS_EVERY_S = 0.5
+PROGRESS_EVERY_S = 1.0
 """Of what nobody follows: the record tells, too."""
 
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 
 import pytest
+from redis.exceptions import ConnectionError as RedisAway
 
 from core.job_news import ENDED
 from core.redis_connection import connect
@@ -24,8 +25,13 @@ def client(settings):
 
 
 @pytest.fixture
-def endings(client):
-    endings = Endings(client)
+def closing():
+    return threading.Event()
+
+
+@pytest.fixture
+def endings(client, closing):
+    endings = Endings(client, closing)
     endings.start()
     eventually(lambda: dict(client.pubsub_numsub(ENDED))[ENDED] == 1)
     yield endings
@@ -101,3 +107,23 @@ def test_what_ended_while_redis_was_away_is_looked_for(client, jobs, endings):
         client.client_kill_filter(_type="pubsub")
 
     assert asyncio.run(is_told(endings, job_id, away))
+
+
+def test_everybody_is_told_when_the_process_is_to_close(jobs, endings, closing):
+    assert asyncio.run(is_told(endings, submit(jobs), closing.set))
+
+
+def test_even_while_redis_is_away(settings, jobs, closing, monkeypatch):
+    monkeypatch.setattr("service.endings.TRIES_EVERY_S", 0.05)
+    with connect(settings.redis_url) as client:
+        monkeypatch.setattr(client, "pubsub", _away)
+        endings = Endings(client, closing)
+        endings.start()
+        try:
+            assert asyncio.run(is_told(endings, submit(jobs), closing.set))
+        finally:
+            endings.stop()
+
+
+def _away():
+    raise RedisAway("it was killed")

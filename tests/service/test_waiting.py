@@ -34,7 +34,7 @@ def test_a_preference_is_followed_where_it_makes_sense(prefer, seconds):
 def deaf(settings):
     """Nobody is told of anything."""
     with connect(settings.redis_url) as client:
-        yield Endings(client)
+        yield Endings(client, threading.Event())
 
 
 @pytest.fixture
@@ -65,7 +65,6 @@ def test_it_looks_for_itself_at_the_end_and_hardly_before(jobs, deaf, job, looks
 
 def test_it_looks_now_and_then(jobs, deaf, job, monkeypatch):
     monkeypatch.setattr("service.waiting.LOOKS_EVERY_S", 0.1)
-    monkeypatch.setattr("service.waiting.LETS_GO_WITHIN_S", 0.1)
     threading.Timer(0.2, lambda: jobs.cancel(job.id)).start()
 
     waited = ended(jobs, deaf, job, within_s=3600, closing=threading.Event())
