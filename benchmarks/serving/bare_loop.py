@@ -2,7 +2,8 @@
 
 No scheduler, no text encoder, no VAE, no requests: nothing can draw faster with this UNet here.
 Its weights and its memory lie as the workers lay them, and keys and values are computed once. The
-best split into processes, threads and rows per pass is searched for in each run.
+best split into processes, threads and rows per pass is searched for in each run, among those that
+hold no more pictures at a time than there are clients: nobody draws what was not asked for yet.
 """
 
 import argparse
@@ -86,8 +87,11 @@ def looping(processes: int, threads: int) -> Iterator[Looping]:
         loops.stop()
 
 
-def best_split(cores: int) -> tuple[Split, dict[str, float]]:
-    """The fastest split of `cores`, and what each gave in pictures a second."""
+def best_split(cores: int, pictures: int) -> tuple[Split, dict[str, float]]:
+    """The fastest split of `cores` that draws at most so many pictures at a time.
+
+    And what each gave in pictures a second, those that would draw more included.
+    """
     found: dict[Split, float] = {}
     for processes in range(1, cores + 1):
         if cores % processes:
@@ -97,7 +101,8 @@ def best_split(cores: int) -> tuple[Split, dict[str, float]]:
             for rows in ROWS:
                 speed = loops.pictures_per_s(rows, SEARCH_S)
                 found[Split(processes, threads, rows)] = speed
-    best = max(found, key=lambda split: found[split])
+    within = [split for split in found if split.processes * split.rows <= pictures * ROWS_PER_STEP]
+    best = max(within, key=lambda split: found[split])
     return best, {f"{s.processes} x {s.threads} x {s.rows}": found[s] for s in found}
 
 

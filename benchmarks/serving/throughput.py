@@ -41,9 +41,9 @@ class Ratios:
 
 
 def measure() -> dict[str, Any]:
-    split, searched = best_split(os.cpu_count() or 1)
-    runs: dict[tuple[str, int], list[load.Run]] = {}
     most = max(CLIENTS)
+    split, searched = best_split(os.cpu_count() or 1, most)
+    runs: dict[tuple[str, int], list[load.Run]] = {}
     bare, of_limit = [], []
     with (
         running_stack() as stack,
