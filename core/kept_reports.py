@@ -46,9 +46,14 @@ class KeptReports:
         What was there under that id gives way: it is no report as it was signed.
 
         Args:
-            folder: where its files are now.
+            folder: where its files are now, and nobody else writes.
             report: what is in them.
+
+        Raises:
+            UntrustedModel: the copy was changed meanwhile.
         """
+        # Of the files that were looked at: where they are kept, others may write, too.
+        files = {name: sha256(folder / name) for name in (FILENAME, PAGE)}
         target = self._folder / model_id / REPORTS / report_id
         target.parent.mkdir(exist_ok=True)
         copy = self._folder / INCOMING / secrets.token_hex(8)
@@ -60,7 +65,8 @@ class KeptReports:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         sync_folder(target.parent)
-        files = {name: sha256(target / name) for name in (FILENAME, PAGE)}
+        if any(sha256(target / name) != digest for name, digest in files.items()):
+            raise UntrustedModel(f"a report about {model_id} was changed while it was kept")
         return ReportEntry(created_at=report.created_at, files=files)
 
     def file(self, manifest: Manifest, report_id: str, name: str) -> bytes:

@@ -50,13 +50,16 @@ class Evaluating:
     def _evaluate(self, lease: Lease, model: Manifest, scratch: Path) -> None:
         base = self._registry.get(model.edit.base_model) if model.edit else model
         folders = self._registry.path(base.id), self._registry.path(model.id)
-        for manifest, folder in zip((base, model), folders, strict=True):
-            manifest.check_files(folder)
+        # What lies in the folders may change while they are read: these are what was signed.
+        signed = scratch / "base.json", scratch / "model.json"
+        for manifest, file in zip((base, model), signed, strict=True):
+            file.write_bytes(manifest.file_bytes())
         out = scratch / "report"
         self._trainers.run(
             "trainer.evaluation",
             [
                 *(scratch / "spec.json", "--base", folders[0], "--model", folders[1]),
+                *("--base-manifest", signed[0], "--model-manifest", signed[1]),
                 *("--out", out, "--prompt-sets", self._means.prompt_sets),
                 *self._means.words,
             ],

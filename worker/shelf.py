@@ -18,10 +18,10 @@ from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from core.specs import GenerationSpec
 from diffusion.erasure import FILENAME
+from diffusion.erasure_file import changed_counts, read_erasure
 from diffusion.freed_memory import return_to_system
 from diffusion.loading import load_base
 from worker import metrics
-from worker.erasure_file import changed_counts, read_erasure
 from worker.fetching import Fetches
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room

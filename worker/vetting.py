@@ -5,8 +5,8 @@ from pathlib import Path
 from core.manifests import Manifest
 from core.model_files import ModelFiles
 from diffusion.erasure import FILENAME
+from diffusion.erasure_file import read_erasure
 from diffusion.loading import check_base, unet_shapes
-from worker.erasure_file import read_erasure
 
 
 def vet_base(folder: Path, base: Manifest) -> None:

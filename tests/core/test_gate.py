@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from core import installation
+from core import installation, kept_reports
 from core.edits import Edit
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
 from core.making import describe
@@ -120,6 +120,22 @@ def test_a_report_that_is_kept_already_stays_whatever_another_attempt_measured(
 
     assert tell(report(made, suite(hits=40), created_at=2.0)) == first
     assert registry.reports.of(registry.get("erased")) == [report(made, *GOOD)]
+
+
+def test_a_report_that_is_changed_while_it_is_kept_is_not_signed(add, tell, registry, monkeypatch):
+    made = add()
+    better = report(made, suite(hits=0)).to_bytes()
+    sync = kept_reports.sync_tree
+
+    def sync_what_another_wrote(copy: Path) -> None:
+        (copy / FILENAME).write_bytes(better)
+        sync(copy)
+
+    monkeypatch.setattr(kept_reports, "sync_tree", sync_what_another_wrote)
+    with pytest.raises(UntrustedModel, match="changed while it was kept"):
+        tell(report(made, suite(hits=40)))
+
+    assert registry.get("erased") == made
 
 
 def test_a_report_that_was_changed_is_not_deleted_before_there_is_a_whole_one(

@@ -11,10 +11,12 @@ import pytest
 
 from core.evaluation import EvaluationSpec
 from core.jobs import JobState
+from core.model_folder import MANIFEST
 from core.registrar import Registrar
 from core.signing import Signer
 from tests.made_reports import report, suite, write
 from worker.trainer_means import TrainerMeans
+from worker.trainer_process import TrainerProcesses
 from worker.training import Trainings
 
 QUICK = EvaluationSpec(
@@ -116,6 +118,26 @@ def test_one_whose_report_an_earlier_attempt_has_signed_is_not_measured_again(
     assert job.state is JobState.SUCCEEDED, job.reason
     assert job.evaluation.report == job_id
     assert registry.get("emoji") == signed
+
+
+def test_a_manifest_that_is_put_into_a_folder_meanwhile_is_not_believed(
+    jobs, registry, submit_evaluation, trainings, monkeypatch
+):
+    file = registry.path("emoji") / MANIFEST
+    run = TrainerProcesses.run
+
+    def run_beside_another(*order) -> None:
+        signed = file.read_bytes()
+        file.write_text("{}")
+        run(*order)
+        file.write_bytes(signed)
+
+    monkeypatch.setattr(TrainerProcesses, "run", run_beside_another)
+    job_id = submit_evaluation()
+    trainings.drain()
+
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.reason
 
 
 def test_one_that_cannot_be_measured_fails_with_the_reason(jobs, submit_evaluation, trainings):

@@ -64,8 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, report: Reporter) -> Report:
     spec = _read_spec(options.spec)
-    model = _manifest(options.model or options.base, spec.model)
-    base = _manifest(options.base, model.edit.base_model if model.edit else spec.model)
+    model = _manifest(options.model or options.base, options.model_manifest, spec.model)
+    base_id = model.edit.base_model if model.edit else spec.model
+    base = _manifest(options.base, options.base_manifest, base_id)
     # Imported here: --help and a wrong spec answer at once, without loading torch.
     import torch  # noqa: PLC0415
     from diffusers.utils import logging as diffusers_logging  # noqa: PLC0415
@@ -104,14 +105,18 @@ def _read_spec(path: Path) -> EvaluationSpec:
         raise Invalid(f"{path} is wrong at {place}: {first['msg']}") from error
 
 
-def _manifest(folder: Path, model_id: str) -> Manifest:
+def _manifest(folder: Path, given: Path | None, model_id: str) -> Manifest:
     """What a folder says of itself; a base that was never registered is described as it is.
+
+    Args:
+        given: a file with the manifest that is to be believed instead.
 
     Raises:
         UntrustedModel, ModelUnsupported.
     """
-    if (folder / MANIFEST).is_file():
-        manifest = Manifest.read(folder)
+    if given is not None or (folder / MANIFEST).is_file():
+        data = Manifest.read_bytes(folder) if given is None else given.read_bytes()
+        manifest = Manifest.parse(data, folder.name)
         manifest.check_files(folder)
         return manifest
     if not folder.is_dir():
@@ -132,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     add("spec", type=Path, metavar="SPEC", help="what to measure, see above; or a report.json")
     add("--base", type=Path, required=True, metavar="DIR", help="the base model")
     add("--model", type=Path, metavar="DIR", help="the erased model (default: the base itself)")
+    manifest = "its manifest (default: the one in its folder)"
+    add("--base-manifest", type=Path, metavar="FILE", help=manifest)
+    add("--model-manifest", type=Path, metavar="FILE", help=manifest)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     add("--cache", type=Path, required=True, metavar="DIR", help="keep pictures here")
     add("--prompt-sets", type=Path, default=Path(), metavar="DIR", help="folder of prompt files")

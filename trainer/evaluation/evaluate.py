@@ -13,6 +13,7 @@ from core.detection import DetectorSpec
 from core.errors import Invalid
 from core.evaluation import EvaluationSpec
 from core.manifests import Manifest
+from core.model_files import ModelFiles
 from core.progress import Reporter
 from core.reports import (
     Costs,
@@ -27,12 +28,12 @@ from core.version import CODE_VERSION
 from diffusion.detectors.classifier import ClassifierDetector
 from diffusion.detectors.loading import load_detector
 from diffusion.detectors.protocol import Detector, judge
-from diffusion.erasure import FILENAME as ERASURE
 from diffusion.erasure import Erasure
+from diffusion.erasure_file import read_erasure
 from diffusion.judge import FOLDER as CLASSIFIER
 from diffusion.judge import Judge
 from diffusion.likeness import CLIP, IMAGE_ENCODER, Likeness
-from diffusion.loading import load_base
+from diffusion.loading import load_base, unet_shapes
 from diffusion.model_concepts import KnownConcept, ModelConcepts
 from trainer.concepts import PromptPair, prompt_pairs
 from trainer.evaluation.album import PICTURES, Album
@@ -78,7 +79,8 @@ def evaluate(
 ) -> Evaluation:
     """
     Args:
-        model: the erased model, or the base itself.
+        base: each file of its folder is held against it, when it is read.
+        model: the same of the erased model, or of the base itself.
         cache: a folder where pictures are kept, those of base models for good.
         prompt_sets: the folder of `spec.prompt_files`.
 
@@ -88,11 +90,13 @@ def evaluate(
     """
     started = time.monotonic()
     check_belong_together(base, model)
-    known = ModelConcepts.of(base_folder)
+    known = ModelConcepts.of(base_folder, base)
     # Everything that can be wrong with the request is, before a model is loaded.
     files = [read_prompt_file(prompt_sets / name) for name in spec.prompt_files]
     targets = _targets(known, base, model, spec)
-    detector = load_detector(_detector(spec, known, targets), model_folder=base_folder)
+    wanted = _detector(spec, known, targets)
+    detector = load_detector(wanted, model_folder=base_folder, manifest=base)
+    erasure = _erasure(base_folder, base, model_folder, model)
 
     components = load_base(base_folder, base, device=device)
     studio = Studio(
@@ -104,12 +108,12 @@ def evaluate(
     tools = Instruments(
         studio=studio,
         album=album,
-        erasure=Erasure() if model.edit is None else Erasure.load(model_folder / ERASURE),
+        erasure=erasure,
         base=ModelIdentity(id=base.id, digest=base.content_digest),
         model=ModelIdentity(id=model.id, digest=model.content_digest),
         detector=detector,
-        judge=_judge(detector, base_folder),
-        likeness=_likeness(base_folder),
+        judge=_judge(detector, base_folder, base),
+        likeness=_likeness(base_folder, base),
         report=report,
     )
     explicit = (
@@ -218,17 +222,27 @@ def _built_in(
     ]
 
 
-def _judge(detector: Detector, base_folder: Path) -> Judge | None:
+def _erasure(base_folder: Path, base: Manifest, model_folder: Path, model: Manifest) -> Erasure:
+    """Raises UntrustedModel; ModelUnsupported: it is of another UNet."""
+    if model.edit is None:
+        return Erasure()
+    shapes = unet_shapes(base_folder, base)
+    return read_erasure(ModelFiles(model_folder, model), base, shapes)
+
+
+def _judge(detector: Detector, base_folder: Path, base: Manifest) -> Judge | None:
     """Says what is in a picture; the classifier is not loaded twice."""
     if isinstance(detector, ClassifierDetector):
         return detector.judge
-    return Judge.load(base_folder) if (base_folder / CLASSIFIER).is_dir() else None
+    has_one = ModelFiles(base_folder, base).below(CLASSIFIER)
+    return Judge.load(base_folder, base) if has_one else None
 
 
-def _likeness(base_folder: Path) -> Likeness | None:
+def _likeness(base_folder: Path, base: Manifest) -> Likeness | None:
     """Raises ModelUnsupported, UntrustedModel: the base has an image encoder, but a broken one."""
-    if any((base_folder / folder).is_dir() for folder in (CLIP, IMAGE_ENCODER)):
-        return Likeness.load(base_folder)
+    files = ModelFiles(base_folder, base)
+    if any(files.below(folder) for folder in (CLIP, IMAGE_ENCODER)):
+        return Likeness.load(base_folder, base)
     return None
 
 

@@ -1,6 +1,7 @@
 """Whole evaluations, of a model that draws noise."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from core.detection import DetectorSpec
-from core.errors import DetectorFailed, DetectorNotUsable, Invalid
+from core.errors import DetectorFailed, DetectorNotUsable, Invalid, UntrustedModel
 from core.evaluation import AttackSpec, EvaluationSpec
+from core.importing import read_family
+from core.making import describe
 from core.manifests import Manifest
 from core.reports import Report
 from core.thresholds import ATTACKS
@@ -184,11 +187,16 @@ def test_a_model_of_another_base_or_family_is_refused(
         run(judged_base, xl, erased_folder, tmp_path)
 
 
-def test_suites_need_a_base_that_says_what_it_draws(
-    tiny_folder, base_manifest, erased_folder, tmp_path
-):
+def test_suites_need_a_base_that_says_what_it_draws(tiny_folder, erased_folder, tmp_path):
+    family, drawing = read_family(tiny_folder)
+    base = describe(tiny_folder, model_id="tiny", family=family, drawing=drawing, code_version="0")
+    model = shutil.copytree(erased_folder, tmp_path / "model")
+    erased = Manifest.read(model)
+    edit = erased.edit.model_copy(update={"base_digest": base.content_digest})
+    erased.model_copy(update={"edit": edit}).write(model)
+
     with pytest.raises(Invalid, match=r"has no concepts\.json"):
-        run(tiny_folder, base_manifest, erased_folder, tmp_path)
+        run(tiny_folder, base, model, tmp_path)
 
 
 def test_a_detector_that_breaks_is_no_proof(
@@ -234,3 +242,31 @@ def test_a_spoilt_picture_is_drawn_anew(tiny, tmp_path):
     path.write_bytes(b"half a picture")
     [after] = album.pictures([Order("a dog", 0, 1.0)], Erasure(), weights="base")
     assert np.array_equal(before, after)
+
+
+def write_otherwise(file: Path) -> None:
+    """Something as sound, with other contents."""
+    match file.name:
+        case "erasure.safetensors":
+            Erasure().save(file)
+        case "concepts.json":
+            file.write_text(json.dumps(json.loads(file.read_text()), indent=4))
+        case _:
+            stored = bytearray(file.read_bytes())
+            stored[-1] ^= 1
+            file.write_bytes(stored)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model/erasure.safetensors", "base/concepts.json", "base/classifier/model.safetensors"],
+)
+def test_what_was_put_in_place_since_it_was_checked_is_not_measured(
+    judged_base, base_manifest, erased_folder, tmp_path, name
+):
+    base = shutil.copytree(judged_base, tmp_path / "base")
+    model = shutil.copytree(erased_folder, tmp_path / "model")
+    write_otherwise(tmp_path / name)
+
+    with pytest.raises(UntrustedModel, match="differs from its manifest"):
+        run(base, base_manifest, model, tmp_path / "cache", suites=("explicit",))
