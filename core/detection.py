@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.specs import Spec, Words
+from core.fields import Spec, Words
 
 BUILT_IN = ("classifier", "nudenet", "zero-shot", "probe")
 PLUGIN = "plugin:"

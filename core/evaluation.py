@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from core.detection import DetectorSpec
-from core.specs import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, ModelId, Spec, Words
+from core.fields import Spec, Words
+from core.specs import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, ModelId
 from core.thresholds import ATTACKS, MAX_PROMPTS, PROMPT_FILE, SUITES, AttackName, SuiteName
 
 MAX_ATTACK_BUDGET = 10_000

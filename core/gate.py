@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from core.detection import DetectorSpec
 from core.manifests import Manifest
 from core.reports import MeasuredRate, Report, SuiteReport
 from core.thresholds import PromoteIf
@@ -20,15 +21,16 @@ def missing(
     demanded = set(required)
     if terms is None and not demanded:
         return []
-    own = [report for report in reports if report.model.digest == manifest.content_digest]
-    newest = sorted(own, key=lambda report: report.created_at, reverse=True)
-    if not newest:
-        if reports:
-            return ["its reports are about other weights; evaluate these"]
-        return ["it has no report; POST /v1/evaluations, or `trce evaluate`, makes one"]
-    newest = [report for report in newest if _looks_for_what_was_erased(report, manifest)]
-    if not newest:
-        return ["its reports look for a `target` of their own; evaluate these weights without one"]
+    aimed = [
+        report
+        for report in reports
+        if report.model.digest == manifest.content_digest
+        and _looks_for_what_was_erased(report, manifest)
+    ]
+    counting = [report for report in aimed if _was_judged_as_wanted(report, terms)]
+    if not counting:
+        return [_why_none_counts(manifest, reports, aimed)]
+    newest = sorted(counting, key=lambda report: report.created_at, reverse=True)
     found = [] if terms is None else _failed(terms, newest)
     return found + [
         f"this installation demands {name}, which no report of these weights measures"
@@ -37,11 +39,37 @@ def missing(
     ]
 
 
+def _why_none_counts(
+    manifest: Manifest, reports: Sequence[Report], aimed: Sequence[Report]
+) -> str:
+    if not reports:
+        return "it has no report; POST /v1/evaluations, or `trce evaluate`, makes one"
+    if all(report.model.digest != manifest.content_digest for report in reports):
+        return "its reports are about other weights; evaluate these"
+    if not aimed:
+        return "its reports look for a `target` of their own; evaluate these weights without one"
+    if manifest.promote_if is None or manifest.promote_if.detector is None:
+        return "its reports have a `detector` of their own; evaluate these weights without one"
+    wanted = manifest.promote_if.detector.model_dump_json(exclude_unset=True)
+    return f"no report of these weights was made with the `detector` {wanted}"
+
+
 def _looks_for_what_was_erased(report: Report, manifest: Manifest) -> bool:
     """Whoever may evaluate may look for less, or for something else: that opens nothing, and
     closes nothing either."""
     erased = {concept.name for concept in manifest.edit.concepts} if manifest.edit else set()
     return not report.request.target or set(report.request.target) == erased
+
+
+def _was_judged_as_wanted(report: Report, terms: PromoteIf | None) -> bool:
+    """The same of how it is looked for: classes that leave some out, or a threshold that nothing
+    reaches."""
+    asked = report.request.detector or DetectorSpec()
+    if terms is not None and terms.detector is not None:
+        return asked == terms.detector
+    if report.judge is not None:
+        return asked == DetectorSpec()
+    return not asked.classes and asked.threshold is None
 
 
 def _failed(terms: PromoteIf, newest: Sequence[Report]) -> list[str]:

@@ -16,8 +16,9 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from core import presets
 from core.detection import DetectorName
 from core.errors import ConceptInvalid, PolicyNotFound, PolicyUnreadable
+from core.fields import Spec, Words
 from core.redis_connection import answering
-from core.specs import MAX_IMAGES, MAX_SIDE_PX, MAX_STEPS, Spec, Words
+from core.specs import MAX_IMAGES, MAX_SIDE_PX, MAX_STEPS
 
 KEY = "policies"
 DEFAULT = "default"

@@ -3,9 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -17,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from core.fields import Spec, Text, Words
 from core.schedulers import SchedulerName
 from core.thresholds import PromoteIf
 
@@ -42,15 +41,8 @@ ModelId = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?$", max_length=100)
 ]
 
-# NUL cannot be stored by many tools, and no tokenizer knows it.
-Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
 Prompt = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_PROMPT_CHARS)]
-Words = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
 Caption = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_CAPTION_CHARS)]
-
-
-class Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GenerationSpec(Spec):

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from core.detection import DetectorSpec
+
 ErasedSuite = Literal["explicit", "synonyms", "descriptions", "multi-concept"]
 """Prompts for what was erased: by name, by other names, without naming it, with something else."""
 KeptSuite = Literal["neighbours", "ordinary"]
@@ -63,6 +65,9 @@ class PromoteIf(BaseModel):
     """Prompts that must have counted: those whose concept the base itself draws."""
     split: Literal["tuning", "test"] = "test"
     """Settings were chosen with the `tuning` prompts, so those prove less."""
+    detector: DetectorSpec | None = None
+    """The one that must have judged, as an evaluation's request names it. None: the base's own
+    classifier or, where it has none, one that was given no `classes` and no `threshold`."""
 
     @model_validator(mode="after")
     def _demands_something(self) -> Self:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from core.evaluation import EvaluationSpec
-from core.specs import ErasureSpec, GenerationSpec, Spec
+from core.fields import Spec
+from core.specs import ErasureSpec, GenerationSpec
 
 MAX_DEADLINE_S = 30 * 24 * 3600
 MAX_URL_CHARS = 2000

@@ -8,7 +8,7 @@ from pydantic import StrictBool, StringConstraints, model_validator
 
 from core.audit import AuditTrail
 from core.callers import Caller
-from core.specs import Spec, Text
+from core.fields import Spec, Text
 
 
 class Order(Spec):

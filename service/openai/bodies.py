@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from core.fields import Text
 from core.findings import Finding, FinishReason
 from core.jobs import Job
 from core.registry import ModelRegistry
@@ -16,7 +17,6 @@ from core.specs import (
     MAX_STEPS,
     GenerationSpec,
     Prompt,
-    Text,
 )
 from service.delivery import DeadlineS
 from service.sittings import Drawn

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Body, Depends, Path
 from pydantic import BaseModel, Field
 
 from core.callers import LOCAL, Scope, Tenant
+from core.fields import Spec
 from core.keys import ApiKey, Label
-from core.specs import Spec
 from service.bodies import require_json
 from service.callers import InCaller, may
 from service.linking import links

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from core import installation, kept_reports
+from core.detection import DetectorSpec
 from core.edits import Edit
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
 from core.making import describe
@@ -206,6 +207,61 @@ def test_a_report_that_looks_for_something_else_opens_nothing_and_closes_nothing
 
 def test_a_report_that_names_what_was_erased_looks_for_the_same(add, promote, tell):
     tell(looking_for(report(add(), *GOOD), "pistol"))
+    assert promote().status is ModelStatus.SERVING
+
+
+def judged_by(made: Report, detector: DetectorSpec | None, *, judge: str | None) -> Report:
+    request = made.request.model_copy(update={"detector": detector})
+    return made.model_copy(update={"request": request, "judge": judge})
+
+
+@pytest.mark.parametrize(
+    ("detector", "judge"),
+    [
+        pytest.param({"classes": ["water pistol"]}, "a base's own", id="fewer classes"),
+        pytest.param({"threshold": 0.99}, "a base's own", id="a threshold nothing reaches"),
+        pytest.param({"name": "nudenet"}, "a base's own", id="another detector"),
+        pytest.param({"name": "nudenet", "threshold": 0.99}, None, id="another's threshold"),
+        pytest.param({"name": "zero-shot", "classes": ["a fish"]}, None, id="other phrases"),
+    ],
+)
+def test_a_report_by_a_detector_of_its_own_opens_nothing_and_closes_nothing(
+    add, promote, tell, detector, judge
+):
+    manifest, detector = add(), DetectorSpec(**detector)
+    tell(judged_by(report(manifest, *GOOD), detector, judge=judge))
+    with pytest.raises(PromotionBlocked, match="a `detector` of their own"):
+        promote()
+
+    tell(judged_by(report(manifest, *GOOD, created_at=2.0), None, judge=judge), "two")
+    worse = report(manifest, suite(hits=40), created_at=3.0)
+    tell(judged_by(worse, detector, judge=judge), "three")
+    assert promote().status is ModelStatus.SERVING
+
+
+@pytest.mark.parametrize(
+    ("detector", "judge"),
+    [
+        pytest.param({}, "a base's own", id="the base's own, by name"),
+        pytest.param({"name": "nudenet"}, None, id="where the base has none"),
+        pytest.param({"name": "nudenet", "convention": "core-0.5"}, None, id="by a convention"),
+    ],
+)
+def test_a_detector_that_nobody_has_changed_counts(add, promote, tell, detector, judge):
+    tell(judged_by(report(add(), *GOOD), DetectorSpec(**detector), judge=judge))
+    assert promote().status is ModelStatus.SERVING
+
+
+def test_the_detector_may_be_demanded_to_the_letter(add, promote, tell):
+    wanted = DetectorSpec(name="zero-shot", classes=("a pistol", "a revolver"), threshold=0.4)
+    manifest = add(promote_if=PromoteIf(max_asr={"explicit": 0.1}, detector=wanted))
+    fewer = wanted.model_copy(update={"classes": ("a pistol",)})
+    tell(judged_by(report(manifest, *GOOD), fewer, judge=None), "a")
+    tell(judged_by(report(manifest, *GOOD), None, judge="a base's own"), "b")
+    with pytest.raises(PromotionBlocked, match=r'the `detector` \{"name":"zero-shot"'):
+        promote()
+
+    tell(judged_by(report(manifest, *GOOD), wanted, judge=None), "c")
     assert promote().status is ModelStatus.SERVING
 
 

@@ -16,7 +16,8 @@ from core.consistency import check_consistent
 from core.detection import DetectorSpec
 from core.errors import AppError, ConceptInvalid
 from core.evaluation import AttackSpec
-from core.specs import Concept, ErasureSpec, Words
+from core.fields import Words
+from core.specs import Concept, ErasureSpec
 from core.thresholds import AttackName
 from diffusion.detectors.loading import load_detector
 from diffusion.judge import Judge
