@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -87,11 +87,18 @@ def looping(processes: int, threads: int) -> Iterator[Looping]:
         loops.stop()
 
 
-def best_split(cores: int, pictures: int) -> tuple[Split, dict[str, float]]:
-    """The fastest split of `cores` that draws at most so many pictures at a time.
+@dataclass(frozen=True)
+class Found:
+    best: Split
+    """The fastest that draws no more pictures at a time than it may."""
+    rows_of_any: int
+    """Of a pass, with which the same processes and threads are fastest, however many they draw."""
+    pictures_per_s: dict[str, float]
+    """Of each split that was tried."""
 
-    And what each gave in pictures a second, those that would draw more included.
-    """
+
+def best_split(cores: int, pictures: int) -> Found:
+    """The fastest split of `cores` that draws at most so many pictures at a time."""
     found: dict[Split, float] = {}
     for processes in range(1, cores + 1):
         if cores % processes:
@@ -103,7 +110,9 @@ def best_split(cores: int, pictures: int) -> tuple[Split, dict[str, float]]:
                 found[Split(processes, threads, rows)] = speed
     within = [split for split in found if split.processes * split.rows <= pictures * ROWS_PER_STEP]
     best = max(within, key=lambda split: found[split])
-    return best, {f"{s.processes} x {s.threads} x {s.rows}": found[s] for s in found}
+    of_any = max(ROWS, key=lambda rows: found[replace(best, rows=rows)])
+    told = {f"{s.processes} x {s.threads} x {s.rows}": speed for s, speed in found.items()}
+    return Found(best, of_any, told)
 
 
 def _answer(loop: "subprocess.Popen[str]") -> float:

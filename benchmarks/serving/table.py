@@ -24,9 +24,12 @@ def show(result: dict[str, float], detail: dict[str, Any]) -> None:
             numbers = [f"{row[column]:.2f}" for column in ("pictures_per_s", "p50_s", "p95_s")]
             contenders.add_row(contender, clients, *numbers)
         console.print(contenders)
-        best = detail["throughput"]["bare_loop"]["best"]
-        split = ", ".join(f"{count} {name}" for name, count in best.items())
+        bare = detail["throughput"]["bare_loop"]
+        split = ", ".join(f"{count} {name}" for name, count in bare["best"].items())
         console.print(f"the bare loop's best split: {split} per pass")
+        if "vs_any_size" in bare:
+            rows, ratio = bare["rows_of_any_size"], bare["vs_any_size"]
+            console.print(f"were any number of pictures there: {rows} rows, ours {ratio:.3f} of it")
     if "idle" in detail:
         beyond = {key: ms for key, ms in detail["idle"].items() if key.startswith("beyond_")}
         console.print(", ".join(f"{key} {ms:.1f}" for key, ms in beyond.items()))

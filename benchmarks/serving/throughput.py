@@ -42,9 +42,10 @@ class Ratios:
 
 def measure() -> dict[str, Any]:
     most = max(CLIENTS)
-    split, searched = best_split(os.cpu_count() or 1, most)
+    found = best_split(os.cpu_count() or 1, most)
+    split = found.best
     runs: dict[tuple[str, int], list[load.Run]] = {}
-    bare, of_limit = [], []
+    bare, of_limit, of_any_size = [], [], []
     with (
         running_stack() as stack,
         looping(split.processes, split.threads) as loops,
@@ -66,6 +67,7 @@ def measure() -> dict[str, Any]:
             ours = _loaded(stack.model_url(), most, turn).pictures_per_s
             bare.append(statistics.mean([before, loops.pictures_per_s(split.rows, BARE_S)]))
             of_limit.append(ours / bare[-1])
+            of_any_size.append(ours / loops.pictures_per_s(found.rows_of_any, BARE_S))
     table = {
         f"{name}_{clients}": {
             "pictures_per_s": statistics.median(one.pictures_per_s for one in turns),
@@ -90,7 +92,9 @@ def measure() -> dict[str, Any]:
             "bare_loop": {
                 "best": vars(split),
                 "pictures_per_s": bare,
-                "searched_pictures_per_s": searched,
+                "searched_pictures_per_s": found.pictures_per_s,
+                "rows_of_any_size": found.rows_of_any,
+                "vs_any_size": statistics.median(of_any_size),
             },
             "each_round": {
                 "vs_naive": {clients: asdict(ratios) for clients, ratios in vs_naive.items()},
