@@ -29,7 +29,7 @@ def show(result: dict[str, float], detail: dict[str, Any]) -> None:
         console.print(f"the bare loop's best split: {split} per pass")
         if "vs_any_size" in bare:
             rows, ratio = bare["rows_of_any_size"], bare["vs_any_size"]
-            console.print(f"were any number of pictures there: {rows} rows, ours {ratio:.3f} of it")
+            console.print(f"of any number of pictures: {rows} rows, ours {ratio:.3f} of it")
     if "idle" in detail:
         beyond = {key: ms for key, ms in detail["idle"].items() if key.startswith("beyond_")}
         console.print(", ".join(f"{key} {ms:.1f}" for key, ms in beyond.items()))
