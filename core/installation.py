@@ -37,8 +37,9 @@ def open_serving_registry(
     """
     if settings.redis_url is None:
         raise Misconfigured("REDIS_URL is not set; `trce up` starts a Redis and sets it")
-    # Not patient: without an answer it judges by itself, and whoever asks it waits meanwhile.
-    client = connect(settings.redis_url, retry_s=0)
+    # Not patient: whoever asks waits meanwhile. Resting: until it has answered once everybody asks
+    # it, one after the other, and each would wait for one that says nothing.
+    client = connect(settings.redis_url, retry_s=0, rest_s=1.0)
     pointed = pointed or open_default_model(settings, client)
     return _registry(settings, StatusSerials(client), pointed)
 

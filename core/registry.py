@@ -104,7 +104,7 @@ class ModelRegistry:
         """The id of the model that a name of any form means.
 
         Raises:
-            ModelNotFound, UntrustedModel.
+            ModelNotFound, UntrustedModel, StoreUnavailable.
         """
         return self.get(self.resolve(name)).id
 
@@ -118,6 +118,7 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound, UntrustedModel.
+            StoreUnavailable: which one is the newest is not known yet.
         """
         for _ in range(READINGS):
             manifest = self._read_or_fetch(model_id)
@@ -148,7 +149,7 @@ class ModelRegistry:
         return True
 
     def served(self, model_id: str) -> Manifest:
-        """Raises ModelNotFound, UntrustedModel, ModelNotServed."""
+        """Raises ModelNotFound, UntrustedModel, ModelNotServed, StoreUnavailable."""
         manifest = self.get(model_id)
         self.serving.check(manifest)
         return manifest
@@ -157,7 +158,7 @@ class ModelRegistry:
         """The `scheduler_config.json` of a model's base.
 
         Raises:
-            ModelNotFound, UntrustedModel.
+            ModelNotFound, UntrustedModel, StoreUnavailable.
         """
         base = self.get(manifest.edit.base_model) if manifest.edit else manifest
         told = signed_file(self.path(base.id), base, SCHEDULER_CONFIG, base.files)
@@ -202,17 +203,21 @@ class ModelRegistry:
         return manifest
 
     def all(self) -> list[Manifest]:
-        """Every trusted model, oldest first; one bad folder hides none of the others."""
+        """Every trusted model, oldest first; one bad folder hides none of the others.
+
+        Raises:
+            StoreUnavailable: as `get`, and so would every model; none of them is bad.
+        """
         trusted, _ = self.survey()
         return trusted
 
     def untrusted(self) -> dict[str, str]:
-        """Folders that hold no model to be trusted -> why."""
+        """Folders that hold no model to be trusted -> why. Raises StoreUnavailable, as `all`."""
         _, reasons = self.survey()
         return reasons
 
     def survey(self) -> tuple[list[Manifest], dict[str, str]]:
-        """What `all` and `untrusted` return, of one look at the folder."""
+        """What `all` and `untrusted` return, of one look at the folder; raises what they do."""
         trusted, reasons = [], {}
         for name in self._names():
             try:

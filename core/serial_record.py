@@ -8,7 +8,11 @@ class SerialRecord(Protocol):
     """Remembers the newest manifest of each model, outside the folder of models."""
 
     def newest(self, model_id: str) -> int:
-        """The highest serial that was seen of a model; 0: none."""
+        """The highest serial that was seen of a model; 0: none.
+
+        Raises:
+            StoreUnavailable: that is not known yet.
+        """
 
     def note(self, model_id: str, serial: int) -> None:
         """A manifest with this serial is signed by a trusted key: lower ones are out of date."""
@@ -19,6 +23,9 @@ class SerialRecord(Protocol):
         Raises:
             ModelChanged: there is a newer one.
         """
+
+    def close(self) -> None:
+        """Let go of what it asks."""
 
 
 class NoSerials:
@@ -32,3 +39,6 @@ class NoSerials:
 
     def changing(self, model_id: str, serial: int) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
+
+    def close(self) -> None:
+        pass

@@ -24,7 +24,7 @@ KEY = "model_serials"
 LOOK_EVERY_S = 0.5
 """How long a status may be out of date that another process gave a model."""
 LOOK_AGAIN_S = 5.0
-"""After an outage of Redis was noticed; meanwhile nothing can be served anyway."""
+"""After an outage of Redis was noticed; what was seen before counts meanwhile."""
 
 CHANGE_S = 30.0
 """A change of a manifest that takes longer is that of a host that died, or of one that may find
@@ -34,7 +34,10 @@ log = structlog.get_logger(__name__)
 
 
 class StatusSerials:
-    """While Redis does not answer, judges by what this process has seen itself."""
+    """While Redis does not answer, judges by what this process has seen itself.
+
+    Before it has answered once, nothing was seen, and nothing is judged.
+    """
 
     def __init__(self, client: redis.Redis, *, now: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
@@ -46,7 +49,11 @@ class StatusSerials:
         self._keeping = threading.Lock()
 
     def newest(self, model_id: str) -> int:
-        """The highest serial that was seen of a model; 0: none."""
+        """The highest serial that was seen of a model; 0: none.
+
+        Raises:
+            StoreUnavailable: Redis has not told this process anything yet.
+        """
         self._look()
         return self._known.get(model_id, 0)
 
@@ -85,15 +92,24 @@ class StatusSerials:
             with suppress(StoreUnavailable, LockError), answering():  # then it lapses
                 lock.release()
 
+    def close(self) -> None:
+        """Let go of the connections to Redis."""
+        self._redis.close()
+
+    @property
+    def _is_up_to_date(self) -> bool:
+        return self._has_looked and self._now() < self._look_at
+
     def _look(self) -> None:
-        if self._now() < self._look_at:
+        """Raises StoreUnavailable: no look has succeeded yet; whoever comes next looks again."""
+        if self._is_up_to_date:
             return
         # Whoever comes before the first look has ended waits for it: nothing would be known yet,
         # and so nothing be out of date.
         if not self._looking.acquire(blocking=not self._has_looked):
             return
         try:
-            if self._now() < self._look_at:
+            if self._is_up_to_date:
                 return  # another one has looked meanwhile
             with answering():
                 found: Any = self._redis.zrange(KEY, 0, -1, withscores=True)
@@ -110,6 +126,8 @@ class StatusSerials:
                 self._send(ours)
             self._look_at = self._now() + LOOK_EVERY_S
         except StoreUnavailable as error:
+            if not self._has_looked:
+                raise
             log.warning("no serials of models", error=str(error))
             self._look_at = self._now() + LOOK_AGAIN_S
         finally:

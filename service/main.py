@@ -115,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         parts.refused.stop()
         parts.endings.stop()
         parts.tracing.close()
+        parts.registry.serials.close()
         parts.client.close()
 
     app = Api(

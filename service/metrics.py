@@ -4,6 +4,7 @@ What stands in Redis is the same whichever service process tells it: aggregate o
 `max`, and only the requests of each with `sum`.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,9 +145,9 @@ class _Shared(Collector):
                 up.add_metric([], 0)
         yield up
         yield from found
-        yield self._served()
-        yield self._default()
-        yield self._refusals()
+        # Before Redis has answered once, nobody knows which manifests are out of date.
+        with contextlib.suppress(StoreUnavailable):
+            yield from [self._served(), self._default(), self._refusals()]
 
     def _jobs_and_workers(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily(
@@ -194,6 +195,8 @@ class _Shared(Collector):
         model_id = self._models.resolve(DEFAULT)
         try:
             self._models.served(model_id)
+        except StoreUnavailable:
+            raise
         except AppError:
             served.add_metric([model_id], 0)
         else:

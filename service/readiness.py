@@ -40,9 +40,10 @@ class Readiness:
 
     def missing(self) -> list[str]:
         """In words, what a picture could not be drawn without; empty when ready."""
-        missing = []
-        served = [one.id for one in self._registry.all() if self._registry.serving.allows(one)]
+        missing: list[str] = []
+        served: list[str] | None = None
         try:
+            served = [one.id for one in self._registry.all() if self._registry.serving.allows(one)]
             self._jobs.ping()
             missing += self._broker_problems()
             workers = self._roll.present("inference", self._within_s)
@@ -54,7 +55,8 @@ class Readiness:
                 )
         except StoreUnavailable:
             missing.append("Redis does not answer")
-        if not served:
+        # None: not known, as Redis has never answered.
+        if served == []:
             missing.append("no model is served; import or promote one")
         return missing
 
@@ -65,6 +67,8 @@ class Readiness:
         """
         try:
             self._registry.served(self._registry.resolve(DEFAULT))
+        except StoreUnavailable:
+            return []  # nothing speaks against that model, and `missing` tells of Redis
         except AppError as error:
             return [
                 "requests that name no model are refused, since `default` means one that is not "

@@ -46,12 +46,22 @@ class RefusedModels:
         self._thread = threading.Thread(target=self._watch, name="refused-models", daemon=True)
 
     def all(self) -> dict[str, str]:
-        """Model -> why it is refused; what the manifests say alone while Redis does not answer."""
-        _, refused = self.survey()
+        """Model -> why it is refused; what the manifests say alone while Redis does not answer.
+
+        None before it has answered once.
+        """
+        try:
+            _, refused = self.survey()
+        except StoreUnavailable:
+            return {}
         return refused
 
     def survey(self) -> tuple[list[Manifest], dict[str, str]]:
-        """The models whose manifests are trusted, and what `all` returns."""
+        """The models whose manifests are trusted, and what `all` returns.
+
+        Raises:
+            StoreUnavailable: Redis has not answered yet, so no manifest is trusted or refused.
+        """
         trusted, refused = self._registry.survey()
         try:
             by_workers = self._refusals.all()

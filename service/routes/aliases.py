@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Depends, Path
 from pydantic import BaseModel
 
-from core.errors import AliasNotFound, AppError, ModelIsDefault, ModelNotServed
+from core.errors import AliasNotFound, AppError, ModelIsDefault, ModelNotServed, StoreUnavailable
 from core.registry import DEFAULT
 from core.specs import ModelId
 from service.bodies import require_json
@@ -103,8 +103,11 @@ def roll_alias_back(
 
 
 def why_not_served(model_id: str, parts: Parts) -> str | None:
+    """Raises StoreUnavailable: nobody knows yet."""
     try:
         parts.registry.served(model_id)
+    except StoreUnavailable:
+        raise
     except AppError as error:
         return error.detail
     return None

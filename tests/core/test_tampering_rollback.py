@@ -2,12 +2,15 @@
 
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 
 import pytest
 
 from core import status_serials
 from core.errors import ModelNotServed, StoreUnavailable, UntrustedModel
+from core.installation import open_serving_registry
 from core.manifests import ModelStatus
 from core.redis_connection import connect
 from core.registrar import Registrar
@@ -242,6 +245,64 @@ class TestRedis:
 
             for asked in (first, second):
                 assert "put back" in asked.result()["erased"]
+
+    def test_a_new_process_whose_first_look_fails_takes_no_manifest_for_the_newest(
+        self, host, broker, client
+    ):
+        serving = kept(host)
+        host.retire("erased")
+        put_back(host, serving)
+        registry = host.open(StatusSerials(client))
+        broker.kill()
+        try:
+            for ask in (registry.all, registry.untrusted, lambda: registry.served("erased")):
+                with pytest.raises(StoreUnavailable):
+                    ask()
+        finally:
+            broker.start()
+
+        with pytest.raises(UntrustedModel, match="put back"):
+            registry.served("erased")
+        assert registry.get("base")
+
+    def test_nor_does_one_that_knows_what_it_wrote_itself_alone(self, broker, client):
+        serials = StatusSerials(client)
+        StatusSerials(client).note("retired-elsewhere", 5)
+        broker.kill()
+        try:
+            serials.note("made-here", 3)
+            with pytest.raises(StoreUnavailable):
+                serials.newest("made-here")
+        finally:
+            broker.start()
+
+        assert serials.newest("retired-elsewhere") == 5
+        assert client.zscore(KEY, "made-here") == 3
+
+    def test_where_no_redis_is_asked_nothing_is_waited_for(self, host, broker):
+        """`trce erase --data-dir`, `trce signing list`, and whatever else works offline."""
+        broker.kill()
+        try:
+            assert [one.id for one in host.open().all()] == ["base", "erased"]
+        finally:
+            broker.start()
+
+    def test_of_those_who_ask_a_process_that_never_heard_redis_not_each_waits_in_turn(
+        self, settings, broker, monkeypatch
+    ):
+        monkeypatch.setattr("core.redis_connection.SILENCE_S", 0.5)
+        ModelsOnDisk(settings.data_dir)
+        with closing(open_serving_registry(settings).serials) as serials:
+            with ThreadPoolExecutor(8) as pool, broker.frozen():
+                began_s = time.monotonic()
+                asked = [pool.submit(serials.newest, "base") for _ in range(8)]
+                failed = [one.exception() for one in asked]
+                took_s = time.monotonic() - began_s
+
+            assert {type(error) for error in failed} == {StoreUnavailable}
+            assert took_s < 4 * 0.5
+            time.sleep(1.1)  # it was silent a moment ago
+            assert serials.newest("base") == 0
 
     def test_a_lower_serial_never_takes_the_place_of_a_higher_one(self, client):
         late, early = StatusSerials(client), StatusSerials(client)

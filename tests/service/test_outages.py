@@ -11,7 +11,8 @@ JOB = "0" * 32
 
 @pytest.fixture
 def outage(broker, client):
-    """While a test has this, nobody answers."""
+    """While a test has this, nobody answers; the service has looked at Redis before."""
+    assert client.get("/v1/models").status_code == 200
     broker.kill()
     yield
     broker.start()
@@ -81,11 +82,45 @@ def test_the_service_starts_while_redis_is_away(broker, serve):
     broker.kill()
     try:
         client = serve()
-        assert client.get("/readyz").json()["missing"][0] == "Redis does not answer"
+        assert client.get("/readyz").json()["missing"] == ["Redis does not answer"]
+        assert client.get("/queue").status_code == 503
+        assert client.get("/healthz").status_code == 200
     finally:
         broker.start()
 
     assert client.post("/v1/generations", json=APPLE).status_code == 202
+
+
+@pytest.mark.parametrize("address", ["/v1/models", "/v1/models/safe"])
+def test_of_models_it_says_nothing_before_redis_has_told_which_manifests_are_the_newest(
+    broker, client, address
+):
+    """And does so at once, when it has: an old manifest may be that of a model retired since."""
+    assert client.get("/v1/presets").status_code == 200  # nobody needs a key, as is known by now
+    broker.kill()
+    try:
+        assert client.get(address).status_code == 503
+    finally:
+        broker.start()
+
+    assert client.get(address).status_code == 200
+
+
+def test_nor_do_its_metrics_call_a_model_served_or_refused(broker, serve):
+    broker.kill()
+    try:
+        client = serve()
+        parts = client.app.state.parts
+        text = parts.metrics.text().decode()
+        assert parts.readiness.warnings() == []
+        parts.refused.write_down()
+    finally:
+        broker.start()
+
+    assert "t2i_redis_up 0.0" in text
+    for told in ("t2i_model_served{", "t2i_default_model_served{", "t2i_model_refused{"):
+        assert told not in text
+        assert told in parts.metrics.text().decode()
 
 
 def test_a_full_memory_refuses_new_work_and_goes_on_with_the_old(

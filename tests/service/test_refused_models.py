@@ -95,8 +95,19 @@ def test_a_model_that_is_not_served_is_not_told_of_for_ever(client, parts, ready
 
 
 def test_without_redis_the_manifests_are_judged_all_the_same(client, parts, broker):
+    assert parts.registry.get("safe")
     broker.kill()
     try:
         assert list(parts.refused.all()) == ["forged"]
     finally:
         broker.start()
+
+
+def test_before_redis_has_answered_once_none_is_called_refused(client, parts, broker):
+    broker.kill()
+    try:
+        assert parts.refused.all() == {}
+    finally:
+        broker.start()
+
+    assert list(parts.refused.all()) == ["forged"]

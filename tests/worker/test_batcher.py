@@ -8,11 +8,14 @@ import weakref
 
 import numpy as np
 import pytest
+import redis
 import torch
 from PIL import Image
 
 from core.errors import ModelsUnavailable, StoreUnavailable, WeightsDiffer
+from core.installation import open_registry
 from core.jobs import JobState
+from core.status_serials import StatusSerials
 from core.storage import Storage
 from diffusion import previews
 from diffusion.denoiser import Denoiser
@@ -652,6 +655,28 @@ def test_an_outage_of_the_models_bucket_uses_up_no_attempts_and_is_waited_out(
     batcher.drain()
     job = jobs.get(job_id)
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+
+
+def test_a_job_claimed_before_anybody_knows_the_newest_manifests_waits_uncounted_until_then(
+    jobs, submit, make_batcher, make_shelf, settings, redis_client, monkeypatch
+):
+    """Its model may have been retired since, and its old manifest been put back."""
+    monkeypatch.setattr("worker.patience.FIRST_S", 0.3)
+    registry = open_registry(settings, StatusSerials(redis_client))
+    newer = open_registry(settings).get("emoji").serial + 1
+    StatusSerials(redis_client).note("emoji", newer)
+    job_id = submit()
+    batcher = make_batcher(shelf=make_shelf(registry=registry))
+    with monkeypatch.context() as patch:
+        patch.setattr(redis_client, "zrange", fail_with(redis.ConnectionError()))
+        batcher.drain()
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+    time.sleep(0.3)
+    batcher.drain()
+    assert jobs.get(job_id).state is JobState.FAILED
+    assert "put back" in jobs.get(job_id).reason
 
 
 def test_what_an_outage_of_the_broker_interrupts_is_let_go(

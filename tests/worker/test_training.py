@@ -13,16 +13,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 from PIL import Image
 
 from core.digests import sha256
-from core.errors import ModelsUnavailable
+from core.errors import ModelsUnavailable, StoreUnavailable
 from core.jobs import JobState
 from core.manifests import Manifest, ModelStatus
 from core.progress import Progress
 from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, SteeringOptions
+from core.status_serials import StatusSerials
 from worker.erasing import model_id
 from worker.trainer_means import TrainerMeans
 from worker.trainer_process import TrainerProcesses
@@ -203,6 +205,24 @@ def test_an_outage_of_the_models_bucket_counts_no_attempt_and_the_model_is_not_m
     assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1), job.reason
     assert bucket.pushed == [job.erasure.erased_model] == [made.id]
     assert registry.get(made.id) == made
+
+
+def test_a_job_claimed_before_anybody_knows_the_newest_manifests_is_let_go(
+    jobs, registry, submit_erasure, make_trainings, heartbeat, redis_client, monkeypatch
+):
+    """Its base may be one that was replaced, and whose old manifest was put back."""
+    job_id = submit_erasure()
+    registry.serials = StatusSerials(redis_client)
+
+    def away(*_, **__):
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(redis_client, "zrange", away)
+    with pytest.raises(StoreUnavailable):
+        make_trainings().drain()
+
+    assert heartbeat.gone == [job_id]
+    assert jobs.get(job_id).state is JobState.RUNNING
 
 
 @pytest.mark.parametrize("full_at", ["mkdir", "write_text"])

@@ -9,10 +9,11 @@ from PIL import Image
 
 import worker.runtime
 from core.importing import import_base
-from core.installation import open_default_model
+from core.installation import open_default_model, open_registry
 from core.jobs import JobState
 from core.redis_connection import connect
 from core.signing import Signer
+from core.status_serials import StatusSerials
 from tests.tiny_model import make_model
 from worker.room import MIB, Room
 from worker.warming import warm_up
@@ -32,6 +33,16 @@ def test_a_model_that_cannot_be_drawn_with_is_left_out_and_the_others_are_there(
     warm_up(shelf, ["nowhere", "emoji", tiny])
 
     assert [base.manifest.id for base in shelf._bases.values()] == [tiny]
+
+
+def test_before_redis_has_answered_once_nothing_is_warmed_and_the_worker_starts_all_the_same(
+    make_shelf, settings
+):
+    with connect("redis://127.0.0.1:1", retry_s=0) as nobody:
+        shelf = make_shelf(registry=open_registry(settings, StatusSerials(nobody)))
+        warm_up(shelf, ["emoji"])
+
+    assert shelf.models == []
 
 
 def test_passes_are_timed_before_anybody_waits_for_them(
