@@ -21,6 +21,7 @@ from core.reports import FILENAME as REPORT
 from core.reports import PAGE, Report
 from core.terminating import cleaned_up
 from core.version import CODE_VERSION
+from trainer.full_disk import full_disk_named
 from trainer.reporting import bars, print_json, print_json_error
 
 FAILED = 2
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     try:
         # Pictures that are drawn stay in the cache.
-        with cleaned_up():
+        with cleaned_up(), full_disk_named(options.out, options.cache):
             if options.progress == "json":
                 report = _run(options, print_json)
             else:
