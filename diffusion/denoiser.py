@@ -7,6 +7,7 @@ picture whatever shares its batch, within float rounding; alone, it gives the sa
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, SizeNotDrawable
 from diffusion.denoise_request import DenoiseRequest
+from diffusion.full_memory import ran_out, within_memory
 from diffusion.limits import BatchLimits
 from diffusion.pictures import MAX_BATCH, to_pictures
 from diffusion.previews import predicted, to_previews
@@ -220,19 +222,23 @@ class Denoiser:
             batch = waiting[:size]
             try:
                 noise = self._guided_noise(batch) if guided else self._noise(batch)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
                 if len(batch) == 1:
                     raise DeviceOutOfMemory("one picture alone does not fit the device") from error
                 self._texts.clear()
                 # Half of the pictures: a guided one has two rows.
                 self._limits.lower(sides, len(batch) if guided else len(batch) // 2)
                 continue
-            try:
-                for row, prediction in zip(batch, noise, strict=True):
-                    row.advance(prediction)
-            except torch.OutOfMemoryError as error:
-                raise DeviceOutOfMemory("a scheduler's step does not fit the device") from error
+            stepping = partial(self._step_along, batch, noise)
+            within_memory(stepping, "a scheduler's step does not fit the device")
             del waiting[: len(batch)]
+
+    @staticmethod
+    def _step_along(rows: list[_Row], noise: Tensor) -> None:
+        for row, prediction in zip(rows, noise, strict=True):
+            row.advance(prediction)
 
     def _noise(self, rows: list[_Row]) -> Tensor:
         requests = [row.request for row in rows]

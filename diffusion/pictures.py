@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import DeviceOutOfMemory, PictureNotFinite
+from diffusion.full_memory import ran_out
 from diffusion.limits import BatchLimits
 
 MAX_BATCH = 16
@@ -59,7 +60,9 @@ def _decoded(
         batch = waiting[: limits.rows((height, width), len(waiting))]
         try:
             decoded = _decode(vae, torch.stack([latents[place] for place in batch]))
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             if len(batch) == 1:
                 raise DeviceOutOfMemory("one picture alone does not fit the VAE") from error
             limits.lower((height, width), len(batch) // 2)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from diffusion.full_memory import ran_out
+
 FEWEST = 2
 """The rows of one guided picture."""
 GROWTH = {"cpu": 1.02}
@@ -66,7 +68,9 @@ def timed_further(
                     # Once more: it is kept, and somebody else may have been busy just now.
                     for one in (rows // 2, rows):
                         known[one] = min(known[one], pass_seconds(rehearse(one)))
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not ran_out(error):
+                    raise
                 break  # the batch itself will find that out, and lower its bound
         rows *= 2
     return known

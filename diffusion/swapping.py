@@ -7,12 +7,14 @@ different maps share a batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from core.errors import DeviceOutOfMemory, ModelUnsupported, WeightsDiffer
+from core.errors import ModelUnsupported, WeightsDiffer
+from diffusion.full_memory import within_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +93,8 @@ class SwappableUNet:
         """
         if delta is self._worn:
             return False
-        try:
-            return self._put_on(delta)
-        except torch.OutOfMemoryError as error:
-            raise DeviceOutOfMemory("the device has no room to swap weights in") from error
+        putting_on = partial(self._put_on, delta)
+        return within_memory(putting_on, "the device has no room to swap weights in")
 
     def _put_on(self, delta: Delta) -> bool:
         self._keep(delta)

@@ -8,6 +8,7 @@ slow for them, there are none.
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.footprint import measure
+from diffusion.full_memory import within_memory
 from diffusion.limits import BatchLimits
 from diffusion.loading import load_unet_and_vae
 from diffusion.model_concepts import ModelConcepts
@@ -108,9 +110,10 @@ class Sampler:
         if self._gave_up:
             return
         began_at = self._clock()
+        drawing = partial(self._draw, erasure, began_at + LONGEST_S)
         try:
-            pictures = self._draw(erasure, began_at + LONGEST_S)
-        except (DeviceOutOfMemory, torch.OutOfMemoryError, PictureNotFinite):
+            pictures = within_memory(drawing, "there is no room on the device for samples")
+        except (DeviceOutOfMemory, PictureNotFinite):
             # If something is wrong with the model, training and evaluation say so.
             pictures = None
         self.seconds += self._clock() - began_at
@@ -127,7 +130,8 @@ class Sampler:
         """One picture for each subject; None: it takes too long.
 
         Raises:
-            DeviceOutOfMemory, PictureNotFinite, torch.OutOfMemoryError.
+            DeviceOutOfMemory, PictureNotFinite.
+            RuntimeError: memory ran out while a prompt was encoded.
         """
         denoiser = Denoiser(
             *(self.unet, self._vae, self.scheduler_config),

@@ -1,6 +1,7 @@
 """A tiny model, loaded once; tests that change its weights take a copy."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,16 @@ def unet(tiny: Components):
 @pytest.fixture(scope="session")
 def encoder(tiny: Components) -> PromptEncoder:
     return PromptEncoder(tiny.tokenizer, tiny.text_encoder)
+
+
+@pytest.fixture(
+    params=[
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def no_room(request: pytest.FixtureRequest) -> Callable[[], RuntimeError]:
+    """Makes the error that torch raises there when memory has run out."""
+    kind, message = request.param
+    return lambda: kind(message)

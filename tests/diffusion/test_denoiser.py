@@ -46,15 +46,16 @@ def make_request(encoder):
 class RecordingUNet:
     """The tiny UNet; remembers how many rows each pass had, and can be short of memory."""
 
-    def __init__(self, unet, *, room=10**6):
+    def __init__(self, unet, *, room=10**6, no_room=torch.OutOfMemoryError):
         self._unet = unet
         self.room = room
+        self.no_room = no_room
         self.rows = []
         self.config, self.dtype = unet.config, unet.dtype
 
     def __call__(self, sample, *arguments, **options):
         if len(sample) > self.room:
-            raise torch.OutOfMemoryError(f"no room for {len(sample)} rows")
+            raise self.no_room()
         self.rows.append(len(sample))
         return self._unet(sample, *arguments, **options)
 
@@ -158,13 +159,13 @@ def test_each_setting_of_a_request_matters(alone, make_request, change):
 
 
 def test_where_the_texts_of_all_do_not_fit_fewer_are_drawn_at_once(
-    tiny, make_denoiser, make_request, monkeypatch
+    tiny, make_denoiser, make_request, monkeypatch, no_room
 ):
     stacked = TextMemory.stacked
 
     def short_of_memory(self, embeddings, **options):
         if len(embeddings) > 4:
-            raise torch.OutOfMemoryError("no room for these texts")
+            raise no_room()
         return stacked(self, embeddings, **options)
 
     monkeypatch.setattr(TextMemory, "stacked", short_of_memory)
@@ -241,11 +242,12 @@ def test_a_scheduler_may_take_more_passes_than_steps(make_denoiser, make_request
 
 
 def test_out_of_memory_halves_the_passes_and_draws_the_same(
-    tiny, make_denoiser, make_request, alone
+    tiny, make_denoiser, make_request, alone, no_room
 ):
     lowered = []
     limits = BatchLimits(remember=lambda *found: lowered.append(found))
-    denoiser = make_denoiser(unet=RecordingUNet(tiny.unet, room=3), limits=limits)
+    unet = RecordingUNet(tiny.unet, room=3, no_room=no_room)
+    denoiser = make_denoiser(unet=unet, limits=limits)
     requests = [make_request(key, seed=key) for key in range(4)]
     for request in requests:
         denoiser.join(request)
@@ -291,9 +293,9 @@ def test_a_pass_has_no_more_rows_than_are_worth_having_and_they_are_asked_for_on
 
 
 def test_a_picture_that_does_not_fit_alone_is_an_error_and_loses_no_other(
-    tiny, make_denoiser, make_request
+    tiny, make_denoiser, make_request, no_room
 ):
-    unet = RecordingUNet(tiny.unet, room=1)
+    unet = RecordingUNet(tiny.unet, room=1, no_room=no_room)
     denoiser = make_denoiser(unet=unet)
     denoiser.join(make_request("small", guidance_scale=1.0, num_inference_steps=1))
     denoiser.join(make_request("large"))
@@ -302,6 +304,30 @@ def test_a_picture_that_does_not_fit_alone_is_an_error_and_loses_no_other(
         denoiser.step()
     denoiser.leave("large")
     assert [finished.key for finished in denoiser.step()] == ["small"]
+
+
+def test_a_schedulers_step_that_does_not_fit_has_a_name(make_denoiser, make_request, no_room):
+    def full(*_, **__):
+        raise no_room()
+
+    denoiser = make_denoiser()
+    denoiser.join(make_request())
+    denoiser._rows["a"].scheduler.step = full
+    with pytest.raises(DeviceOutOfMemory, match="scheduler"):
+        denoiser.step()
+
+
+def test_what_else_a_pass_raises_is_not_taken_for_memory(tiny, make_denoiser, make_request):
+    def broken():
+        return RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    denoiser = make_denoiser(unet=RecordingUNet(tiny.unet, room=1, no_room=broken))
+    for key in range(2):
+        denoiser.join(make_request(key))
+    with pytest.raises(RuntimeError, match="illegal"):
+        denoiser.step()
+    with pytest.raises(RuntimeError, match="illegal"):
+        make_denoiser(vae=CrampedVAE(tiny.vae, 1, broken)).decode([torch.zeros(4, 8, 8)] * 2)
 
 
 def test_a_size_between_the_models_pixels_is_refused(make_denoiser, make_request):
@@ -374,8 +400,8 @@ def test_numbers_that_are_no_picture_are_an_error_that_names_the_place(make_deno
 class CrampedVAE:
     """The tiny VAE with room for a few pictures, or for none."""
 
-    def __init__(self, vae, room):
-        self._vae, self._room = vae, room
+    def __init__(self, vae, room, no_room=torch.OutOfMemoryError):
+        self._vae, self._room, self._no_room = vae, room, no_room
         self.config, self.dtype = vae.config, vae.dtype
         self.tried = []
         self.failed = []
@@ -388,19 +414,19 @@ class CrampedVAE:
         activations = latents.clone()
         if len(latents) > self._room:
             self.failed.append(weakref.ref(activations))
-            raise torch.OutOfMemoryError("no room")
+            raise self._no_room()
         return self._vae.decode(latents, **options)
 
 
-def test_pictures_that_cannot_be_decoded_together_are_decoded_alone(tiny, make_denoiser):
+def test_pictures_that_cannot_be_decoded_together_are_decoded_alone(tiny, make_denoiser, no_room):
     latents = [torch.full((4, 8, 8), value) for value in (0.0, 0.5, 1.0)]
-    cramped = make_denoiser(vae=CrampedVAE(tiny.vae, room=1)).decode(latents)
+    cramped = make_denoiser(vae=CrampedVAE(tiny.vae, 1, no_room)).decode(latents)
     roomy = make_denoiser().decode(latents)
 
     for one, other in zip(cramped, roomy, strict=True):
         assert abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
     with pytest.raises(DeviceOutOfMemory):
-        make_denoiser(vae=CrampedVAE(tiny.vae, room=0)).decode(latents)
+        make_denoiser(vae=CrampedVAE(tiny.vae, 0, no_room)).decode(latents)
 
 
 def test_pictures_that_cannot_be_decoded_together_are_halved_and_nothing_is_tried_twice(
@@ -415,8 +441,10 @@ def test_pictures_that_cannot_be_decoded_together_are_halved_and_nothing_is_trie
     assert vae.tried == [7, 3, 3, 1, 3, 3, 1, 4, 2, 2]
 
 
-def test_what_a_failed_pass_of_the_vae_has_computed_is_gone_before_the_next(tiny, make_denoiser):
-    vae = CrampedVAE(tiny.vae, room=1)
+def test_what_a_failed_pass_of_the_vae_has_computed_is_gone_before_the_next(
+    tiny, make_denoiser, no_room
+):
+    vae = CrampedVAE(tiny.vae, 1, no_room)
     make_denoiser(vae=vae).decode([torch.zeros(4, 8, 8)] * 4)
 
     assert len(vae.failed) == 2

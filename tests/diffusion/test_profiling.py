@@ -10,16 +10,17 @@ from diffusion.profiling import knee, timed_further
 class Device:
     """A clock, and passes that take as long as `seconds` says."""
 
-    def __init__(self, seconds, room=10**6):
+    def __init__(self, seconds, room=10**6, no_room=torch.OutOfMemoryError):
         self.now = 0.0
         self.seconds = seconds
         self.room = room
+        self.no_room = no_room
         self.tried = []
 
     def rehearse(self, rows):
         def run():
             if rows > self.room:
-                raise torch.OutOfMemoryError
+                raise self.no_room()
             self.tried.append(rows)
             self.now += self.seconds(rows)
             return torch.zeros(1)
@@ -110,7 +111,13 @@ def test_what_is_over_at_once_says_nothing(make_device):
     assert knee(timed_further({}, 32, device.rehearse, "cuda"), "cuda") is None
 
 
-def test_memory_that_ends_before_the_knee_ends_the_search(make_device):
-    device = make_device(lambda rows: 0.1, room=4)
+def test_memory_that_ends_before_the_knee_ends_the_search(make_device, no_room):
+    device = make_device(lambda rows: 0.1, room=4, no_room=no_room)
 
     assert list(timed_further({}, 32, device.rehearse, "cuda")) == [2, 4]
+
+
+def test_a_pass_that_fails_otherwise_is_no_end_of_memory(make_device):
+    device = make_device(lambda rows: 0.1, room=4, no_room=lambda: RuntimeError("CUDA error"))
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        timed_further({}, 32, device.rehearse, "cuda")

@@ -96,12 +96,14 @@ def test_a_device_that_holds_something_else_is_noticed_and_written_again(unet, m
             assert torch.equal(tensor, again.tensors.get(name, base[name])), name
 
 
-def test_no_room_to_keep_the_base_has_a_name_and_the_next_call_puts_all_on(unet, monkeypatch):
+def test_no_room_to_keep_the_base_has_a_name_and_the_next_call_puts_all_on(
+    unet, monkeypatch, no_room
+):
     swappable = SwappableUNet(unet)
     delta = swappable.prepared(changed(unet, NAMES, 1.0))
 
     def full(_):
-        raise torch.OutOfMemoryError("no room")
+        raise no_room()
 
     monkeypatch.setattr("diffusion.swapping.checksum", full)
     with pytest.raises(DeviceOutOfMemory):

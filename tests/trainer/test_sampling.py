@@ -141,6 +141,23 @@ def test_where_a_round_takes_too_long_there_are_no_more(sampler, monkeypatch):
     assert len(steps) == 1
 
 
+def test_where_memory_ends_there_are_no_more_and_the_erasure_goes_on(sampler, monkeypatch):
+    asked = []
+
+    def full(*_, **__):
+        asked.append(1)
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    shown = []
+    one = sampler(shown)
+    monkeypatch.setattr(one._encoder, "encode", full)
+    one.before()
+    one.after_stage_one(Erasure())
+
+    assert shown == []
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "prompts"),
     [
