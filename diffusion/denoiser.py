@@ -83,11 +83,13 @@ class Denoiser:
         *,
         device: torch.device | str,
         limits: BatchLimits | None = None,
+        decoding_limits: BatchLimits | None = None,
         wear: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
             limits: of one pass of the UNet; None is the usual bound.
+            decoding_limits: the same of the VAE, whose rows are pictures.
             wear: puts the weights of this batch on a UNet that others share, and says whether it
                 had to; raises WeightsDiffer.
         """
@@ -99,7 +101,7 @@ class Denoiser:
         self._schedulers = SchedulerFactory(scheduler_config)
         self._device = torch.device(device)
         self._limits = limits or BatchLimits()
-        self._decoding_limits = BatchLimits(MAX_BATCH)
+        self._decoding_limits = decoding_limits or BatchLimits(MAX_BATCH)
         self._reads_pooled = unet.config.addition_embed_type == "text_time"
         self._rows: dict[Hashable, _Row] = {}
         self._texts = TextMemory(device, self._dtype)

@@ -47,6 +47,7 @@ class BatchLimits:
         most: int = 32,
         *,
         found: Callable[[Sides], int | None] = lambda _: None,
+        now: Callable[[Sides], int | None] = lambda _: None,
         fitting: Callable[[Sides], int | None] = lambda _: None,
         remember: Callable[[Sides, int], None] = lambda _sides, _rows: None,
         fitted: Callable[[Sides, int], None] = lambda _sides, _rows: None,
@@ -56,6 +57,8 @@ class BatchLimits:
         Args:
             most: rows, whatever else is known; a guided picture takes two.
             found: what is known of a size at first, such as limits that were lowered before.
+            now: what memory holds, asked before each pass, for a device that kills whoever takes
+                more; None: nobody knows.
             fitting: what memory should hold now: a lowered limit rises no further.
             remember: is told of limits that have proved too high, and what they are now.
             fitted: is told of limits that have risen again, and what they are now.
@@ -64,6 +67,7 @@ class BatchLimits:
         """
         self._most = max(2, most)
         self._found = found
+        self._now = now
         self._fitting = fitting
         self._remember = remember
         self._fitted = fitted
@@ -85,7 +89,7 @@ class BatchLimits:
         if wanted > limit.asked:
             limit.asked = wanted
             limit.gaining = self._worthwhile(sides, wanted) or limit.gaining
-        return limit.of_pass
+        return min(limit.of_pass, self._now(sides) or limit.of_pass)
 
     def lower(self, sides: Sides, rows: int) -> None:
         """The last pass did not fit; one of `rows` may."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,8 @@ class Room:
         self._free_bytes = free_bytes
         self._cache = cache
         self._known: dict[Path, Known] = {}
+        self._decoding_per_px: dict[str, float] = {}
+        """Digest of a base -> bytes."""
         if device.type == "cuda":
             name = torch.cuda.get_device_name(device)
         else:
@@ -85,6 +88,8 @@ class Room:
                     f"{base.id}: nothing can be computed from its configs: {error}"
                 ) from error
             self._write(place, known := Known(footprint=found))
+        per_px = known.footprint.decoding / math.prod(size_px)
+        self._decoding_per_px[base.content_digest] = per_px
         return known.footprint
 
     def rows(self, digest: str, size_px: tuple[int, int]) -> int | None:
@@ -99,6 +104,16 @@ class Room:
         if known is None or free is None:
             return None
         return max(1, int(USABLE * free) // known.footprint.row)
+
+    def decodable(self, digest: str, size_px: tuple[int, int]) -> int | None:
+        """How many pictures may be decoded at once now; None: nobody knows.
+
+        What a VAE takes grows with the pixels alone. So any size tells of all, of previews' too.
+        """
+        per_px, free = self._decoding_per_px.get(digest), self._free_bytes()
+        if per_px is None or free is None:
+            return None
+        return max(1, int(USABLE * free / (per_px * math.prod(size_px))))
 
     def lower(self, digest: str, size_px: tuple[int, int], rows: int) -> None:
         """More than `rows` did not fit."""

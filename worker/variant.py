@@ -16,6 +16,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
+from diffusion.pictures import MAX_BATCH
 from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.rehearsing import CallableUNet, rehearsal
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
@@ -56,6 +57,8 @@ class Base:
         self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components
         self._device = device
+        # Of all batches: there is one VAE.
+        self._decoding_limits = self._limits_of_decoding()
         self._batches: WeakSet[Denoiser] = WeakSet()
         self.denoiser = self.batch_of(NOTHING)
 
@@ -126,6 +129,7 @@ class Base:
             device=self._device,
             wear=partial(self.unet.wear, delta),
             limits=self._limits(),
+            decoding_limits=self._decoding_limits,
         )
         self._batches.add(batch)
         return batch
@@ -136,11 +140,8 @@ class Base:
         room, digest = self._room, self.manifest.content_digest
         # Not the base: its batch holds these, so a cycle would keep the weights of a base that
         # was forgotten until the collector runs.
-        unet, device, px_per_latent = self._drawing_unet, self._device, self._px_per_latent
-
-        def size_px(sides: Sides) -> tuple[int, int]:
-            return sides[1] * px_per_latent, sides[0] * px_per_latent
-
+        unet, device = self._drawing_unet, self._device
+        size_px = partial(_size_px, self._px_per_latent)
         return BatchLimits(
             self._most_rows,
             found=lambda sides: room.rows(digest, size_px(sides)),
@@ -154,6 +155,22 @@ class Base:
                 lambda rows: rehearsal(unet, sides, rows, device),
             ),
         )
+
+    def _limits_of_decoding(self) -> BatchLimits:
+        if self._room is None:
+            return BatchLimits(MAX_BATCH)
+        room, digest = self._room, self.manifest.content_digest
+        size_px = partial(_size_px, self._px_per_latent)
+
+        def decodable(sides: Sides) -> int | None:
+            return room.decodable(digest, size_px(sides))
+
+        return BatchLimits(MAX_BATCH, now=decodable, fitting=decodable)
+
+
+def _size_px(px_per_latent: int, sides: Sides) -> tuple[int, int]:
+    """Width and height, of latents' height and width."""
+    return sides[1] * px_per_latent, sides[0] * px_per_latent
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ def test_a_row_takes_what_is_remembered_of_its_text_too_even_while_a_batch_chang
     assert 4 * found.row == pytest.approx(living.peak, rel=0.05)
 
 
+def test_decoding_takes_as_much_more_as_there_are_more_pixels():
+    files = ModelFiles(EMOJI, None)
+    small, wide, large = (
+        measure(files, dtype=torch.float32, width_px=width, height_px=height).decoding
+        for width, height in ((64, 64), (128, 64), (256, 256))
+    )
+
+    assert (wide, large) == (2 * small, 16 * small)
+
+
 def test_larger_pictures_take_more_and_half_precision_takes_half(tmp_path):
     files = ModelFiles(make_model(tmp_path / "sdxl", family="sdxl"), None)
     small, large, half = (

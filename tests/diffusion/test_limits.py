@@ -36,6 +36,13 @@ def test_it_rises_no_further_than_memory_should_hold_or_anybody_waits_for():
     assert set(passes(limits, 10 * PATIENCE, room=100, waiting=8)) == {8}
 
 
+def test_a_pass_has_no_more_rows_than_memory_holds_at_that_moment():
+    held = iter([3, None, 1, 20])
+    limits = BatchLimits(16, now=lambda _: next(held))
+
+    assert [limits.rows(SIDES, 100) for _ in range(4)] == [3, 16, 1, 16]
+
+
 def test_it_does_not_rise_beyond_what_gains_anything():
     limits = BatchLimits(16, worthwhile=lambda _, rows: 6 if rows > 6 else None)
     assert set(passes(limits, 10 * PATIENCE, room=100)) == {6}

@@ -393,6 +393,57 @@ def test_a_limit_that_rises_again_is_known_to_the_next_process_and_no_higher_one
     assert room().fitting(emoji.content_digest, size_px) == fits
 
 
+def test_pictures_that_end_at_once_are_decoded_as_many_at_a_time_as_fit_then(
+    jobs, submit, make_batcher, make_shelf, registry
+):
+    shelf = make_shelf(total_mib=500)
+    room, emoji = shelf._room, registry.get("emoji")
+    one = room.footprint(emoji, registry.path("emoji"), (64, 64)).decoding
+    vae = shelf.variant("emoji").base._components.vae
+    decoded, decode = [], vae.decode
+    vae.decode = lambda latents, **options: (
+        decoded.append(len(latents)) or decode(latents, **options)
+    )
+    room._free_bytes = lambda: 3.5 * one / USABLE
+    batcher = make_batcher(shelf=shelf)
+    first = submit(n=8)
+    batcher.drain()
+    room._free_bytes = lambda: 5.5 * one / USABLE
+    second = submit(n=8)
+    batcher.drain()
+
+    assert [jobs.get(job).state for job in (first, second)] == [JobState.SUCCEEDED] * 2
+    assert decoded == [3, 3, 2, 5, 3]
+
+
+def test_previews_are_decoded_as_many_at_a_time_as_fit_though_nobody_measures_their_size(
+    submit, make_batcher, make_shelf, registry
+):
+    shelf = make_shelf(total_mib=500)
+    room, emoji = shelf._room, registry.get("emoji")
+    large = room.footprint(emoji, registry.path("emoji"), (192, 192)).decoding
+    vae = shelf.variant("emoji").base._components.vae
+    decoded, decode = [], vae.decode
+    vae.decode = lambda latents, **options: (
+        decoded.append(tuple(latents.shape)) or decode(latents, **options)
+    )
+    room._free_bytes = lambda: 1.5 * large / USABLE
+    submit(n=4, width=192, height=192, num_inference_steps=2, previews=1)
+    make_batcher(shelf=shelf).drain()
+
+    assert decoded == [(3, 4, 16, 16), (1, 4, 16, 16), *[(1, 4, 24, 24)] * 4]
+
+
+def test_of_what_was_never_measured_nobody_knows_how_many_can_be_decoded(registry, tmp_path):
+    emoji = registry.get("emoji")
+    room = Room(torch.device("cpu"), torch.float32, lambda: 10 * MIB, tmp_path / "footprints")
+    assert room.decodable(emoji.content_digest, (64, 64)) is None
+
+    room.footprint(emoji, registry.path("emoji"), (64, 64))
+    assert room.decodable(emoji.content_digest, (64, 64)) == 3
+    assert room.decodable(emoji.content_digest, (512, 512)) == 1
+
+
 def test_no_pass_has_more_rows_than_the_setting_allows(submit, make_batcher, make_shelf):
     shelf = make_shelf(total_mib=500, most_rows=4)
     unet = shelf.variant("emoji").base._components.unet
