@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffusion.limits import Sides
 from diffusion.rehearsing import rehearsal
+from diffusion.twin_rows import no_twins
 
 BACKEND = "inductor"
 """Of `torch.compile`: the one that makes machine code."""
@@ -75,7 +76,8 @@ class CompiledUNet:
             name: _padded(value, bucket) for name, value in added_cond_kwargs.items()
         }
         # A pass that differs in what nobody thought of is not to be compiled while others wait.
-        with torch.compiler.set_stance("eager_on_recompile"):
+        # It runs as it does without a compiler then, with rows that were padded.
+        with torch.compiler.set_stance("eager_on_recompile"), no_twins():
             output: tuple[Tensor, ...] = self._compiled(
                 _padded(sample, bucket),
                 _padded(timestep, bucket),

@@ -85,6 +85,7 @@ class Denoiser:
         limits: BatchLimits | None = None,
         decoding_limits: BatchLimits | None = None,
         wear: Callable[[], bool] = lambda: False,
+        alone_unet: CallableUNet | None = None,
     ) -> None:
         """
         Args:
@@ -92,9 +93,12 @@ class Denoiser:
             decoding_limits: the same of the VAE, whose rows are pictures.
             wear: puts the weights of this batch on a UNet that others share, and says whether it
                 had to; raises WeightsDiffer.
+            alone_unet: draws rows that are alone, with the bits that `unet` would not give them
+                every time; None: it does.
         """
         self.wear = wear
         self._unet = unet
+        self._alone_unet = alone_unet or unet
         # The UNet looks through all of its modules to answer this.
         self._dtype = unet.dtype
         self._vae = vae
@@ -263,12 +267,14 @@ class Denoiser:
 
     def _predict(self, rows: list[_Row], texts: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
         """The UNet's output for each row, (n, 4, h, w), with one embedding per row."""
+        alone = rows[0].request.alone
+        unet = self._alone_unet if alone else self._unet
         inputs = [row.scheduler.scale_model_input(row.latents, row.timestep) for row in rows]
-        output: Tensor = self._unet(
+        output: Tensor = unet(
             torch.stack(inputs),
             torch.stack([row.timestep.float() for row in rows]).to(self._device),
             encoder_hidden_states=self._texts.stacked(
-                [embedding for embedding, _ in texts], alone=rows[0].request.alone
+                [embedding for embedding, _ in texts], alone=alone
             ),
             added_cond_kwargs=self._added_conditions(rows, [pooled for _, pooled in texts]),
             return_dict=False,

@@ -42,6 +42,7 @@ def knee(seconds: Mapping[int, float], device_type: str) -> int | None:
     return None
 
 
+@torch.inference_mode()
 def timed_further(
     seconds: Mapping[int, float],
     wanted: int,
@@ -51,6 +52,7 @@ def timed_further(
     """What is known of passes, and of larger ones, up to `wanted` rows or to the knee.
 
     Nothing is timed where so few rows are wanted that no pass has one of half its size beside it.
+    Passes are made and run as rows are drawn: a compiled UNet has graphs for inference mode alone.
 
     Args:
         rehearse: makes one pass of so many rows, `diffusion.rehearsing.rehearsal`.

@@ -22,7 +22,20 @@ _twins: ContextVar[bool] = ContextVar("twins", default=False)
 @contextmanager
 def twin_rows() -> Iterator[None]:
     """Within, the second half of a pass's rows is the first half again, with other texts."""
-    token = _twins.set(True)
+    with _told(twins=True):
+        yield
+
+
+@contextmanager
+def no_twins() -> Iterator[None]:
+    """Within, every row of a pass is computed: rows that were padded have other halves."""
+    with _told(twins=False):
+        yield
+
+
+@contextmanager
+def _told(*, twins: bool) -> Iterator[None]:
+    token = _twins.set(twins)
     try:
         yield
     finally:

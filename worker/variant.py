@@ -130,6 +130,8 @@ class Base:
             wear=partial(self.unet.wear, delta),
             limits=self._limits(),
             decoding_limits=self._decoding_limits,
+            # Loaded again, the model runs uncompiled, which gives other bits.
+            alone_unet=self._components.unet,
         )
         self._batches.add(batch)
         return batch

@@ -100,6 +100,16 @@ def test_batches_that_come_and_go_draw_what_they_draw_uncompiled(
     assert backend.graphs == before
 
 
+def test_a_padded_batch_that_falls_back_to_the_uncompiled_unet_draws_the_same(
+    tiny, compiled, make_request, monkeypatch
+):
+    """Guided pictures share rows there, and those of a padded batch have other halves."""
+    monkeypatch.setattr(compiled, "_compiled", compiled._unet)
+    wanted = [make_request(key) for key in range(2)]
+
+    agree(drawn(compiled, tiny, wanted), drawn(tiny.unet, tiny, wanted))
+
+
 def test_weights_that_are_swapped_in_place_are_those_of_the_next_picture(
     tiny, compiled, backend, make_request
 ):

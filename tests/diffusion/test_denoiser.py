@@ -193,6 +193,17 @@ def test_pictures_that_are_to_be_drawn_alone_have_the_same_bits_whatever_the_lim
         assert all(torch.equal(drawn[one.key], alone(one)) for one in requests)
 
 
+def test_rows_that_are_alone_may_have_a_unet_of_their_own(tiny, make_denoiser, make_request):
+    """A compiled one gives other bits than the same model uncompiled."""
+    shared, own = RecordingUNet(tiny.unet), RecordingUNet(tiny.unet)
+    denoiser = make_denoiser(unet=shared, alone_unet=own)
+    for key in range(3):
+        denoiser.join(make_request(key, alone=key == 0))
+    denoiser.step()
+
+    assert (shared.rows, own.rows) == ([4], [2])
+
+
 def test_an_unguided_picture_takes_one_row_and_a_guided_one_two(tiny, make_denoiser, make_request):
     unet = RecordingUNet(tiny.unet)
     denoiser = make_denoiser(unet=unet)

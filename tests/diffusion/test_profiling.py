@@ -54,6 +54,20 @@ def test_where_there_are_no_two_passes_to_compare_none_is_timed(make_device, wan
     assert set(device.tried) == set(found) == timed
 
 
+def test_passes_are_made_and_run_as_rows_are_drawn():
+    """A compiled UNet has graphs for inference mode alone: others would be timed without them."""
+    inferring = []
+
+    def rehearse(_):
+        made = torch.is_inference_mode_enabled()
+        return lambda: inferring.extend([made, torch.is_inference_mode_enabled()]) or torch.ones(1)
+
+    timed_further({}, 4, rehearse, "cpu")
+
+    assert inferring
+    assert all(inferring)
+
+
 def test_where_a_pass_has_its_price_more_rows_share_it_up_to_a_knee(make_device):
     """Up to 8 rows cost the same; more are computed one after the other."""
     device = make_device(lambda rows: 0.01 * max(rows, 8))

@@ -8,12 +8,15 @@ import torch
 from PIL import Image
 
 import worker.runtime
+import worker.variant
 from core.importing import import_base
 from core.installation import open_default_model, open_registry
 from core.jobs import JobState
 from core.redis_connection import connect
 from core.signing import Signer
 from core.status_serials import StatusSerials
+from diffusion.compiling import CompiledUNet
+from diffusion.twin_rows import share_twins
 from tests.tiny_model import make_model
 from worker.room import MIB, Room
 from worker.warming import warm_up
@@ -109,3 +112,61 @@ def test_a_compiled_model_draws_the_same_pictures_in_company(
             ]
         )
     assert np.abs(np.stack(pictures[0]) - np.stack(pictures[1])).max() <= 1
+
+
+def test_a_strict_picture_has_the_bits_of_a_model_that_was_loaded_again(
+    make_shelf, make_batcher, submit, jobs, storage, tiny, monkeypatch
+):
+    """Loaded again it runs uncompiled."""
+    torch._dynamo.reset()
+    monkeypatch.setattr("diffusion.compiling.BACKEND", "eager")
+    passes, call = [], CompiledUNet.__call__
+
+    def rounded_otherwise(self, sample, timestep, **options):
+        passes.append(len(sample))
+        return (call(self, sample, timestep, **options)[0] + 0.1,)
+
+    monkeypatch.setattr(CompiledUNet, "__call__", rounded_otherwise)
+    compiled = make_shelf(buckets=(4,))
+    warm_up(compiled, [tiny])
+    passes.clear()
+    pictures = []
+    for shelf in (compiled, make_shelf()):
+        job_id = submit("a dog", alone=True, model=tiny, width=16, height=16, n=2)
+        make_batcher(shelf=shelf).drain()
+        pictures.append([storage.get(one.key) for one in jobs.get(job_id).images])
+    assert passes == []
+    assert [pixels(one) for one in pictures[0]] == [pixels(one) for one in pictures[1]]
+
+    submit("a dog", model=tiny, width=16, height=16, n=2)
+    make_batcher(shelf=compiled).drain()
+    assert passes
+
+
+def pixels(png: bytes) -> bytes:
+    return Image.open(io.BytesIO(png)).tobytes()
+
+
+def test_passes_are_timed_with_the_graphs_that_draw(make_shelf, tiny, tmp_path, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr("diffusion.compiling.BACKEND", "eager")
+    uncompiled = []
+
+    def watched(unet):
+        share_twins(unet)
+        unet.conv_out.register_forward_pre_hook(
+            lambda _, args: (
+                None if torch.compiler.is_compiling() else uncompiled.append(len(args[0]))
+            )
+        )
+
+    monkeypatch.setattr(worker.variant, "share_twins", watched)
+    cpu = torch.device("cpu")
+    room = Room(cpu, torch.float32, lambda: 500 * MIB, tmp_path / "footprints")
+    shelf = make_shelf(room=room, buckets=(2, 4), most_rows=4)
+    warm_up(shelf, [tiny])
+
+    (base,) = shelf._bases.values()
+    known = room._read(room._place(base.manifest.content_digest, (16, 16)))
+    assert set(known.pass_s) == {2, 4}
+    assert uncompiled == []
