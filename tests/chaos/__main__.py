@@ -50,6 +50,7 @@ def main() -> None:
             seed=given.seed,
             goals=Goals(given.jobs, given.erasures, _faults(given), given.minutes),
             tell=console.print,
+            keep=OUT / "logs",
         )
     write_summary(done, OUT)
     console.print(table(done))

@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -60,8 +61,13 @@ def run(
     goals: Goals,
     tell: Callable[[str], None],
     overtime_share: float = OVERTIME_SHARE,
+    keep: Path | None = None,
 ) -> Run:
-    """Ends when the goals are reached, or when their time and that beyond it are over."""
+    """Ends when the goals are reached, or when their time and that beyond it are over.
+
+    Args:
+        keep: a folder for the processes' logs, where something is to be looked into.
+    """
     began = time.monotonic()
     installation = Installation(folder)
     try:
@@ -80,6 +86,10 @@ def run(
         check_erasures(journal, *erasures, models, faults, verdict)
         verdict.left_over = left_over(installation.redis)
         verdict.surprises = [f"{one}{_cause(one, installation)}" for one in verdict.surprises]
+        if keep is not None and (verdict.unexplained or not verdict.clean):
+            keep.mkdir(parents=True, exist_ok=True)
+            for log in installation.logs():
+                shutil.copy(log, keep)
         return Run(
             seed=seed,
             goals=goals,
