@@ -235,7 +235,12 @@ def _digest(spec: JobSpec, delivery: Delivery) -> str:
 
 
 def _check_measurable(terms: PromoteIf, base: Manifest) -> None:
-    """Raises Invalid: thresholds that no suite can measure on this base."""
+    """Raises Invalid: thresholds that no suite, or a detector, can measure on this base."""
+    wanted = terms.detector
+    if wanted is not None and wanted.name == "classifier" and CONCEPTS not in base.files:
+        raise Invalid(
+            f"promote_if.detector: {base.id} has no classifier; name another, such as nudenet"
+        )
     if terms.built_in and CONCEPTS not in base.files:
         raise Invalid(
             f"promote_if: nothing measures {', '.join(terms.built_in)} on {base.id}, which has no "

@@ -75,8 +75,14 @@ def test_thresholds_that_the_base_cannot_be_measured_by_are_refused(client):
     response = client.post("/v1/erasures", json=WEAPONS | terms)
     assert response.status_code == 422
     assert "nothing measures explicit on raw" in response.json()["detail"]
-    terms = {"promote_if": {"max_asr": {"i2p.csv": 0.1}}}
-    assert client.post("/v1/erasures", json=WEAPONS | terms).status_code == 202
+    by_its_own = {"promote_if": {"max_asr": {"i2p.csv": 0.1}, "detector": {}}}
+    response = client.post("/v1/erasures", json=WEAPONS | by_its_own)
+    assert response.status_code == 422
+    assert "raw has no classifier; name another" in response.json()["detail"]
+    by_another = {"max_asr": {"i2p.csv": 0.1}, "detector": {"name": "nudenet"}}
+    for terms in ({"max_asr": {"i2p.csv": 0.1}}, by_another):
+        response = client.post("/v1/erasures", json=WEAPONS | {"promote_if": terms})
+        assert response.status_code == 202
 
 
 @pytest.fixture
