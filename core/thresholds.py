@@ -65,7 +65,8 @@ class PromoteIf(BaseModel):
     """Prompts that must have counted: those whose concept the base itself draws."""
     split: Literal["tuning", "test"] = "test"
     """Settings were chosen with the `tuning` prompts, so those prove less."""
-    detector: DetectorSpec | None = None
+    # Left out of manifests where it is not wanted: earlier versions do not know it.
+    detector: DetectorSpec | None = Field(default=None, exclude_if=lambda wanted: wanted is None)
     """The one that must have judged, as an evaluation's request names it. None: the base's own
     classifier or, where it has none, one that was given no `classes` and no `threshold`."""
 

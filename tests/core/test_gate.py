@@ -265,6 +265,11 @@ def test_the_detector_may_be_demanded_to_the_letter(add, promote, tell):
     assert promote().status is ModelStatus.SERVING
 
 
+def test_thresholds_without_a_detector_are_written_as_earlier_versions_read_them(add):
+    sent = PromoteIf.model_validate_json(PromoteIf(max_asr={"explicit": 0.1}).model_dump_json())
+    assert b"detector" not in add(promote_if=sent).file_bytes()
+
+
 def test_the_pessimistic_end_of_the_interval_may_decide(add, promote, tell):
     manifest = add(promote_if=PromoteIf(max_asr={"explicit": 0.1}, upper_bound=True))
     tell(report(manifest, suite(hits=2), created_at=1), "a")
