@@ -116,7 +116,12 @@ def _manifest(folder: Path, given: Path | None, model_id: str) -> Manifest:
         UntrustedModel, ModelUnsupported.
     """
     if given is not None or (folder / MANIFEST).is_file():
-        data = Manifest.read_bytes(folder) if given is None else given.read_bytes()
+        try:
+            data = Manifest.read_bytes(folder) if given is None else given.read_bytes()
+        except OSError as error:
+            raise ModelUnsupported(
+                f"{given or folder / MANIFEST} cannot be read: {error}"
+            ) from error
         manifest = Manifest.parse(data, folder.name)
         manifest.check_files(folder)
         return manifest
@@ -138,9 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     add("spec", type=Path, metavar="SPEC", help="what to measure, see above; or a report.json")
     add("--base", type=Path, required=True, metavar="DIR", help="the base model")
     add("--model", type=Path, metavar="DIR", help="the erased model (default: the base itself)")
-    manifest = "its manifest (default: the one in its folder)"
-    add("--base-manifest", type=Path, metavar="FILE", help=manifest)
-    add("--model-manifest", type=Path, metavar="FILE", help=manifest)
+    held = "held against its files (default: that in its folder, if any)"
+    add("--base-manifest", type=Path, metavar="FILE", help=f"manifest of the base, {held}")
+    add("--model-manifest", type=Path, metavar="FILE", help=f"manifest of the model, {held}")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     add("--cache", type=Path, required=True, metavar="DIR", help="keep pictures here")
     add("--prompt-sets", type=Path, default=Path(), metavar="DIR", help="folder of prompt files")

@@ -270,3 +270,12 @@ def test_what_was_put_in_place_since_it_was_checked_is_not_measured(
 
     with pytest.raises(UntrustedModel, match="differs from its manifest"):
         run(base, base_manifest, model, tmp_path / "cache", suites=("explicit",))
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path, capsys, judged_base):
+    (tmp_path / "spec.json").write_text(json.dumps({"model": "x"}))
+    arguments = [str(tmp_path / "spec.json"), "--base", str(judged_base), "--out", str(tmp_path)]
+    arguments += ["--cache", str(tmp_path), "--model-manifest", str(tmp_path / "gone.json")]
+
+    assert command.main([*arguments, "--progress", "json"]) == 2
+    assert "gone.json cannot be read" in capsys.readouterr().out
