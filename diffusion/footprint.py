@@ -25,7 +25,7 @@ from diffusion.text_memory import remember_projections, remembered_bytes
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
-FORMULA = 2
+FORMULA = 3
 """Another number when `measure` computes otherwise: nobody is to go by what was kept before."""
 
 

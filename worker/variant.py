@@ -17,11 +17,10 @@ from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits, Sides
 from diffusion.loading import Components
 from diffusion.pictures import MAX_BATCH
+from diffusion.preparing import prepare_to_draw
 from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.rehearsing import CallableUNet, rehearsal
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
-from diffusion.text_memory import remember_projections
-from diffusion.twin_rows import share_twins
 from worker.room import Room
 from worker.unread import Unread
 
@@ -51,8 +50,7 @@ class Base:
         self.manifest = manifest
         """What its files were held against."""
         self.encoder = components.prompt_encoder()
-        remember_projections(components.unet)
-        share_twins(components.unet)
+        prepare_to_draw(components)
         self.unet = SwappableUNet(components.unet)
         self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components

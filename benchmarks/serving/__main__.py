@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving import (
+    blocks,
     idle,
     loading,
     scaling,
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "variants": variants.measure,
     "swap": swap.measure,
     "loading": loading.measure,
+    "blocks": blocks.measure,
     "scaling": scaling.measure,
 }
 

@@ -1,7 +1,8 @@
 """The limit: the UNet alone on precomputed embeddings, at its best split of this machine.
 
 No scheduler, no text encoder, no VAE, no requests: nothing can draw faster with this UNet here.
-Its weights and its memory lie as the workers lay them, and keys and values are computed once. The
+Its weights and its memory lie as the workers lay them, and keys and values are computed once; it
+computes as diffusers does. A loop of the workers' own blocks is there, too. The
 best split into processes, threads and rows per pass is searched for in each run, among those that
 hold no more pictures at a time than there are clients: nobody draws what was not asked for yet.
 """
@@ -19,6 +20,7 @@ import torch
 
 from benchmarks.serving.workload import MEAN_STEPS, MODEL, ROWS_PER_STEP
 from benchmarks.stack import worker_environment
+from diffusion.lean_blocks import make_lean
 from diffusion.loading import load_unet
 from diffusion.text_memory import TextMemory, remember_projections
 
@@ -60,11 +62,15 @@ class Looping:
         for loop in self._loops:
             _answer(loop)  # it is loaded
 
-    def pictures_per_s(self, rows: int, seconds: float) -> float:
-        """Of all together, were every picture as many passes as the mean of the workload."""
+    def pictures_per_s(self, rows: int, seconds: float, *, lean: bool = False) -> float:
+        """Of all together, were every picture as many passes as the mean of the workload.
+
+        Args:
+            lean: of the workers' own blocks (`diffusion/lean_blocks.py`) instead of diffusers'.
+        """
         for loop in self._loops:
             assert loop.stdin is not None
-            loop.stdin.write(json.dumps([rows, seconds]) + "\n")
+            loop.stdin.write(json.dumps([rows, seconds, lean]) + "\n")
             loop.stdin.flush()
         return sum(_answer(loop) for loop in self._loops) / ROWS_PER_STEP / MEAN_STEPS
 
@@ -139,14 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
     torch.set_num_threads(parser.parse_args().threads)
-    unet, _ = load_unet(MODEL, None)
-    unet.to(memory_format=torch.channels_last)
-    remember_projections(unet)
-    rows_per_s(unet, 2, 0.5)
+    unets = [load_unet(MODEL, None)[0] for _ in range(2)]
+    for unet in unets:
+        unet.to(memory_format=torch.channels_last)
+        remember_projections(unet)
+    make_lean(unets[True])
+    for unet in unets:
+        rows_per_s(unet, 2, 0.5)
     print(0, flush=True)
     for line in sys.stdin:
-        rows, seconds = json.loads(line)
-        print(rows_per_s(unet, rows, seconds), flush=True)
+        rows, seconds, lean = json.loads(line)
+        print(rows_per_s(unets[lean], rows, seconds), flush=True)
 
 
 if __name__ == "__main__":

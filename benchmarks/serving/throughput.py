@@ -45,7 +45,7 @@ def measure() -> dict[str, Any]:
     found = best_split(os.cpu_count() or 1, most)
     split = found.best
     runs: dict[tuple[str, int], list[load.Run]] = {}
-    bare, of_limit, of_any_size = [], [], []
+    bare, of_limit, of_any_size, of_own = [], [], [], []
     with (
         running_stack() as stack,
         looping(split.processes, split.threads) as loops,
@@ -68,6 +68,7 @@ def measure() -> dict[str, Any]:
             bare.append(statistics.mean([before, loops.pictures_per_s(split.rows, BARE_S)]))
             of_limit.append(ours / bare[-1])
             of_any_size.append(ours / loops.pictures_per_s(found.rows_of_any, BARE_S))
+            of_own.append(ours / loops.pictures_per_s(split.rows, BARE_S, lean=True))
     table = {
         f"{name}_{clients}": {
             "pictures_per_s": statistics.median(one.pictures_per_s for one in turns),
@@ -85,6 +86,7 @@ def measure() -> dict[str, Any]:
         "vs_naive_p95_8": statistics.median(vs_naive[8].p95),
         "vs_naive_throughput_1": statistics.median(vs_naive[1].throughput),
         "vs_bare_loop": statistics.median(of_limit),
+        "vs_own_loop": statistics.median(of_own),
         "detail": {
             "contenders": table,
             "naive_threads": threads,
@@ -99,6 +101,7 @@ def measure() -> dict[str, Any]:
             "each_round": {
                 "vs_naive": {clients: asdict(ratios) for clients, ratios in vs_naive.items()},
                 "vs_bare_loop": of_limit,
+                "vs_own_loop": of_own,
             },
         },
     }

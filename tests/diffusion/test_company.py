@@ -10,8 +10,7 @@ from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 from diffusion.loading import load_base
-from diffusion.text_memory import remember_projections
-from diffusion.twin_rows import share_twins
+from diffusion.preparing import prepare_to_draw
 from tests.same_latents import assert_same_latents
 from tests.tiny_model import FAMILIES, make_model
 
@@ -44,8 +43,7 @@ def parts(request, tmp_path_factory):
     """As a worker has them: the UNet remembers texts, and what both rows of a picture share."""
     folder = tmp_path_factory.mktemp("company") / request.param
     loaded = load_base(make_model(folder, family=request.param), None)
-    remember_projections(loaded.unet)
-    share_twins(loaded.unet)
+    prepare_to_draw(loaded)
     return loaded
 
 

@@ -12,10 +12,9 @@ from diffusion.compiling import CompiledUNet
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
+from diffusion.preparing import prepare_to_draw
 from diffusion.rehearsing import rehearsal
 from diffusion.swapping import NOTHING, SwappableUNet
-from diffusion.text_memory import remember_projections
-from diffusion.twin_rows import share_twins
 from tests.tiny_model import make_model
 
 SIDES = (8, 8)
@@ -46,8 +45,7 @@ def backend():
 def compiled(tiny, backend):
     """Of the tiny UNet, for 2 and 6 rows of 16 x 16 pixels."""
     unet = copy.deepcopy(tiny.unet)
-    remember_projections(unet)
-    share_twins(unet)
+    prepare_to_draw(dataclasses.replace(tiny, unet=unet))
     compiled = CompiledUNet(unet, [6, 2])
     compiled.compile_for(SIDES)
     assert backend.graphs == 2
@@ -128,8 +126,7 @@ def test_weights_that_are_swapped_in_place_are_those_of_the_next_picture(
 
 def test_models_of_one_config_share_graphs_and_nothing_else(tmp_path, compiled, backend):
     parts = load_base(make_model(tmp_path / "other", seed=1), None)
-    remember_projections(parts.unet)
-    share_twins(parts.unet)
+    prepare_to_draw(parts)
     other = CompiledUNet(parts.unet, [2])
     other.compile_for(SIDES)
     empty = parts.prompt_encoder().encode("").embedding

@@ -10,11 +10,10 @@ from diffusion.compiling import CompiledUNet
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
+from diffusion.preparing import prepare_to_draw
 from diffusion.profiling import pass_seconds
 from diffusion.rehearsing import rehearsal
 from diffusion.swapping import NOTHING, SwappableUNet
-from diffusion.text_memory import remember_projections
-from diffusion.twin_rows import share_twins
 from tests.tiny_model import make_model
 
 pytestmark = [
@@ -40,8 +39,7 @@ def folder(tmp_path_factory):
 def load(folder):
     def on_gpu(dtype=torch.float16, device=DEVICE):
         parts = load_base(folder, None, device=device, dtype=dtype)
-        remember_projections(parts.unet)
-        share_twins(parts.unet)
+        prepare_to_draw(parts)
         return parts
 
     return on_gpu

@@ -16,7 +16,7 @@ from core.redis_connection import connect
 from core.signing import Signer
 from core.status_serials import StatusSerials
 from diffusion.compiling import CompiledUNet
-from diffusion.twin_rows import share_twins
+from diffusion.preparing import prepare_to_draw
 from tests.tiny_model import make_model
 from worker.room import MIB, Room
 from worker.warming import warm_up
@@ -152,15 +152,15 @@ def test_passes_are_timed_with_the_graphs_that_draw(make_shelf, tiny, tmp_path, 
     monkeypatch.setattr("diffusion.compiling.BACKEND", "eager")
     uncompiled = []
 
-    def watched(unet):
-        share_twins(unet)
-        unet.conv_out.register_forward_pre_hook(
+    def watched(components):
+        prepare_to_draw(components)
+        components.unet.conv_out.register_forward_pre_hook(
             lambda _, args: (
                 None if torch.compiler.is_compiling() else uncompiled.append(len(args[0]))
             )
         )
 
-    monkeypatch.setattr(worker.variant, "share_twins", watched)
+    monkeypatch.setattr(worker.variant, "prepare_to_draw", watched)
     cpu = torch.device("cpu")
     room = Room(cpu, torch.float32, lambda: 500 * MIB, tmp_path / "footprints")
     shelf = make_shelf(room=room, buckets=(2, 4), most_rows=4)
