@@ -8,9 +8,11 @@ where reading them costs least and checking the same. Memory is in huge pages an
 thread, as in a worker; each load begins in memory that was just used (`benchmarks/memory.py`), and
 what was loaded before is gone by then.
 
+A worker checks a base while it draws already, as far as that can be left for later, and lets
+nothing out before: how long that takes, with nothing drawn beside it, is a row of its own.
+
 An erased model is loaded with its base, as by a worker that has neither, and without, as by one
-that has the base, until drawing can begin; unchecked, its baked UNet is not read at all. A worker
-checks that beside drawing, and lets nothing out before: how long that takes is a row of its own.
+that has the base, until drawing can begin; unchecked, its baked UNet is not read at all.
 
 Ends with 1, and names it, where checking a model adds more than a fifth to a load from the disk.
 """
@@ -49,6 +51,7 @@ DTYPES = {"emoji": torch.float32, "sd15": torch.float16}
 WITHIN = (sys.executable, "-m", "benchmarks.gate")
 MOST = 1.2
 PLACES = ("disk", "memory")
+REST = "checked, what is left then"
 JUDGED = ("checked to unchecked, disk", "checked to unchecked, with its base, disk")
 """Rows that may be no more than that."""
 
@@ -96,10 +99,16 @@ def _measured(size: str, folder: Path) -> dict[str, float]:
             for way, load in loads.items():
                 _prepare(folder, place)
                 began = time.perf_counter()
-                load()
+                loaded, checks = load()
+                done = time.perf_counter()
+                for check in checks:
+                    check()
+                end = time.perf_counter()
+                del loaded, checks
                 if turn:  # the first fills caches
-                    taken = time.perf_counter() - began
-                    seconds.setdefault(f"{way}, {place}", []).append(taken)
+                    seconds.setdefault(f"{way}, {place}", []).append(done - began)
+                    if way == "checked":
+                        seconds.setdefault(f"{REST}, {place}", []).append(end - done)
     peaks = {
         way: json.loads(_python("benchmarks.gate", "--memory", way, size, str(folder)))
         for way in WAYS
@@ -108,7 +117,8 @@ def _measured(size: str, folder: Path) -> dict[str, float]:
         "weights, MiB": weights_bytes(folder) / MIB,
         **_medians(seconds),
         **_ratios(seconds, "checked", "unchecked"),
-        **_ratios(seconds, "checked", "from_pretrained"),
+        **_ratios(seconds, "checked at once", "unchecked"),
+        **_ratios(seconds, "checked at once", "from_pretrained"),
         **{f"{way}, peak memory, MiB": peaks[way] / MIB for way in WAYS},
     }
 

@@ -14,6 +14,7 @@ from core.edits import Edit
 from core.importing import import_base, read_family
 from core.making import describe
 from core.manifests import Manifest, ModelStatus
+from core.model_files import Check
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
@@ -23,19 +24,23 @@ from diffusion.loading import load_base
 from worker.shelf import Shelf
 from worker.variant import Base, Variant
 
-WAYS = ("from_pretrained", "unchecked", "checked")
+WAYS = ("from_pretrained", "unchecked", "checked", "checked at once")
+"""To load a base: as others do, as a worker would if it trusted the disk, as a worker does until
+drawing can begin, and with every check made before that, as whoever else loads a model does."""
 
 
-def base_load(way: str, dtype: torch.dtype, folder: Path) -> Callable[[], Any]:
-    """One of `WAYS` to load a base model."""
-    match way:
-        case "from_pretrained":
-            return lambda: _usual(folder, dtype)
-        case "unchecked":
-            return lambda: load_base(folder, None, dtype=dtype)
-        case _:
-            manifest = _manifest(folder)
-            return lambda: load_base(folder, manifest, dtype=dtype)
+def base_load(way: str, dtype: torch.dtype, folder: Path) -> Callable[[], tuple[Any, list[Check]]]:
+    """One of `WAYS` to load a base model; it returns what is left to check, too."""
+    manifest = None if way in WAYS[:2] else _manifest(folder)
+
+    def load() -> tuple[Any, list[Check]]:
+        if way == "from_pretrained":
+            return _usual(folder, dtype), []
+        later: list[Check] = []
+        put_off = later if way == "checked" else None
+        return load_base(folder, manifest, dtype=dtype, later=put_off), later
+
+    return load
 
 
 def _usual(folder: Path, dtype: torch.dtype) -> Any:
@@ -75,7 +80,7 @@ def checked_erased_alone(registry: ModelRegistry, dtype: torch.dtype) -> dict[st
     began = time.perf_counter()
     variant = shelf.variant("erased")
     taken = time.perf_counter() - began
-    variant.unread.wait()
+    variant.late_check.wait()
     return {"checked, with its base": taken}
 
 
@@ -86,7 +91,7 @@ def checked_erased(registry: ModelRegistry, dtype: torch.dtype) -> dict[str, flo
     began = time.perf_counter()
     variant = shelf.variant("erased")
     done = time.perf_counter()
-    variant.unread.wait()
+    variant.late_check.wait()
     end = time.perf_counter()
     return {"checked": done - began, "checked, and the rest of its files": end - began}
 

@@ -1,4 +1,4 @@
-"""A digest that follows its file at a distance, in a thread of its own."""
+"""A digest that follows its file at a distance, in a thread of its own, or is put off."""
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +20,20 @@ class LateDigest:
         self._slice_bytes = 0
         self._behind: deque[tuple[Future[None], int]] = deque()
         self._behind_bytes = 0
+        self._put_off = False
+
+    def put_off(self) -> None:
+        """What is taken from now on is digested when somebody asks, and stays as it is till then.
+
+        Nothing of it is copied: whoever uses it has it in memory anyway.
+        """
+        self._put_off = True
 
     def take(self, piece: memoryview) -> None:
         """What comes next of the file; it is not to change. Waits while too much is behind."""
         self._slice.append(piece)
         self._slice_bytes += len(piece)
-        if self._slice_bytes >= SLICE_BYTES:
+        if self._slice_bytes >= SLICE_BYTES and not self._put_off:
             pieces, size = self._taken()
             self._behind.append((self._thread.submit(self._digest, pieces), size))
             self._behind_bytes += size

@@ -9,9 +9,10 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +30,10 @@ CHECKERS = 2
 """Threads that digest what nobody reads but for that."""
 
 
+Check = Callable[[], None]
+"""Raises UntrustedModel."""
+
+
 class CheckedStream(io.RawIOBase):
     """Reads a file from front to back, and digests what it gives out."""
 
@@ -41,16 +46,27 @@ class CheckedStream(io.RawIOBase):
         self._digest = digest
         self.size = os.fstat(file.fileno()).st_size
         """In bytes, when it was opened."""
+        self.later: list[Check] | None = None
+        """Where it is put what is left to do when all was read, if that is not to be done then."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        if self._digest is not None:
+        if count and self._digest is not None:
             self._digest.take(memoryview(buffer)[:count])
             self._digest.catch_up()
         return int(count)
+
+    def check_later(self, checks: list[Check]) -> None:
+        """Digest nothing more before a check is called that is put among these.
+
+        It reads what `fill` has filled, which is to stay as it is until then, and no file.
+        """
+        if self._digest is not None:
+            self._digest.put_off()
+            self.later = checks
 
     def fill(self, buffer: memoryview) -> None:
         """Read on, to the end of a buffer of bytes.
@@ -119,6 +135,8 @@ class ModelFiles:
     def stream(self, name: str) -> Iterator[CheckedStream]:
         """A file to be read once; **what was read may be used after the block, and not within**.
 
+        After `check_later`: not before that check has passed.
+
         Raises:
             UntrustedModel: at the end of the block, if what was read is not as the manifest says.
         """
@@ -136,7 +154,16 @@ class ModelFiles:
             raise UntrustedModel(
                 f"{self.folder.name}: {name} cannot be read: {error.strerror}"
             ) from error
-        if digest is not None and digest.hexdigest() != self._expected.get(name):
+        if digest is None:
+            return
+        check = partial(self._compare, name, digest)
+        if stream.later is None:
+            check()
+        else:
+            stream.later.append(check)
+
+    def _compare(self, name: str, digest: LateDigest) -> None:
+        if digest.hexdigest() != self._expected.get(name):
             raise UntrustedModel(f"model {self._id}: {name} differs from its manifest")
 
     def read(self, name: str) -> bytes:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from core.manifests import Manifest
+from core.model_files import Check
 from core.weight_names import weight_names
 from diffusion.assembling import (
     assemble_diffusers,
@@ -70,10 +71,17 @@ def load_base(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    later: list[Check] | None = None,
 ) -> Components:
     """Load a diffusers folder, after checking it against its manifest if there is one.
 
     The signature of the manifest is the registry's business; here the files are held against it.
+
+    Args:
+        later: where checks are put that need not be made before drawing begins: of files that
+            nobody reads, and of weights on a CPU. **No picture may be let out, and no weight be
+            written to, before all of them have passed.** What was read of a file stays in memory
+            until its check is made.
 
     Raises:
         UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
@@ -84,7 +92,7 @@ def load_base(
     upcast = base.configs["vae"].get("force_upcast", False)
     vae_dtype = torch.float32 if upcast and dtype is torch.float16 else dtype
     wanted = {"unet": dtype, "vae": vae_dtype, **dict.fromkeys(text_parts(base.family), dtype)}
-    with _reading(base, wanted, device) as tensors:
+    with _reading(base, wanted, device, later) as tensors:
         # The largest comes last: the others are put together while it is read.
         tokenizer, text_encoder, second = _text(base, tensors, device)
         vae = _diffusers_part(AutoencoderKL, "vae", base, tensors)
@@ -177,12 +185,18 @@ def unet_shapes(folder: Path, manifest: Manifest | None) -> dict[str, tuple[int,
 
 @contextmanager
 def _reading(
-    base: BaseFolder, wanted: Mapping[str, torch.dtype], device: torch.device | str
+    base: BaseFolder,
+    wanted: Mapping[str, torch.dtype],
+    device: torch.device | str,
+    later: list[Check] | None = None,
 ) -> Iterator[Tensors]:
     """Begin to read the weights of the parts `wanted`, and to check all other files.
 
     Those of text encoders are read onto the CPU: `assemble_transformers` takes them there. Each
     part is asked for once.
+
+    Args:
+        later: as of `load_base`.
 
     Raises:
         UntrustedModel: at the end, if it was not when the tensors were asked for.
@@ -200,16 +214,23 @@ def _reading(
             reading = {
                 part: [
                     begin(
-                        name, partial(read_tensors, files, name, dtype=dtype, device=devices[part])
+                        name,
+                        partial(
+                            read_tensors,
+                            files,
+                            name,
+                            dtype=dtype,
+                            device=devices[part],
+                            later=later,
+                        ),
                     )
                     for name in names[part]
                 ]
                 for part, dtype in wanted.items()
             }
             kept = {name for of_part in names.values() for name in of_part}
-            checking = [
-                begin(name, partial(files.check, name)) for name in sorted(files.listed - kept)
-            ]
+            checks = [(name, partial(files.check, name)) for name in sorted(files.listed - kept)]
+            checking = [begin(*one) for one in checks] if later is None else []
 
             def tensors(part: str) -> dict[str, Tensor]:
                 merged: dict[str, Tensor] = {}
@@ -220,6 +241,9 @@ def _reading(
             yield tensors
             for check in checking:
                 check()
+            if later is not None:
+                # After those of what is in memory, which is given back then.
+                later += [check for _, check in checks]
         finally:
             pool.shutdown(cancel_futures=True)
 

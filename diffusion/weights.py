@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.errors import UntrustedModel
-from core.model_files import ModelFiles
+from core.model_files import Check, ModelFiles
 from core.safetensors_header import read_header
 from core.weight_names import weight_names
 
@@ -45,7 +45,12 @@ def find_weights(folder: Path) -> WeightFiles:
 
 
 def read_tensors(
-    files: ModelFiles, name: str, *, dtype: torch.dtype, device: torch.device | str
+    files: ModelFiles,
+    name: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    later: list[Check] | None = None,
 ) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, read once and checked; nothing refers to the file.
 
@@ -53,12 +58,19 @@ def read_tensors(
     `core.late_digest.AHEAD_BYTES` and one tensor are in memory twice: those that wait to be
     digested.
 
+    Args:
+        later: where the check of tensors that stay on the CPU is put, instead of being made.
+            What was read is kept until then, and nobody is to have written to the tensors.
+
     Raises:
         UntrustedModel: the file is not as the manifest says, or not safetensors.
     """
     tensors = {}
     with files.stream(name) as stream:
-        for stored in read_header(stream, stream.size, f"{files.folder.name}: {name}"):
+        header = read_header(stream, stream.size, f"{files.folder.name}: {name}")
+        if later is not None and torch.device(device).type == "cpu":
+            stream.check_later(later)
+        for stored in header:
             kind = (DTYPES | WHOLE_NUMBERS).get(stored.dtype)
             if kind is None:
                 raise UntrustedModel(f"{name}: {stored.name} holds {stored.dtype}, no weight")

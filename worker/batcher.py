@@ -281,7 +281,7 @@ class Batcher:
             assert isinstance(done.key, RowKey)
             drawing = self._drawings[done.key.token]
             # What waits for the rest of its model to be checked does not hold up the others.
-            whole = drawing.variant.unread.passed
+            whole = drawing.variant.late_check.passed
             threads = self._encoders if whole else self._held_back
             drawing.images[done.key.number] = threads.submit(
                 self._finish, drawing, done.key.number, picture
@@ -332,7 +332,7 @@ class Batcher:
         self, drawing: Drawing, number: int, picture: Image | PictureNotFinite
     ) -> ImageRecord:
         lease, spec = drawing.lease, drawing.spec
-        drawing.variant.unread.wait()
+        drawing.variant.late_check.wait()
         if isinstance(picture, PictureNotFinite):
             return withheld(lease, (spec.seed or 0) + number, picture)
         return self._finisher.finish(lease, spec, number, picture, drawing.variant)

@@ -109,7 +109,7 @@ class Reports:
         return Report(note.drawing.lease, progress, previews)
 
     def _previews(self, note: _Note) -> list[Preview]:
-        if not note.pictures or not note.drawing.variant.unread.passed:
+        if not note.pictures or not note.drawing.variant.late_check.passed:
             return []
         # Asked at the last moment: nothing that is unjudged is seen.
         if self._judges(note.drawing.lease.tenant):

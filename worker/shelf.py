@@ -14,18 +14,15 @@ import torch
 
 from core.errors import DeviceOutOfMemory, UntrustedModel
 from core.manifests import Manifest
-from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from core.specs import GenerationSpec
-from diffusion.erasure import FILENAME
-from diffusion.erasure_file import changed_counts, read_erasure
+from diffusion.erasure_file import changed_counts
 from diffusion.freed_memory import return_to_system
-from diffusion.loading import load_base
 from worker import metrics
 from worker.fetching import Fetches
+from worker.model_loader import ModelKey, ModelLoader, key_of
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
-from worker.unread import Unread, UnreadFiles
 from worker.variant import Base, Variant
 from worker.vetting import vet_base, vet_erased
 
@@ -33,11 +30,6 @@ log = structlog.get_logger()
 
 MAX_BASES = 2
 MAX_VARIANTS = 32
-
-
-VariantKey = tuple[str, str]
-"""A model's id, and the digest of its files: the same files under two names are two models, each
-with a status and a certificate of its own."""
 
 
 class Shelf:
@@ -67,18 +59,22 @@ class Shelf:
         self._delta_cache_bytes = delta_cache_bytes
         self._refusals = refusals
         self._room = room
-        self._buckets = buckets
-        self._most_rows = most_rows
         self._registry = registry
         self._fetches = Fetches(registry)
-        self._unread = UnreadFiles(refusals)
         self._device = device
         self._dtype = dtype
-        self._layout = layout
+        self._loader = ModelLoader(
+            registry,
+            device=device,
+            dtype=dtype,
+            layout=layout,
+            refusals=refusals,
+            room=room,
+            buckets=buckets,
+            most_rows=most_rows,
+        )
         self._bases: OrderedDict[str, Base] = OrderedDict()
-        self._variants: OrderedDict[VariantKey, Variant] = OrderedDict()
-        self._doubted: set[VariantKey] = set()
-        """Models of which something that is not read was not as it was signed."""
+        self._variants: OrderedDict[ModelKey, Variant] = OrderedDict()
         self._holding = False
         self._held: set[str] = set()
         """Digests of the bases of those who have not begun to draw yet."""
@@ -102,7 +98,7 @@ class Shelf:
         """A served model, loaded if it is not; its status, and its base, are looked up every time.
 
         Some of its files may not be checked yet: nothing that is drawn with it may be let out
-        before its `unread.wait()`.
+        before its `late_check.wait()`.
 
         Args:
             spec: of pictures that there must be room for, one at a time at least.
@@ -114,7 +110,7 @@ class Shelf:
         """
         with telling_refusals(model_id, self._refusals):
             variant = self._variant(model_id, spec)
-        if self._refusals and variant.unread.passed:
+        if self._refusals and variant.late_check.passed:
             self._refusals.served(model_id)
         return variant
 
@@ -160,15 +156,13 @@ class Shelf:
     def _variant(self, model_id: str, spec: GenerationSpec | None) -> Variant:
         manifest = self._registry.served(model_id)
         base = self._base_manifest(manifest)
-        key = _key(manifest)
-        if key in self._variants and self._variants[key].unread.refused:
-            del self._variants[key]
-            self._doubted.add(key)
+        key = key_of(manifest)
+        self._forget_refused(manifest, base)
         if self._room is not None and spec is not None:
             self._make_room(manifest, base, spec, self._room)
         if key not in self._variants:
             with metrics.SWAP.labels("full" if manifest.edit is None else "delta").time():
-                self._variants[key] = self._load(manifest, base)
+                self._variants[key] = self._loader.variant(manifest, self._base(base))
             self._forget_least_used()
         self._variants.move_to_end(key)
         variant = self._variants[key]
@@ -187,8 +181,14 @@ class Shelf:
         side_px = self._base_manifest(self._registry.served(model_id)).drawing.native_px
         native = GenerationSpec(prompt="warm-up", model=model_id, width=side_px, height=side_px)
         variant = self.variant(model_id, native)
-        variant.unread.wait()
+        variant.late_check.wait()
         variant.base.warm_up()
+
+    def _base(self, manifest: Manifest) -> Base:
+        digest = manifest.content_digest
+        if digest not in self._bases:
+            self._bases[digest] = self._loader.base(manifest)
+        return self._bases[digest]
 
     def _base_manifest(self, manifest: Manifest) -> Manifest:
         """Of the model that it was made from, or its own. Raises ModelNotFound, UntrustedModel."""
@@ -245,7 +245,7 @@ class Shelf:
         """What the base's own of the tensors that a model changes take, once they are swapped."""
         if manifest.edit is None:
             return 0
-        if (variant := self._variants.get(_key(manifest))) is not None:
+        if (variant := self._variants.get(key_of(manifest))) is not None:
             counts = {name: one.numel() for name, one in variant.delta.tensors.items()}
         else:
             counts = changed_counts(self._registry.path(manifest.id))
@@ -259,16 +259,31 @@ class Shelf:
         folder = self._registry.path(base.id)
         if base.content_digest not in self._bases:
             vet_base(folder, base)
-        if manifest.edit is not None and _key(manifest) not in self._variants:
+        if manifest.edit is not None and key_of(manifest) not in self._variants:
             vet_erased(self._registry.path(manifest.id), manifest, folder, base)
 
     def _idle(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self._held and not self._bases[name].in_use]
 
     def _forget_spare_bases(self) -> None:
-        *earlier, _ = self._bases
-        for name in self._idle(earlier)[: max(0, len(self._bases) - MAX_BASES)]:
+        *earlier, last = self._bases
+        spare = self._idle(earlier)[: max(0, len(self._bases) - MAX_BASES)]
+        if spare:
+            # Nothing gives way to what may yet be refused.
+            self._bases[last].late_check.wait()
+        for name in spare:
             self._forget(name)
+
+    def _forget_refused(self, manifest: Manifest, base: Manifest) -> None:
+        """Of a model and its base, what was found not to be as it was signed."""
+        loaded = self._bases.get(base.content_digest)
+        if loaded is not None and loaded.late_check.refused:
+            self._forget(base.content_digest)
+            self._loader.doubt(base)
+        key = key_of(manifest)
+        if key in self._variants and self._variants[key].late_check.refused:
+            del self._variants[key]
+            self._loader.doubt(manifest)
 
     def _forget(self, base_digest: str) -> None:
         """Forget a base, with its variants, and give its memory back."""
@@ -290,45 +305,3 @@ class Shelf:
             len(self._variants) > MAX_VARIANTS or held_bytes() > self._delta_cache_bytes
         ):
             self._variants.popitem(last=False)
-
-    def _load(self, manifest: Manifest, base_manifest: Manifest) -> Variant:
-        if manifest.edit is None:
-            base = self._base(base_manifest)
-            return Variant(manifest, base, base.denoiser)
-        files, key = ModelFiles(self._registry.path(manifest.id), manifest), _key(manifest)
-        others = files.listed - {FILENAME}
-        if key in self._doubted:
-            for name in sorted(others):
-                files.check(name)
-            self._doubted.discard(key)
-            others = frozenset()
-        base = self._base(base_manifest)
-        erasure = read_erasure(files, base_manifest, base.unet.shapes)
-        unread = self._unread.check(manifest.id, files, others) if others else Unread()
-        log.info("loaded", model=manifest.id, base=base_manifest.id)
-        maps = erasure.maps_on(self._device)
-        if not erasure.tensors:
-            return Variant(manifest, base, base.denoiser, maps, unread=unread)
-        delta = base.unet.prepared(erasure.tensors)
-        return Variant(manifest, base, base.batch_of(delta), maps, delta, unread)
-
-    def _base(self, manifest: Manifest) -> Base:
-        digest = manifest.content_digest
-        if digest not in self._bases:
-            components = load_base(
-                self._registry.path(manifest.id),
-                manifest,
-                device=self._device,
-                dtype=self._dtype,
-            )
-            for part in (components.unet, components.vae):
-                part.to(memory_format=self._layout)
-            self._bases[digest] = Base(
-                manifest, components, self._device, self._room, self._buckets, self._most_rows
-            )
-            log.info("loaded", model=manifest.id)
-        return self._bases[digest]
-
-
-def _key(manifest: Manifest) -> VariantKey:
-    return manifest.id, manifest.content_digest

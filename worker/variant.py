@@ -21,8 +21,8 @@ from diffusion.preparing import prepare_to_draw
 from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.rehearsing import CallableUNet, rehearsal
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
+from worker.late_checks import LateCheck
 from worker.room import Room
-from worker.unread import Unread
 
 log = structlog.get_logger()
 
@@ -38,13 +38,17 @@ class Base:
         room: Room | None = None,
         buckets: Sequence[int] = (),
         most_rows: int = 32,
+        late_check: LateCheck | None = None,
     ) -> None:
         """
         Args:
             room: knows how many rows of a size fit.
             buckets: of the UNet when it is compiled; none: it is not.
             most_rows: of one UNet pass, whatever would fit.
+            late_check: of its files; None: all of them were checked.
         """
+        self.late_check = late_check or LateCheck()
+        """No weight is written to before it was made."""
         self._most_rows = most_rows
         self._room = room
         self.manifest = manifest
@@ -181,8 +185,8 @@ class Variant:
     erasure: Erasure = field(default_factory=Erasure)
     """Its text maps; the tensors that it changes are in `delta`."""
     delta: Delta = NOTHING
-    unread: Unread = field(default_factory=Unread)
-    """Of its files, what was not read to load it: nothing leaves before that was checked."""
+    late_check: LateCheck = field(default_factory=LateCheck)
+    """Of its files and its base's: nothing leaves before that was made."""
 
     @property
     def model_id(self) -> str:

@@ -46,6 +46,19 @@ def test_what_was_taken_may_change_once_it_has_caught_up(late):
     assert late.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
+def test_what_is_put_off_is_digested_when_somebody_asks(late):
+    """In memory that may change before, which shows that nobody looked."""
+    buffer = bytearray(len(DATA))
+    late.take(memoryview(buffer)[:0])
+    late.put_off()
+    for start in range(0, len(DATA), 5000):
+        late.take(memoryview(buffer)[start : start + 5000])
+    late.close()
+    buffer[:] = DATA
+
+    assert late.hexdigest() == hashlib.sha256(DATA).hexdigest()
+
+
 class SlowHasher:
     def __init__(self) -> None:
         self.may_go_on = threading.Semaphore(0)

@@ -14,6 +14,7 @@ import core.model_files
 from core.errors import UntrustedModel
 from core.making import describe
 from core.manifests import Drawing
+from core.model_files import Check
 from diffusion.loading import Components, check_base, load_base, load_prompt_encoder, load_unet
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -57,6 +58,24 @@ def poisoned(path: Path) -> bytes:
     return data
 
 
+def load_base_checked_later(folder, manifest) -> Components:
+    """As a worker does, which draws meanwhile."""
+    checks = []
+    parts = load_base(folder, manifest, later=checks)
+    make(checks)
+    return parts
+
+
+def make(checks: list[Check]) -> None:
+    for check in checks:
+        check()
+
+
+both_ways = pytest.mark.parametrize(
+    "load", [load_base, load_base_checked_later], ids=lambda one: one.__name__
+)
+
+
 def is_as_saved(parts: Components, saved: dict[str, dict[str, torch.Tensor]]) -> bool:
     modules = {WEIGHTS[0]: parts.unet, WEIGHTS[1]: parts.vae, WEIGHTS[2]: parts.text_encoder}
     return all(
@@ -70,7 +89,7 @@ class TestEveryFile:
     @pytest.mark.parametrize("name", all_files())
     @pytest.mark.parametrize(
         "load",
-        [load_base, load_prompt_encoder, load_unet, check_base],
+        [load_base, load_base_checked_later, load_prompt_encoder, load_unet, check_base],
         ids=lambda one: one.__name__,
     )
     def test_a_flipped_bit_is_refused_by_name(self, folder, manifest, name, load):
@@ -120,8 +139,9 @@ class TestEveryFile:
 
 
 class TestBetweenCheckAndUse:
+    @both_ways
     def test_weights_replaced_once_they_are_open_are_not_loaded(
-        self, folder, manifest, monkeypatch
+        self, folder, manifest, monkeypatch, load
     ):
         """A second opening of any file would find other numbers, or be refused."""
         saved = {name: load_file(folder / name) for name in WEIGHTS}
@@ -137,13 +157,14 @@ class TestBetweenCheckAndUse:
             return file
 
         monkeypatch.setattr(core.model_files, "open_plain", open_and_replace)
-        parts = load_base(folder, manifest)
+        parts = load(folder, manifest)
 
         assert is_as_saved(parts, saved)
         assert sorted(replaced) == sorted(evil)
 
+    @both_ways
     def test_weights_overwritten_while_they_are_read_are_refused(
-        self, folder, manifest, monkeypatch
+        self, folder, manifest, monkeypatch, load
     ):
         evil = poisoned(folder / UNET)
         read_header = core.safetensors_header.read_header
@@ -157,9 +178,10 @@ class TestBetweenCheckAndUse:
         monkeypatch.setattr("diffusion.weights.read_header", read_and_overwrite)
         # The beginning may be in a buffer already; larger than any, the rest is not.
         with pytest.raises(UntrustedModel, match=UNET):
-            load_base(folder, manifest)
+            load(folder, manifest)
 
-    def test_whoever_swaps_a_file_all_the_time_gains_nothing(self, folder, manifest):
+    @both_ways
+    def test_whoever_swaps_a_file_all_the_time_gains_nothing(self, folder, manifest, load):
         """Whatever is loaded are the signed bytes; both are met, the signed file and the other."""
         saved = {name: load_file(folder / name) for name in WEIGHTS}
         good, evil = (folder / UNET).read_bytes(), poisoned(folder / UNET)
@@ -179,7 +201,7 @@ class TestBetweenCheckAndUse:
             while len(loaded) + len(refusals) < 20 or not (loaded and refusals):
                 assert time.monotonic() < give_up, "the file never changed while it was loaded"
                 try:
-                    loaded.append(load_base(folder, manifest))
+                    loaded.append(load(folder, manifest))
                 except UntrustedModel as error:
                     refusals.append(str(error))
         finally:
@@ -200,3 +222,76 @@ def test_nothing_loaded_follows_the_file(folder, manifest):
         (folder / name).write_bytes(poisoned(folder / name))
 
     assert is_as_saved(parts, saved)
+
+
+class TestCheckedLater:
+    """What is left to check is in memory: files that change meanwhile are met by nobody."""
+
+    def test_a_check_reads_what_was_loaded_and_not_the_file(self, folder, manifest):
+        for name in WEIGHTS:
+            flip_a_bit(folder / name)
+        checks = []
+        load_base(folder, manifest, later=checks)
+        # Put right before anybody looks.
+        for name in WEIGHTS:
+            flip_a_bit(folder / name)
+
+        refused = []
+        for check in checks:
+            try:
+                check()
+            except UntrustedModel as error:
+                refused.append(str(error))
+        assert [any(name in told for told in refused) for name in WEIGHTS] == [True] * 3
+        assert len(refused) == len(WEIGHTS)
+
+    def test_a_layout_of_its_own_does_not_change_what_was_read(self, folder, manifest):
+        checks = []
+        parts = load_base(folder, manifest, later=checks)
+        for part in (parts.unet, parts.vae):
+            part.to(memory_format=torch.channels_last)
+
+        assert [check() for check in checks] == [None] * len(manifest.files)
+
+    def test_weights_that_are_written_to_do_not_pass(self, folder, manifest):
+        checks = []
+        parts = load_base(folder, manifest, later=checks)
+        with torch.no_grad():
+            next(parts.unet.parameters()).add_(1)
+
+        with pytest.raises(UntrustedModel, match=UNET):
+            make(checks)
+
+    def test_weights_that_are_drawn_with_as_another_type_are_checked_as_they_were_read(
+        self, folder, manifest
+    ):
+        checks = []
+        load_base(folder, manifest, dtype=torch.bfloat16, later=checks)
+        make(checks)
+        flip_a_bit(folder / UNET)
+        load_base(folder, manifest, dtype=torch.bfloat16, later=(changed := []))
+
+        with pytest.raises(UntrustedModel, match=UNET):
+            make(changed)
+
+    def test_weights_for_a_device_of_its_own_are_checked_when_they_are_read(
+        self, folder, manifest
+    ):
+        """They are copied away; what was read would be kept for nothing else."""
+        flip_a_bit(folder / UNET)
+        with pytest.raises(UntrustedModel, match=UNET):
+            load_base(folder, manifest, device="meta", later=[])
+
+    def test_a_file_that_has_grown_is_refused(self, folder, manifest, monkeypatch):
+        read_header = core.safetensors_header.read_header
+
+        def read_and_grow(stream, size, what):
+            header = read_header(stream, size, what)
+            if UNET in what:
+                with (folder / UNET).open("ab") as file:
+                    file.write(b"more")
+            return header
+
+        monkeypatch.setattr("diffusion.weights.read_header", read_and_grow)
+        with pytest.raises(UntrustedModel, match=UNET):
+            load_base_checked_later(folder, manifest)

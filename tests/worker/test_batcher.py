@@ -21,7 +21,7 @@ from diffusion import previews
 from diffusion.denoiser import Denoiser
 from diffusion.prompts import PromptEncoder
 from worker import batcher
-from worker import shelf as shelf_module
+from worker import model_loader as loader_module
 from worker.shelf import Shelf
 from worker.warming import warm_up
 
@@ -555,7 +555,7 @@ class TestMemoryThatRunsOut:
         return patch
 
     def test_at_loading(self, jobs, submit, make_batcher, short_once, monkeypatch):
-        held, left = short_once(shelf_module, "load_base"), []
+        held, left = short_once(loader_module, "load_base"), []
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(held[0]()))
         job_id, batcher = submit(), make_batcher()
         batcher.drain()
@@ -587,7 +587,7 @@ class TestMemoryThatRunsOut:
         assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
 
     def test_at_warming_up(self, make_shelf, short_once):
-        short_once(shelf_module, "load_base")
+        short_once(loader_module, "load_base")
         shelf = make_shelf()
         warm_up(shelf, ["emoji"])
         assert shelf.models == []

@@ -129,7 +129,7 @@ def test_a_model_that_was_tampered_with_is_not_loaded_and_its_refusal_is_told(
     tamper(settings.models_dir)
 
     with pytest.raises(UntrustedModel):
-        shelf.variant(erased).unread.wait()
+        shelf.variant(erased).late_check.wait()
 
     assert list(refusals.all()) == [erased]
     assert refusals.all()[erased].worker == "inference-0@test"
@@ -259,7 +259,7 @@ class TestWhileItRuns:
             shelf.variant(erased)
         path.write_bytes(good)
 
-        shelf.variant(erased).unread.wait()
+        shelf.variant(erased).late_check.wait()
         assert refusals.all() == {}
 
 

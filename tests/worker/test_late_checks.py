@@ -1,0 +1,332 @@
+"""What is left to check of a model is checked beside drawing; nothing leaves before it passed."""
+
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from core.errors import UntrustedModel
+from core.importing import import_base
+from core.jobs import ImageRecord, JobState
+from core.model_files import ModelFiles
+from core.signing import Signer
+from core.specs import GenerationSpec
+from tests.tiny_model import make_model
+from worker.drawing import Drawing, finished_by_now
+from worker.late_checks import LateCheck, LateChecks
+from worker.room import Room
+from worker.shelf import Shelf
+
+MODEL = "changed"
+BAKED = "unet/config.json"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def shelf(telling_shelf) -> Shelf:
+    return telling_shelf
+
+
+@pytest.fixture
+def baked(add_variant, settings):
+    """The file of an erased, served model that is for other programs."""
+    add_variant(MODEL, seed=1)
+    return settings.models_dir / MODEL / BAKED
+
+
+@pytest.fixture
+def stored(settings):
+    """Whether anything of a job is where pictures are kept."""
+    return lambda job_id: any(settings.images_dir.rglob(f"*{job_id}*"))
+
+
+@pytest.fixture
+def may_check(monkeypatch):
+    """Checking what is not read waits for this."""
+    allowed, check = threading.Event(), ModelFiles.check
+
+    def slowly(files, name):
+        if name == BAKED and files.folder.name == MODEL:
+            assert allowed.wait(60), "nobody allowed it"
+        check(files, name)
+
+    monkeypatch.setattr(ModelFiles, "check", slowly)
+    yield allowed
+    allowed.set()
+
+
+@pytest.fixture
+def may_digest(monkeypatch):
+    """Comparing the digest of a base's UNet waits for this."""
+    allowed, compare = threading.Event(), ModelFiles._compare
+
+    def slowly(files, name, digest):
+        if name == UNET:
+            assert allowed.wait(60), "nobody allowed it"
+        compare(files, name, digest)
+
+    monkeypatch.setattr(ModelFiles, "_compare", slowly)
+    yield allowed
+    allowed.set()
+
+
+@pytest.fixture
+def tiny(registry, settings, tmp_path):
+    """A second base model."""
+    folder = make_model(tmp_path / "made", family="sd1")
+    return import_base(folder, "tiny", registry, Signer.load(settings.keys_dir)).id
+
+
+@pytest.fixture
+def base_unet(settings):
+    return settings.models_dir / "emoji" / UNET
+
+
+def flip_a_bit(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def draining(make_batcher, shelf):
+    """A batcher at work in a thread, until it has nothing left to do."""
+    batcher = make_batcher(shelf=shelf)
+    thread = threading.Thread(target=batcher.drain)
+    yield thread
+    if thread.ident is not None:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def eventually(happens):
+    deadline = time.monotonic() + 15
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def steps(jobs):
+    """How many steps of a job have been told of."""
+
+    def told(job_id):
+        progress = jobs.get(job_id).progress
+        return progress.done if progress else 0
+
+    return told
+
+
+def test_nothing_of_a_drawn_picture_leaves_before_the_last_file_was_checked(
+    baked, may_check, draining, submit, jobs, stored, steps
+):
+    unchecked = submit("a cat", model=MODEL, previews=3)
+    draining.start()
+    eventually(lambda: steps(unchecked) == 4)
+    # Another model's picture is drawn and recorded while this one waits.
+    other = submit("a cat")
+    eventually(lambda: jobs.get(other).state is JobState.SUCCEEDED)
+
+    assert jobs.get(unchecked).state is JobState.RUNNING
+    assert jobs.get(unchecked).progress.previewed == 0
+    assert not stored(unchecked)
+    may_check.set()
+    draining.join(60)
+
+    assert jobs.get(unchecked).state is JobState.SUCCEEDED
+    assert stored(unchecked)
+
+
+def test_a_model_whose_unread_file_was_changed_lets_nothing_out(
+    baked, may_check, draining, submit, jobs, stored, refusals
+):
+    baked.write_text("[]")
+    bad, good = submit("a cat", model=MODEL), submit("a cat")
+    draining.start()
+    eventually(lambda: jobs.get(good).state is JobState.SUCCEEDED)
+    may_check.set()
+    draining.join(60)
+
+    assert jobs.get(bad).state is JobState.FAILED
+    assert f"{BAKED} differs from its manifest" in jobs.get(bad).reason
+    assert not stored(bad)
+    assert list(refusals.all()) == [MODEL]
+
+
+def test_once_refused_it_is_checked_whole_before_it_draws_until_it_is_well_again(
+    baked, shelf, refusals
+):
+    good = baked.read_bytes()
+    baked.write_text("[]")
+    with pytest.raises(UntrustedModel, match=BAKED):
+        shelf.variant(MODEL).late_check.wait()
+    for _ in range(2):
+        with pytest.raises(UntrustedModel, match=BAKED):
+            shelf.variant(MODEL)
+    assert list(refusals.all()) == [MODEL]
+    baked.write_bytes(good)
+
+    assert shelf.variant(MODEL).late_check.passed
+    assert refusals.all() == {}
+
+
+def test_a_refusal_does_not_end_before_the_last_file_was_checked(
+    baked, may_check, shelf, refusals
+):
+    refusals.note(MODEL, "why", worker="inference-0@test")
+    late_check = shelf.variant(MODEL).late_check
+    shelf.variant(MODEL)
+    assert list(refusals.all()) == [MODEL]
+    may_check.set()
+    late_check.wait()
+    assert refusals.all() == {}
+
+
+def test_a_job_that_is_stopped_keeps_no_picture_of_a_refused_model():
+    refused: Future[ImageRecord] = Future()
+    refused.set_exception(UntrustedModel("why"))
+    spec = GenerationSpec(prompt="a cat", model=MODEL, seed=7, n=2)
+    drawing = Drawing(lease=None, spec=spec, variant=None, images={0: refused})
+
+    kept = finished_by_now(drawing)
+
+    assert [(one.key, one.finish_reason) for one in kept] == [(None, "cancelled")] * 2
+
+
+class TestBases:
+    """Their weights are digested in the memory that is drawn from."""
+
+    def test_nothing_of_a_drawn_picture_leaves_before_they_were_digested(
+        self, may_digest, add_variant, draining, submit, jobs, stored, steps
+    ):
+        add_variant("mapped", seed=1, text_map=torch.eye(256))
+        drawn = [submit("a cat", previews=3), submit("a cat", model="mapped", previews=3)]
+        draining.start()
+        for job_id in drawn:
+            eventually(lambda job_id=job_id: steps(job_id) == 4)
+        time.sleep(0.2)
+
+        for job_id in drawn:
+            assert jobs.get(job_id).state is JobState.RUNNING
+            assert jobs.get(job_id).progress.previewed == 0
+            assert not stored(job_id)
+        may_digest.set()
+        draining.join(60)
+
+        for job_id in drawn:
+            assert jobs.get(job_id).state is JobState.SUCCEEDED
+            assert stored(job_id)
+
+    def test_what_stands_on_a_changed_one_lets_nothing_out(
+        self, base_unet, add_variant, draining, submit, jobs, stored, refusals
+    ):
+        add_variant("mapped", seed=1, text_map=torch.eye(256))
+        flip_a_bit(base_unet)
+        bad = [submit("a cat"), submit("a cat", model="mapped")]
+        draining.start()
+        draining.join(60)
+
+        for job_id in bad:
+            assert jobs.get(job_id).state is JobState.FAILED
+            assert f"{UNET} differs from its manifest" in jobs.get(job_id).reason
+            assert not stored(job_id)
+        assert sorted(refusals.all()) == ["emoji", "mapped"]
+
+    def test_once_refused_it_is_checked_before_it_draws_until_it_is_well_again(
+        self, base_unet, add_variant, shelf, refusals
+    ):
+        add_variant("mapped", seed=1, text_map=torch.eye(256))
+        flip_a_bit(base_unet)
+        with pytest.raises(UntrustedModel, match=UNET):
+            shelf.variant("emoji").late_check.wait()
+        for model_id in ("emoji", "mapped"):
+            with pytest.raises(UntrustedModel, match=UNET):
+                shelf.variant(model_id)
+        assert sorted(refusals.all()) == ["emoji", "mapped"]
+        flip_a_bit(base_unet)
+
+        for model_id in ("emoji", "mapped"):
+            shelf.variant(model_id).late_check.wait()
+        assert refusals.all() == {}
+
+    def test_no_weight_is_written_to_before_it_was_digested(
+        self, may_digest, add_variant, make_shelf
+    ):
+        add_variant(MODEL, seed=1)
+        shelf, loaded = make_shelf(layout=torch.channels_last), []
+        loading = threading.Thread(target=lambda: loaded.append(shelf.variant(MODEL)))
+        loading.start()
+        loading.join(1)
+        assert loading.is_alive()
+        may_digest.set()
+        loading.join(60)
+
+        (variant,) = loaded
+        assert variant.denoiser.wear()
+        variant.late_check.wait()
+
+    def test_one_that_nobody_can_keep_twice_is_checked_before_it_draws(
+        self, base_unet, registry, make_shelf, tmp_path
+    ):
+        cpu, dtype = torch.device("cpu"), torch.float32
+        size = sum(path.stat().st_size for path in registry.path("emoji").rglob("*.safetensors"))
+        flip_a_bit(base_unet)
+        enough = make_shelf(room=Room(cpu, dtype, lambda: 8 * size, tmp_path))
+        little = make_shelf(room=Room(cpu, dtype, lambda: 3 * size, tmp_path))
+
+        late_check = enough.variant("emoji").late_check
+        with pytest.raises(UntrustedModel, match=UNET):
+            late_check.wait()
+        with pytest.raises(UntrustedModel, match=UNET):
+            little.variant("emoji")
+
+    def test_none_gives_way_to_one_that_may_yet_be_refused(
+        self, base_unet, tiny, make_shelf, monkeypatch
+    ):
+        monkeypatch.setattr("worker.shelf.MAX_BASES", 1)
+        shelf = make_shelf()
+        shelf.variant(tiny).late_check.wait()
+        flip_a_bit(base_unet)
+        with pytest.raises(UntrustedModel, match=UNET):
+            shelf.variant("emoji")
+
+        assert {base.manifest.id for base in shelf._bases.values()} >= {tiny}
+
+    def test_parts_that_do_not_fit_are_those_of_another_file_first_of_all(self, base_unet, shelf):
+        """Whoever changed a file is told of, not a model of a kind that nobody knows."""
+        tensors = load_file(base_unet)
+        save_file({name: one for name, one in tensors.items() if "conv_in" not in name}, base_unet)
+
+        with pytest.raises(UntrustedModel, match=UNET):
+            shelf.variant("emoji")
+
+
+def test_what_was_read_is_given_back_as_soon_as_it_was_checked():
+    read, found = torch.zeros(3), []
+    alive = weakref.ref(read)
+    checks = [partial(len, read), lambda: found.append(alive())]
+    del read
+    late_check = LateChecks(None).begin(checks.pop(0) for _ in range(2))
+    late_check.wait()
+
+    assert found == [None]
+
+
+def test_each_state_of_what_is_left():
+    assert LateCheck().passed
+    assert not LateCheck().refused
+    checking: Future[None] = Future()
+    left = LateCheck(checking)
+    assert not left.passed
+    assert not left.refused
+    checking.set_exception(UntrustedModel("why"))
+    assert left.refused
+    assert not left.passed
+    for _ in range(2):
+        with pytest.raises(UntrustedModel, match="why"):
+            left.wait()
