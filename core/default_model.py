@@ -28,7 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 class DefaultModel:
-    """While Redis does not answer, `current` is what this process has seen last."""
+    """While Redis does not answer, `current` is what this process has seen last.
+
+    Before it has answered once, that is the setting, and whoever asks has it look again.
+    """
 
     def __init__(
         self, client: redis.Redis, *, setting: str, now: Callable[[], float] = time.monotonic
@@ -38,17 +41,22 @@ class DefaultModel:
         self._now = now
         self._current = setting
         self._look_at = 0.0
+        self._has_seen = False
         self._looking = threading.Lock()
 
     def current(self) -> str:
         """The id of a model; whether that is there, and served, is another question."""
-        if self._now() >= self._look_at and self._looking.acquire(blocking=False):
+        # Whoever comes while the first look is under way waits for it: the setting may be long
+        # out of date.
+        wait = not self._has_seen
+        if self._now() >= self._look_at and self._looking.acquire(blocking=wait):
             try:
-                self._current = self.history()[0]
-                self._look_at = self._now() + LOOK_EVERY_S
+                if self._now() >= self._look_at:  # nobody has looked meanwhile
+                    self._seen(self.history()[0])
             except StoreUnavailable as error:
                 log.warning("not read what `default` means", error=str(error))
-                self._look_at = self._now() + LOOK_AGAIN_S
+                if self._has_seen:
+                    self._look_at = self._now() + LOOK_AGAIN_S
             finally:
                 self._looking.release()
         return self._current
@@ -118,4 +126,5 @@ class DefaultModel:
 
     def _seen(self, model_id: str) -> None:
         self._current = model_id
+        self._has_seen = True
         self._look_at = self._now() + LOOK_EVERY_S

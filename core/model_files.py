@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,16 @@ CHECKERS = 2
 
 Check = Callable[[], None]
 """Raises UntrustedModel."""
+
+
+@dataclass(frozen=True)
+class LeftToCheck:
+    """Of a model that is loaded; nothing made with it may be let out before all has passed."""
+
+    read: list[Check] = field(default_factory=list)
+    """Of what is in memory: nobody is to write to it before."""
+    unread: list[Check] = field(default_factory=list)
+    """Of files that nobody needs in order to draw."""
 
 
 class CheckedStream(io.RawIOBase):
@@ -108,6 +119,7 @@ class ModelFiles:
         self._id = folder.name if manifest is None else manifest.id
         self.listed = frozenset() if manifest is None else frozenset(manifest.files)
         """Every file that the manifest lists."""
+        self._passed: set[str] = set()
         if manifest is not None:
             self._algorithm, self._expected = manifest.checked_by
             manifest.check_names(file_names(folder))
@@ -116,6 +128,11 @@ class ModelFiles:
         if self._manifest is None:
             return (self.folder / name).is_file()
         return name in self.listed
+
+    @property
+    def unread(self) -> list[str]:
+        """Files that the manifest lists and nobody has read to their end, in order."""
+        return sorted(self.listed - self._passed)
 
     def below(self, part: str) -> list[str]:
         """The names of the files in a folder of the model, and in its folders."""
@@ -135,7 +152,8 @@ class ModelFiles:
     def stream(self, name: str) -> Iterator[CheckedStream]:
         """A file to be read once; **what was read may be used after the block, and not within**.
 
-        After `check_later`: not before that check has passed.
+        After `check_later` it may be used, and nothing made with it be let out before that check
+        has passed.
 
         Raises:
             UntrustedModel: at the end of the block, if what was read is not as the manifest says.
@@ -165,6 +183,7 @@ class ModelFiles:
     def _compare(self, name: str, digest: LateDigest) -> None:
         if digest.hexdigest() != self._expected.get(name):
             raise UntrustedModel(f"model {self._id}: {name} differs from its manifest")
+        self._passed.add(name)
 
     def read(self, name: str) -> bytes:
         """A whole file.

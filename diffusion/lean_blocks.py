@@ -80,15 +80,19 @@ class LeanTransformer(Transformer2DModel):
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, **others: Any
     ) -> tuple[Tensor]:
         """(n, c, h, w) and (n, tokens, d) of texts -> (n, c, h, w), alone in a tuple."""
-        assert not others.pop("return_dict")
-        assert all(value is None for value in others.values()), "no lean block has masks"
+        unusual = [name for name, one in others.items() if isinstance(one, Tensor) or one]
+        assert not unusual, f"no lean block has masks, or options: {unusual}"
         n, c, h, w = hidden_states.shape
         tokens = self.norm(hidden_states).permute(0, 2, 3, 1).reshape(n, h * w, c)
         tokens = _mapped(tokens, self.proj_in)
         for block in self.transformer_blocks:
             tokens = block(tokens, encoder_hidden_states=encoder_hidden_states)
         tokens = _mapped(tokens, self.proj_out)
-        return (tokens.view(n, h, w, c).permute(0, 3, 1, 2).add_(hidden_states),)
+        grid = tokens.view(n, h, w, c).permute(0, 3, 1, 2)
+        if hidden_states.is_contiguous():
+            # Convolutions around it would lay out their weights anew for each pass.
+            grid = grid.contiguous()
+        return (grid.add_(hidden_states),)
 
 
 def _plain_transformer(block: Transformer2DModel) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from core.manifests import Manifest
-from core.model_files import Check
+from core.model_files import LeftToCheck
 from core.weight_names import weight_names
 from diffusion.assembling import (
     assemble_diffusers,
@@ -71,17 +71,16 @@ def load_base(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    later: list[Check] | None = None,
+    later: LeftToCheck | None = None,
 ) -> Components:
     """Load a diffusers folder, after checking it against its manifest if there is one.
 
     The signature of the manifest is the registry's business; here the files are held against it.
 
     Args:
-        later: where checks are put that need not be made before drawing begins: of files that
-            nobody reads, and of weights on a CPU. **No picture may be let out, and no weight be
-            written to, before all of them have passed.** What was read of a file stays in memory
-            until its check is made.
+        later: takes the checks that need not be made before drawing begins, of weights on a CPU
+            and of files that nobody reads; None: all are made. What was read of such weights stays
+            in memory until its check is made.
 
     Raises:
         UntrustedModel: a file is not as the manifest says, or weights are not safetensors.
@@ -188,7 +187,7 @@ def _reading(
     base: BaseFolder,
     wanted: Mapping[str, torch.dtype],
     device: torch.device | str,
-    later: list[Check] | None = None,
+    later: LeftToCheck | None = None,
 ) -> Iterator[Tensors]:
     """Begin to read the weights of the parts `wanted`, and to check all other files.
 
@@ -221,7 +220,7 @@ def _reading(
                             name,
                             dtype=dtype,
                             device=devices[part],
-                            later=later,
+                            later=None if later is None else later.read,
                         ),
                     )
                     for name in names[part]
@@ -229,8 +228,8 @@ def _reading(
                 for part, dtype in wanted.items()
             }
             kept = {name for of_part in names.values() for name in of_part}
-            checks = [(name, partial(files.check, name)) for name in sorted(files.listed - kept)]
-            checking = [begin(*one) for one in checks] if later is None else []
+            others = sorted(files.listed - kept) if later is None else ()
+            checking = [begin(name, partial(files.check, name)) for name in others]
 
             def tensors(part: str) -> dict[str, Tensor]:
                 merged: dict[str, Tensor] = {}
@@ -242,8 +241,9 @@ def _reading(
             for check in checking:
                 check()
             if later is not None:
-                # After those of what is in memory, which is given back then.
-                later += [check for _, check in checks]
+                later.unread.extend(
+                    partial(files.check, name) for name in files.unread if name not in kept
+                )
         finally:
             pool.shutdown(cancel_futures=True)
 

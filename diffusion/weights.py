@@ -55,8 +55,8 @@ def read_tensors(
     """Every tensor of a safetensors file, read once and checked; nothing refers to the file.
 
     Numbers with a point become `dtype`. Where that is another than the file's, no more than
-    `core.late_digest.AHEAD_BYTES` and one tensor are in memory twice: those that wait to be
-    digested.
+    `core.late_digest.AHEAD_BYTES` and one tensor are in memory twice, those that wait to be
+    digested; with `later`, all of them.
 
     Args:
         later: where the check of tensors that stay on the CPU is put, instead of being made.

@@ -115,6 +115,7 @@ class Batcher:
     def _drain(self) -> None:
         shut_down_by: float | None = None
         while True:
+            self._end_refused()
             if self._draining():
                 shut_down_by = shut_down_by or time.monotonic() + self._drain_s
                 # What has been drawn has only to be stored: nobody is to draw it again.
@@ -416,6 +417,14 @@ class Batcher:
                 case "lost":
                     log.warning(LeaseLost.__name__, job=drawing.lease.job_id)
             self._forget(drawing)
+
+    def _end_refused(self) -> None:
+        """Stop the work on what is drawn with a model that has not passed its late check."""
+        for drawing in list(self._drawings.values()):
+            if drawing.ended is None and drawing.variant.late_check.refused:
+                with self._answering_for(drawing.lease):
+                    drawing.variant.late_check.wait()
+                self._forget(drawing)
 
     def _give_up(self, denoiser: Denoiser, error: AppError) -> None:
         """End the jobs in a batch that failed as a whole."""

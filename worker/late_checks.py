@@ -10,8 +10,21 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from core.errors import UntrustedModel
-from core.model_files import Check
+from core.manifests import Manifest
+from core.model_files import Check, LeftToCheck
 from worker.refusing import RefusalRecord, telling_refusals
+
+READERS = 2
+"""Threads that read files which nobody draws with: a model's that are on a slow disk do not hold
+up those of all others."""
+
+ModelKey = tuple[str, str]
+"""A model's id, and the digest of its files: the same files under two names are two models, each
+with a status and a certificate of its own."""
+
+
+def key_of(manifest: Manifest) -> ModelKey:
+    return manifest.id, manifest.content_digest
 
 
 class LateCheck:
@@ -43,31 +56,55 @@ class LateCheck:
 
 
 class LateChecks:
-    """Makes one model's after another's, in a thread of its own."""
+    """Makes them in threads of their own, and remembers which models have failed.
+
+    A check waits for none that was begun after it, so no thread waits for ever.
+    """
 
     def __init__(self, refusals: RefusalRecord | None) -> None:
         self._refusals = refusals
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="late-check")
+        self._digesting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="late-digest")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="late-check")
+        self._doubted: set[ModelKey] = set()
 
-    def begin(self, checks: Iterable[Check]) -> LateCheck:
-        """Of a base: those that draw with it wait for it, and tell."""
-        return LateCheck(self._thread.submit(_make, list(checks)))
+    def doubts(self, manifest: Manifest) -> bool:
+        """Whether the model has failed, and nothing of it is to be left for later."""
+        return key_of(manifest) in self._doubted
 
-    def begin_for(self, model_id: str, base: LateCheck, checks: Iterable[Check]) -> LateCheck:
+    def trust(self, manifest: Manifest) -> None:
+        """All of it was checked, and has passed."""
+        self._doubted.discard(key_of(manifest))
+
+    def begin_base(self, manifest: Manifest, left: LeftToCheck) -> tuple[LateCheck, LateCheck]:
+        """Of its weights, and of all of it; those that draw with it wait for it, and tell."""
+        key = key_of(manifest)
+        digested = LateCheck(self._digesting.submit(self._make, key, left.read))
+        if not left.unread:
+            return digested, digested
+        checks = [digested.wait, *left.unread]
+        return digested, LateCheck(self._reading.submit(self._make, key, checks))
+
+    def begin(self, manifest: Manifest, base: LateCheck, unread: Iterable[Check]) -> LateCheck:
         """Of a model that is served, whose base's have begun; what is found is told."""
-        if not (made := [*checks]) and base.passed:
+        if not (checks := [*unread]) and base.passed:
             return LateCheck()
-        return LateCheck(self._thread.submit(self._tell, model_id, [base.wait, *made]))
+        return LateCheck(self._reading.submit(self._tell, manifest, base, checks))
 
-    def _tell(self, model_id: str, checks: list[Check]) -> None:
-        with telling_refusals(model_id, self._refusals):
-            _make(checks)
+    def _tell(self, manifest: Manifest, base: LateCheck, checks: list[Check]) -> None:
+        with telling_refusals(manifest.id, self._refusals):
+            base.wait()
+            self._make(key_of(manifest), checks)
         if self._refusals:
-            self._refusals.served(model_id)
+            self._refusals.served(manifest.id)
 
-
-def _make(checks: list[Check]) -> None:
-    # Each is dropped when it was made, and with it the memory that it has read.
-    checks.reverse()
-    while checks:
-        checks.pop()()
+    def _make(self, key: ModelKey, checks: list[Check]) -> None:
+        checks.reverse()
+        try:
+            while checks:
+                # Each is dropped when it was made, and with it the memory that it has read.
+                checks.pop()()
+        except BaseException:
+            self._doubted.add(key)
+            raise
+        finally:
+            checks.clear()

@@ -1,4 +1,4 @@
-"""The models a worker has loaded, each verified before a single tensor of it is drawn with.
+"""The models a worker has loaded, each verified before anything that was drawn with it leaves.
 
 Variants that differ from their base by a text map only share its weights, and so share batches:
 their prompts are mapped, nothing else changes. The tensors of a variant with changed weights
@@ -20,7 +20,8 @@ from diffusion.erasure_file import changed_counts
 from diffusion.freed_memory import return_to_system
 from worker import metrics
 from worker.fetching import Fetches
-from worker.model_loader import ModelKey, ModelLoader, key_of
+from worker.late_checks import ModelKey, key_of
+from worker.model_loader import ModelLoader
 from worker.refusing import RefusalRecord, telling_refusals
 from worker.room import Room
 from worker.variant import Base, Variant
@@ -82,7 +83,8 @@ class Shelf:
     @property
     def models(self) -> list[str]:
         """The ids of what is loaded, in the order of their letters."""
-        return sorted(one.model_id for one in self._variants.values())
+        loaded = self._variants.values()
+        return sorted(one.model_id for one in loaded if not one.late_check.refused)
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -255,9 +257,11 @@ class Shelf:
         return sum(counts.values()) * self._dtype.itemsize
 
     def _vet(self, manifest: Manifest, base: Manifest) -> None:
-        """Look through what is not loaded yet. Raises UntrustedModel, ModelUnsupported."""
+        """Look through what was not yet. Raises UntrustedModel, ModelUnsupported."""
         folder = self._registry.path(base.id)
-        if base.content_digest not in self._bases:
+        if base.content_digest in self._bases:
+            self._bases[base.content_digest].late_check.wait()
+        else:
             vet_base(folder, base)
         if manifest.edit is not None and key_of(manifest) not in self._variants:
             vet_erased(self._registry.path(manifest.id), manifest, folder, base)
@@ -278,12 +282,13 @@ class Shelf:
         """Of a model and its base, what was found not to be as it was signed."""
         loaded = self._bases.get(base.content_digest)
         if loaded is not None and loaded.late_check.refused:
+            if loaded.in_use:
+                # It keeps its memory until those who draw with it were ended: that is next.
+                loaded.late_check.wait()
             self._forget(base.content_digest)
-            self._loader.doubt(base)
         key = key_of(manifest)
         if key in self._variants and self._variants[key].late_check.refused:
             del self._variants[key]
-            self._loader.doubt(manifest)
 
     def _forget(self, base_digest: str) -> None:
         """Forget a base, with its variants, and give its memory back."""

@@ -27,6 +27,7 @@ from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ErasureSpec
 from core.tracing import Tracing
+from trainer.full_disk import full_disk_named
 from worker import metrics
 from worker.erasing import Erasing
 from worker.evaluating import Evaluating
@@ -158,7 +159,7 @@ class Trainings:
         except AppError as error:
             self._leasing.fail(lease, str(error))
         except Exception as error:
-            # Not the job's fault, as far as one can tell: a full disk, a defect of ours.
+            # Not the job's fault, as far as one can tell: a defect of ours.
             self._leasing.try_again(lease, f"its worker failed: {type(error).__name__}: {error}")
             raise
         else:
@@ -198,7 +199,9 @@ class Trainings:
     def _make(self, lease: Lease, scratch: Path) -> dict[str, str]:
         """The fields of a job's result but the time it took."""
         # Gigabytes that are digested or sent to a bucket take longer than a step may.
-        with counting(lambda _: self._heartbeat.step()):
+        beating = counting(lambda _: self._heartbeat.step())
+        # A trainer names a full disk itself; what it made is signed and put in place here.
+        with beating, full_disk_named(self._registry.folder):
             if isinstance(lease.spec, EvaluationSpec):
                 return self._evaluating.make(lease, lease.spec, scratch)
             assert isinstance(lease.spec, ErasureSpec)

@@ -38,6 +38,7 @@ class Base:
         room: Room | None = None,
         buckets: Sequence[int] = (),
         most_rows: int = 32,
+        digested: LateCheck | None = None,
         late_check: LateCheck | None = None,
     ) -> None:
         """
@@ -45,10 +46,12 @@ class Base:
             room: knows how many rows of a size fit.
             buckets: of the UNet when it is compiled; none: it is not.
             most_rows: of one UNet pass, whatever would fit.
-            late_check: of its files; None: all of them were checked.
+            digested: of its weights; None: they were checked.
+            late_check: of all of its files; None: all of them were checked.
         """
+        self.digested = digested or LateCheck()
+        """No weight is written to before."""
         self.late_check = late_check or LateCheck()
-        """No weight is written to before it was made."""
         self._most_rows = most_rows
         self._room = room
         self.manifest = manifest

@@ -100,3 +100,17 @@ def test_while_redis_is_away_it_means_what_was_seen_last(process, broker, clock)
     finally:
         broker.start()
     assert one.current() == "first"
+
+
+def test_a_process_that_started_while_redis_was_away_goes_by_it_as_soon_as_it_is_there(
+    process, broker, clock
+):
+    """Not some seconds later: jobs are accepted at once, and would mean another model."""
+    process().point("first")
+    broker.kill()
+    try:
+        late = process()
+        assert late.current() == "emoji"
+    finally:
+        broker.start()
+    assert late.current() == "first"

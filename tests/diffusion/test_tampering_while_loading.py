@@ -14,7 +14,7 @@ import core.model_files
 from core.errors import UntrustedModel
 from core.making import describe
 from core.manifests import Drawing
-from core.model_files import Check
+from core.model_files import LeftToCheck
 from diffusion.loading import Components, check_base, load_base, load_prompt_encoder, load_unet
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -60,14 +60,14 @@ def poisoned(path: Path) -> bytes:
 
 def load_base_checked_later(folder, manifest) -> Components:
     """As a worker does, which draws meanwhile."""
-    checks = []
-    parts = load_base(folder, manifest, later=checks)
-    make(checks)
+    left = LeftToCheck()
+    parts = load_base(folder, manifest, later=left)
+    make(left)
     return parts
 
 
-def make(checks: list[Check]) -> None:
-    for check in checks:
+def make(left: LeftToCheck) -> None:
+    for check in [*left.read, *left.unread]:
         check()
 
 
@@ -227,17 +227,36 @@ def test_nothing_loaded_follows_the_file(folder, manifest):
 class TestCheckedLater:
     """What is left to check is in memory: files that change meanwhile are met by nobody."""
 
+    def test_what_nobody_needs_is_read_by_its_check_and_the_rest_is_not_read_again(
+        self, folder, manifest
+    ):
+        left = LeftToCheck()
+        (folder / "README.md").write_text("more")
+        more = describe(
+            folder,
+            model_id="m",
+            family="sd1",
+            drawing=manifest.drawing,
+            code_version="0",
+        )
+        load_base(folder, more, later=left)
+        for name in all_files():
+            (folder / name).unlink()
+
+        make(left)
+        assert len(left.unread) == 1
+
     def test_a_check_reads_what_was_loaded_and_not_the_file(self, folder, manifest):
         for name in WEIGHTS:
             flip_a_bit(folder / name)
-        checks = []
-        load_base(folder, manifest, later=checks)
+        left = LeftToCheck()
+        load_base(folder, manifest, later=left)
         # Put right before anybody looks.
         for name in WEIGHTS:
             flip_a_bit(folder / name)
 
         refused = []
-        for check in checks:
+        for check in left.read:
             try:
                 check()
             except UntrustedModel as error:
@@ -246,30 +265,31 @@ class TestCheckedLater:
         assert len(refused) == len(WEIGHTS)
 
     def test_a_layout_of_its_own_does_not_change_what_was_read(self, folder, manifest):
-        checks = []
-        parts = load_base(folder, manifest, later=checks)
+        left = LeftToCheck()
+        parts = load_base(folder, manifest, later=left)
         for part in (parts.unet, parts.vae):
             part.to(memory_format=torch.channels_last)
 
-        assert [check() for check in checks] == [None] * len(manifest.files)
+        assert len(left.read) == len(WEIGHTS)
+        make(left)
 
     def test_weights_that_are_written_to_do_not_pass(self, folder, manifest):
-        checks = []
-        parts = load_base(folder, manifest, later=checks)
+        left = LeftToCheck()
+        parts = load_base(folder, manifest, later=left)
         with torch.no_grad():
             next(parts.unet.parameters()).add_(1)
 
         with pytest.raises(UntrustedModel, match=UNET):
-            make(checks)
+            make(left)
 
     def test_weights_that_are_drawn_with_as_another_type_are_checked_as_they_were_read(
         self, folder, manifest
     ):
-        checks = []
-        load_base(folder, manifest, dtype=torch.bfloat16, later=checks)
-        make(checks)
+        left = LeftToCheck()
+        load_base(folder, manifest, dtype=torch.bfloat16, later=left)
+        make(left)
         flip_a_bit(folder / UNET)
-        load_base(folder, manifest, dtype=torch.bfloat16, later=(changed := []))
+        load_base(folder, manifest, dtype=torch.bfloat16, later=(changed := LeftToCheck()))
 
         with pytest.raises(UntrustedModel, match=UNET):
             make(changed)
@@ -280,7 +300,7 @@ class TestCheckedLater:
         """They are copied away; what was read would be kept for nothing else."""
         flip_a_bit(folder / UNET)
         with pytest.raises(UntrustedModel, match=UNET):
-            load_base(folder, manifest, device="meta", later=[])
+            load_base(folder, manifest, device="meta", later=LeftToCheck())
 
     def test_a_file_that_has_grown_is_refused(self, folder, manifest, monkeypatch):
         read_header = core.safetensors_header.read_header

@@ -3,7 +3,7 @@
 import threading
 import time
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 
 import pytest
@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from core.errors import UntrustedModel
 from core.importing import import_base
 from core.jobs import ImageRecord, JobState
-from core.model_files import ModelFiles
+from core.model_files import LeftToCheck, ModelFiles
 from core.signing import Signer
 from core.specs import GenerationSpec
 from tests.tiny_model import make_model
 from worker.drawing import Drawing, finished_by_now
 from worker.late_checks import LateCheck, LateChecks
-from worker.room import Room
+from worker.room import USABLE, Room
 from worker.shelf import Shelf
 
 MODEL = "changed"
@@ -62,11 +62,13 @@ def may_check(monkeypatch):
 
 @pytest.fixture
 def may_digest(monkeypatch):
-    """Comparing the digest of a base's UNet waits for this."""
+    """Comparing the digest of a base's UNet waits for this; `asked` is set when it begins to."""
     allowed, compare = threading.Event(), ModelFiles._compare
+    allowed.asked = threading.Event()
 
     def slowly(files, name, digest):
         if name == UNET:
+            allowed.asked.set()
             assert allowed.wait(60), "nobody allowed it"
         compare(files, name, digest)
 
@@ -237,6 +239,51 @@ class TestBases:
             assert not stored(job_id)
         assert sorted(refusals.all()) == ["emoji", "mapped"]
 
+    def test_what_is_refused_is_not_drawn_to_its_end(
+        self, base_unet, may_digest, draining, submit, jobs, steps
+    ):
+        flip_a_bit(base_unet)
+        bad = submit("a cat", num_inference_steps=100, n=4, previews=10)
+        draining.start()
+        eventually(lambda: steps(bad) > 0)
+        may_digest.set()
+        draining.join(60)
+
+        assert jobs.get(bad).state is JobState.FAILED
+        assert f"{UNET} differs from its manifest" in jobs.get(bad).reason
+        assert jobs.get(bad).progress.done < jobs.get(bad).progress.total
+
+    def test_files_that_nobody_needs_hold_up_no_digest(self, baked, may_check, tiny, shelf):
+        """They may be large, and on a slow disk."""
+        waiting = shelf.variant(MODEL).late_check
+        other = shelf.variant(tiny).late_check
+        other.wait()
+
+        assert other.passed
+        assert not waiting.passed
+
+    def test_one_that_fails_when_it_was_forgotten_already_is_doubted_all_the_same(
+        self, base_unet, may_digest, shelf
+    ):
+        flip_a_bit(base_unet)
+        late_check = shelf.variant("emoji").late_check
+        shelf._forget(next(iter(shelf._bases)))
+        may_digest.set()
+        with pytest.raises(UntrustedModel, match=UNET):
+            late_check.wait()
+
+        with pytest.raises(UntrustedModel, match=UNET):
+            shelf.variant("emoji")
+
+    def test_no_worker_says_that_it_has_what_was_refused(self, base_unet, may_digest, shelf):
+        flip_a_bit(base_unet)
+        late_check = shelf.variant("emoji").late_check
+        assert shelf.models == ["emoji"]
+        may_digest.set()
+        with pytest.raises(UntrustedModel, match=UNET):
+            late_check.wait()
+        assert shelf.models == []
+
     def test_once_refused_it_is_checked_before_it_draws_until_it_is_well_again(
         self, base_unet, add_variant, shelf, refusals
     ):
@@ -261,6 +308,8 @@ class TestBases:
         shelf, loaded = make_shelf(layout=torch.channels_last), []
         loading = threading.Thread(target=lambda: loaded.append(shelf.variant(MODEL)))
         loading.start()
+        assert may_digest.asked.wait(60)
+        # Everything else of it is there: it has only to be put on.
         loading.join(1)
         assert loading.is_alive()
         may_digest.set()
@@ -297,6 +346,33 @@ class TestBases:
 
         assert {base.manifest.id for base in shelf._bases.values()} >= {tiny}
 
+    def test_none_makes_room_for_pictures_of_one_that_may_yet_be_refused(
+        self, base_unet, may_digest, tiny, make_shelf, tmp_path
+    ):
+        free = [1 << 30]
+        room = Room(torch.device("cpu"), torch.float32, lambda: free[0], tmp_path)
+        shelf = make_shelf(room=room)
+        spec = GenerationSpec(prompt="a cat", model="emoji", width=64, height=64)
+        shelf.variant(tiny)
+        flip_a_bit(base_unet)
+        shelf.variant("emoji", spec)
+        drawing = room.footprint(
+            shelf._bases[next(reversed(shelf._bases))].manifest,
+            base_unet.parents[1],
+            (64, 64),
+        ).drawing(guided=True)
+        # With the other one gone it would fit, and without that it does not.
+        free[0] = int(drawing / USABLE) - 1
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(shelf.variant, "emoji", spec)
+            wait([asked], 0.5)
+            assert not asked.done()
+            may_digest.set()
+            with pytest.raises(UntrustedModel, match=UNET):
+                asked.result(60)
+
+        assert tiny in {base.manifest.id for base in shelf._bases.values()}
+
     def test_parts_that_do_not_fit_are_those_of_another_file_first_of_all(self, base_unet, shelf):
         """Whoever changed a file is told of, not a model of a kind that nobody knows."""
         tensors = load_file(base_unet)
@@ -306,13 +382,14 @@ class TestBases:
             shelf.variant("emoji")
 
 
-def test_what_was_read_is_given_back_as_soon_as_it_was_checked():
-    read, found = torch.zeros(3), []
+def test_what_was_read_is_given_back_as_soon_as_it_was_checked(registry):
+    manifest, found = registry.get("emoji"), []
+    read = torch.zeros(3)
     alive = weakref.ref(read)
-    checks = [partial(len, read), lambda: found.append(alive())]
+    left = LeftToCheck(read=[partial(len, read), lambda: found.append(alive())])
     del read
-    late_check = LateChecks(None).begin(checks.pop(0) for _ in range(2))
-    late_check.wait()
+    digested, _ = LateChecks(None).begin_base(manifest, left)
+    digested.wait()
 
     assert found == [None]
 

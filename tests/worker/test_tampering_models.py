@@ -275,7 +275,7 @@ class TestTheEndOfARefusal:
         refusals = Refusals(redis_client, now=lambda: now[0])
         board = RefusalBoard(refusals, "inference-0@test", now=lambda: now[0])
         shelf = Shelf(registry, device=torch.device("cpu"), dtype=torch.float32, refusals=board)
-        shelf.variant("emoji")
+        shelf.variant("emoji").late_check.wait()
         return shelf
 
     def test_a_manifest_that_is_put_right_again_ends_it_at_once(self, shelf, refusals, settings):

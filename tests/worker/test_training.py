@@ -248,6 +248,24 @@ def test_a_disk_that_is_full_at_the_start_is_told_at_once(
     assert not list(settings.making_dir.glob("job-*"))
 
 
+def test_a_disk_that_is_full_when_a_model_is_put_in_place_is_told_at_once(
+    jobs, submit_erasure, make_trainings, monkeypatch, registry
+):
+    """Trying again would train again, and meet the same disk."""
+    job_id = submit_erasure()
+
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Registrar, "add", fill)
+    make_trainings().drain()
+
+    job = jobs.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert job.reason is not None
+    assert f"the disk has no room left for {registry.folder}" in job.reason
+
+
 def test_the_model_of_a_job_has_the_same_id_in_every_attempt():
     assert model_id(AXE, "0123456789abcdef") == "emoji-axe-01234567"
 
