@@ -14,7 +14,7 @@ from core.edits import Edit
 from core.importing import import_base, read_family
 from core.making import describe
 from core.manifests import Manifest, ModelStatus
-from core.model_files import Check
+from core.model_files import LeftToCheck
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
@@ -29,16 +29,16 @@ WAYS = ("from_pretrained", "unchecked", "checked", "checked at once")
 drawing can begin, and with every check made before that, as whoever else loads a model does."""
 
 
-def base_load(way: str, dtype: torch.dtype, folder: Path) -> Callable[[], tuple[Any, list[Check]]]:
+def base_load(way: str, dtype: torch.dtype, folder: Path) -> Callable[[], tuple[Any, LeftToCheck]]:
     """One of `WAYS` to load a base model; it returns what is left to check, too."""
     manifest = None if way in WAYS[:2] else _manifest(folder)
 
-    def load() -> tuple[Any, list[Check]]:
+    def load() -> tuple[Any, LeftToCheck]:
+        left = LeftToCheck()
         if way == "from_pretrained":
-            return _usual(folder, dtype), []
-        later: list[Check] = []
-        put_off = later if way == "checked" else None
-        return load_base(folder, manifest, dtype=dtype, later=put_off), later
+            return _usual(folder, dtype), left
+        later = left if way == "checked" else None
+        return load_base(folder, manifest, dtype=dtype, later=later), left
 
     return load
 

@@ -58,8 +58,8 @@ def read_by(unet, rows: int, *, tokens: int = TEXT_TOKENS, side: int = 8):
     }
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5])
-@pytest.mark.parametrize("tokens", [TEXT_TOKENS, 80, 2 * TEXT_TOKENS, 1])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("tokens", [TEXT_TOKENS, 80, 2 * TEXT_TOKENS])
 def test_a_pass_is_that_of_the_plain_unet(plain, lean, rows, tokens):
     given = read_by(plain.unet, rows, tokens=tokens)
     with torch.inference_mode():
