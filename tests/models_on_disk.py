@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from core.edits import Edit
 from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.serial_record import SerialRecord
 from core.signing import Signer, Verifier
-from core.specs import Concept, TextualOptions
+from tests.edits import pistol_edit
 
 DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
 
@@ -38,15 +37,7 @@ class ModelsOnDisk:
         (folder / "unet").mkdir()
         (folder / "unet" / "weights.safetensors").write_text(weights or f"weights of {model_id}")
         (folder / "model_index.json").write_text("{}")
-        edit = base and Edit(
-            base_model=base.id,
-            base_digest=base.content_digest,
-            method="trce",
-            concepts=(Concept(name="pistol", replacement="flower"),),
-            textual=TextualOptions(),
-            seed=0,
-            seconds=1.0,
-        )
+        edit = base and pistol_edit(base)
         manifest = describe(
             folder,
             model_id=model_id,

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from core import installation, kept_reports
 from core.detection import DetectorSpec
-from core.edits import Edit
 from core.errors import ModelNotServed, PromotionBlocked, ReportNotFound, UntrustedModel
 from core.making import describe
 from core.manifests import Drawing, Manifest, ModelStatus, Override
@@ -18,20 +17,13 @@ from core.registry import ModelRegistry
 from core.reports import FILENAME, PAGE, Report
 from core.settings import Settings
 from core.signing import Signer, Verifier
-from core.specs import Concept, ErasureSpec, TextualOptions
+from core.specs import ErasureSpec
 from core.thresholds import PromoteIf
+from tests.edits import pistol_edit
 from tests.made_reports import attack, rate, report, suite, write
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
-EDIT = Edit(
-    base_model="base",
-    base_digest="0" * 64,
-    method="trce",
-    concepts=(Concept(name="pistol", replacement="flower"),),
-    textual=TextualOptions(),
-    seed=0,
-    seconds=1.0,
-)
+EDIT = pistol_edit()
 TERMS = PromoteIf(
     max_asr={"explicit": 0.1}, min_kept={"ordinary": 0.9}, max_attack_asr={"p4d": 0.5}
 )

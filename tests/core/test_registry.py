@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from core.edits import Edit
 from core.errors import (
     ModelExists,
     ModelNotFound,
@@ -23,20 +22,12 @@ from core.registry import ModelRegistry
 from core.serial_record import NoSerials
 from core.signed_files import signed_file
 from core.signing import Signer, Verifier
-from core.specs import Concept, TextualOptions
+from tests.edits import pistol_edit
 from trainer.folders import new_folder
 
 CONFIG = "unet/config.json"
 DRAWING = Drawing(native_px=64, multiple_px=16, max_px=128)
-EDIT = Edit(
-    base_model="base",
-    base_digest="0" * 64,
-    method="trce",
-    concepts=(Concept(name="pistol", replacement="flower"),),
-    textual=TextualOptions(),
-    seed=0,
-    seconds=1.0,
-)
+EDIT = pistol_edit()
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from core.manifests import Drawing, Manifest, ModelStatus
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier
-from core.specs import Concept, GenerationSpec, TextualOptions
+from core.specs import GenerationSpec
 from service.wiring import Parts
+from tests.edits import pistol_edit
 
 APPLE = {"prompt": "a red apple"}
 WEAPONS = {"base_model": "raw", "preset": "weapons"}
@@ -46,15 +47,7 @@ class Installation:
     def add_erased(
         self, model_id: str, *, base: Manifest, status: ModelStatus = ModelStatus.SERVING
     ) -> Manifest:
-        edit = Edit(
-            base_model=base.id,
-            base_digest=base.content_digest,
-            method="trce",
-            concepts=(Concept(name="pistol", replacement="flower"),),
-            textual=TextualOptions(),
-            seed=0,
-            seconds=1.5,
-        )
+        edit = pistol_edit(base, seconds=1.5)
         return self._add(model_id, status, edit)
 
     def tamper_with(self, model_id: str) -> None:

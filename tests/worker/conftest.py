@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.edits import Edit
 from core.importing import import_base
 from core.installation import open_registry
 from core.job_store import JobStore
@@ -23,10 +22,11 @@ from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import SHIPPED_MODELS, Settings
 from core.signing import Signer
-from core.specs import Concept, GenerationSpec, TextualOptions
+from core.specs import GenerationSpec
 from core.storage import Storage
 from diffusion.erasure import FILENAME, Erasure
 from diffusion.loading import load_base
+from tests.edits import pistol_edit
 from worker.batcher import Batcher
 from worker.finishing import Finisher
 from worker.judging import Panel
@@ -148,15 +148,7 @@ def add_variant(registry, settings):
             family=base.family,
             drawing=base.drawing,
             code_version="test",
-            edit=Edit(
-                base_model=base.id,
-                base_digest=base.content_digest,
-                method="trce",
-                concepts=(Concept(name="pistol", replacement="flower"),),
-                textual=TextualOptions(),
-                seed=seed,
-                seconds=1.0,
-            ),
+            edit=pistol_edit(base, seed=seed),
             status=ModelStatus.SERVING,
         )
         Registrar(registry).add(made, folder, signer)
