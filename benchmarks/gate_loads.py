@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from core.checked_stream import LeftToCheck
 from core.edits import Edit
 from core.importing import import_base, read_family
 from core.making import describe
 from core.manifests import Manifest, ModelStatus
-from core.model_files import LeftToCheck
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer, Verifier

@@ -17,8 +17,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from core.checked_stream import LeftToCheck
 from core.manifests import Manifest
-from core.model_files import LeftToCheck
 from core.weight_names import weight_names
 from diffusion.assembling import (
     assemble_diffusers,

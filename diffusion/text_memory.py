@@ -20,8 +20,8 @@ from diffusion.attention import reads_text
 from diffusion.rehearsing import TEXT_TOKENS
 
 VECTOR = 16
-"""Float32 numbers of an AVX-512 register. A CPU's attention to 77 keys takes 1.5 times as long as
-to 80."""
+"""Float32 numbers of an AVX-512 register. A CPU's attention to 77 keys takes 1.8 times as long as
+to 80 (`python -m benchmarks.serving --only blocks`)."""
 
 
 class _Text:

@@ -14,8 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from core.checked_stream import Check
 from core.errors import UntrustedModel
-from core.model_files import Check, ModelFiles
+from core.model_files import ModelFiles
 from core.safetensors_header import read_header
 from core.weight_names import weight_names
 

@@ -9,9 +9,9 @@ last of them was checked.
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from core.checked_stream import Check, LeftToCheck
 from core.errors import UntrustedModel
 from core.manifests import Manifest
-from core.model_files import Check, LeftToCheck
 from worker.refusing import RefusalRecord, telling_refusals
 
 READERS = 2

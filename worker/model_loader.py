@@ -10,9 +10,10 @@ from functools import partial
 import structlog
 import torch
 
+from core.checked_stream import LeftToCheck
 from core.errors import ModelUnsupported
 from core.manifests import Manifest
-from core.model_files import LeftToCheck, ModelFiles
+from core.model_files import ModelFiles
 from core.registry import ModelRegistry
 from diffusion.erasure_file import read_erasure
 from diffusion.loading import Components, load_base

@@ -68,7 +68,7 @@ def test_whole_files_are_read_and_changed_ones_refused(folder, version, request)
 
 
 def test_what_is_read_in_slices_is_the_whole(folder, manifest, monkeypatch):
-    monkeypatch.setattr("core.model_files.SLICE_BYTES", 1000)
+    monkeypatch.setattr("core.checked_stream.SLICE_BYTES", 1000)
     assert read(folder, manifest) == DATA
 
     (folder / NAME).write_bytes(DATA + b"more")

@@ -147,7 +147,7 @@ def test_parameters_and_their_names_stay(plain, lean):
 
 
 def test_every_block_of_the_shipped_model_is_lean():
-    """A new version of diffusers may call them otherwise; drawing would be slower, and right."""
+    """With an option that is not known here they would stay as they were: slower, and right."""
     parts = load_base(SHIPPED_MODELS / "emoji", None)
     prepare_to_draw(parts)
     kinds = {type(one) for one in (*parts.unet.modules(), *parts.vae.decoder.modules())}

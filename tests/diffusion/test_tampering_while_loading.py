@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import core.model_files
+from core.checked_stream import LeftToCheck
 from core.errors import UntrustedModel
 from core.making import describe
 from core.manifests import Drawing
-from core.model_files import LeftToCheck
 from diffusion.loading import Components, check_base, load_base, load_prompt_encoder, load_unet
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from core.checked_stream import LeftToCheck
 from core.errors import UntrustedModel
 from core.importing import import_base
 from core.jobs import ImageRecord, JobState
-from core.model_files import LeftToCheck, ModelFiles
+from core.model_files import ModelFiles
 from core.signing import Signer
 from core.specs import GenerationSpec
 from tests.tiny_model import make_model
