@@ -398,10 +398,11 @@ class Batcher:
     def _obey_verdicts(self) -> None:
         """Stop the work on what was cancelled, is late, or belongs to another worker now.
 
-        What is drawn is left to those who store it: they end it, or are fenced off.
+        What is drawn is left to those who store it: they end it, or are fenced off. What waits
+        for its model to be checked is not stored yet.
         """
         for drawing in list(self._drawings.values()):
-            if drawing.ended is not None:
+            if drawing.ended is not None and drawing.variant.late_check.passed:
                 continue
             match self._heartbeat.verdict(drawing.lease):
                 case None:

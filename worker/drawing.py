@@ -12,7 +12,8 @@ from core.specs import GenerationSpec
 from worker.variant import Variant
 
 STORED_WITHIN_S = 1.0
-"""How long whoever is stopped waits for its pictures: everybody else waits meanwhile."""
+"""How long whoever is stopped waits for its pictures: everybody else waits meanwhile. Nobody waits
+for those whose model is still being checked."""
 
 
 class RowKey(NamedTuple):
@@ -71,7 +72,8 @@ def finished_by_now(drawing: Drawing, *, late: str | None = None) -> tuple[Image
         late: why, where it is not that somebody cancelled it.
     """
     records = []
-    stored, _ = wait(drawing.images.values(), timeout=STORED_WITHIN_S)
+    within_s = STORED_WITHIN_S if drawing.variant.late_check.passed else 0.0
+    stored, _ = wait(drawing.images.values(), timeout=within_s)
     for number in range(drawing.spec.n):
         seed = (drawing.spec.seed or 0) + number
         record = ImageRecord(

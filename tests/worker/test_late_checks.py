@@ -5,6 +5,7 @@ import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -145,6 +146,23 @@ def test_nothing_of_a_drawn_picture_leaves_before_the_last_file_was_checked(
     assert stored(unchecked)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "ended"), [("cancelled", JobState.CANCELLED), ("late", JobState.FAILED)]
+)
+def test_what_is_drawn_and_waits_for_its_model_is_stopped_all_the_same(
+    verdict, ended, baked, may_check, heartbeat, draining, submit, jobs, stored, steps
+):
+    drawn = submit("a cat", model=MODEL, previews=3)
+    draining.start()
+    eventually(lambda: steps(drawn) == 4)
+    heartbeat.verdicts[drawn] = verdict
+    draining.join(60)
+
+    assert jobs.get(drawn).state is ended
+    assert [one["key"] for one in jobs.get(drawn).result["images"]] == [None]
+    assert not stored(drawn)
+
+
 def test_a_model_whose_unread_file_was_changed_lets_nothing_out(
     baked, may_check, draining, submit, jobs, stored, refusals
 ):
@@ -194,7 +212,8 @@ def test_a_job_that_is_stopped_keeps_no_picture_of_a_refused_model():
     refused: Future[ImageRecord] = Future()
     refused.set_exception(UntrustedModel("why"))
     spec = GenerationSpec(prompt="a cat", model=MODEL, seed=7, n=2)
-    drawing = Drawing(lease=None, spec=spec, variant=None, images={0: refused})
+    variant = SimpleNamespace(late_check=LateCheck(refused))
+    drawing = Drawing(lease=None, spec=spec, variant=variant, images={0: refused})
 
     kept = finished_by_now(drawing)
 
