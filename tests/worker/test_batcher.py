@@ -683,7 +683,9 @@ def test_what_an_outage_of_the_broker_interrupts_is_let_go(
     jobs, submit, make_batcher, heartbeat, monkeypatch
 ):
     """The heartbeat gives it back when the broker answers; this process draws it no more."""
-    ended, under_way = submit(num_inference_steps=2), submit(num_inference_steps=50)
+    ended = submit(num_inference_steps=2)
+    # Previews are told of at every step, however fast the machine.
+    under_way = submit(num_inference_steps=50, previews=10)
     away = fail_with(StoreUnavailable("the job store does not answer"))
 
     def outage(steps: int) -> None:
