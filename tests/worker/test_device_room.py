@@ -177,8 +177,8 @@ def test_models_that_are_asked_for_together_do_not_push_one_another_off(
     ids = [submit(), submit(model=tiny, **small), submit(model=tiny_again, **small)]
     loaded = []
     batcher = make_batcher(shelf=shelf)
-    begin = batcher._begin
-    batcher._begin = lambda drawing: loaded.append(on_shelf(shelf)) or begin(drawing)
+    begin = batcher._intake._begin
+    batcher._intake._begin = lambda drawing: loaded.append(on_shelf(shelf)) or begin(drawing)
     batcher.drain()
 
     assert [jobs.get(one).state for one in ids] == [JobState.SUCCEEDED] * 3

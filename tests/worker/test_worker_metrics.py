@@ -163,7 +163,7 @@ def test_a_drawn_job_leaves_its_wait_and_its_drawing_in_the_trace(make_batcher, 
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     batcher = make_batcher()
-    batcher._commits._tracing = Tracing(provider)
+    batcher._storing._commits._tracing = Tracing(provider)
     job_id = submit(num_inference_steps=2)
 
     batcher.drain()
