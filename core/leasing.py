@@ -146,6 +146,11 @@ class Leasing:
         """End a cancelled job, with what was finished before."""
         return self._commit(lease, JobState.CANCELLED, result=_json(result))
 
+    def end(self, job_id: str, token: str, state: JobState, *, reason: str = "") -> bool:
+        """End a job for a worker that cannot do so now; nothing of it is finished."""
+        keep_ms = self._longest_keep_ms
+        return bool(self._scripts.run("commit", job_id, token, state.value, "", reason, keep_ms))
+
     def hand_back(self, lease: Lease, why: str) -> bool:
         """Return a job untouched, as a worker does that shuts down; no attempt is counted."""
         return self._release(lease, counted=False, why=why)

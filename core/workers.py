@@ -18,7 +18,7 @@ FORGET_AFTER_S = 24 * 3600.0
 
 
 class WorkerRoll:
-    """Both verbs raise StoreUnavailable while Redis does not answer."""
+    """All verbs raise StoreUnavailable while Redis does not answer."""
 
     def __init__(self, client: redis.Redis, *, now: Callable[[], float] = time.time) -> None:
         self._redis = client
@@ -32,6 +32,12 @@ class WorkerRoll:
             pipe.zadd(KEY, {name: at})
             pipe.zremrangebyscore(KEY, "-inf", at - FORGET_AFTER_S)
             pipe.execute()
+
+    def last_beat(self, name: str) -> float | None:
+        """When worker `name` beat last, unix seconds; None: it did not lately."""
+        with answering():
+            at: Any = self._redis.zscore(KEY, name)
+        return None if at is None else float(at)
 
     def present(self, role: str, within_s: float) -> list[str]:
         """The names of the workers of `role` that beat in the last `within_s` seconds."""

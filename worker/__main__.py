@@ -15,7 +15,7 @@ from core.startup import read_settings, start
 from worker import huge_pages
 from worker.clock import look_at_clock
 from worker.marks import drain_mark, failure_mark
-from worker.name import held
+from worker.name import held, look_for_namesake
 from worker.pictures import look_at_pictures
 from worker.roles import KINDS_OF_ROLE, Role
 
@@ -69,6 +69,7 @@ def _run(role: Role, owner: str, settings: Settings) -> None:
         # Otherwise it would come up, be counted as ready, and fail every job.
         start(lambda: insist([check_torch(settings.device, gpus_needed=gpus)]))
     start(lambda: insist(look_at_clock(settings)))
+    start(lambda: look_for_namesake(settings, owner))
     if role == "inference":
         start(lambda: insist(look_at_pictures(settings)))
         start(lambda: _try_credentials(settings))

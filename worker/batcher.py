@@ -22,6 +22,7 @@ from worker.decoding import decoded
 from worker.drawing import RowKey
 from worker.endings import Endings
 from worker.finishing import Finisher
+from worker.getting_on import GettingOn
 from worker.heartbeat import Heartbeat
 from worker.held import Held
 from worker.intake import Intake
@@ -34,6 +35,9 @@ from worker.turns import Turns
 STILL_STORING_S = 0.1
 """So often a worker that waits for its disk or bucket says that it does not hang, and looks for
 something to draw meanwhile."""
+STORED_WITHIN_S = 300.0
+"""A picture, or some bytes that are checked: where it takes longer, the disk hangs, and the worker
+with it. A bucket that does not answer is given up sooner."""
 
 
 class Batcher:
@@ -63,6 +67,7 @@ class Batcher:
         self._drain_s = drain_s
         self._held = Held()
         self._turns = Turns()
+        self._storage = GettingOn(STORED_WITHIN_S)
         self._reports = Reports(leasing, finisher.judges)
         self._storing = Storing(finisher, Commits(leasing, tracing or Tracing()))
         patience = Patience()
@@ -102,9 +107,8 @@ class Batcher:
             self._endings.end_refused()
             if self._draining():
                 shut_down_by = shut_down_by or time.monotonic() + self._drain_s
-                # What has been drawn has only to be stored: nobody is to draw it again.
-                if self._held.denoisers() and time.monotonic() > shut_down_by:
-                    self._endings.hand_everything_back()
+                if time.monotonic() > shut_down_by:
+                    self._endings.hand_back_unfinished()
             else:
                 self._intake.claim()
             if not self._held:
@@ -185,5 +189,7 @@ class Batcher:
         A bucket that does not answer takes its time to give up.
         """
         ended = [drawing.ended for drawing in self._held if drawing.ended is not None]
-        if ended and not wait(ended, STILL_STORING_S, return_when=FIRST_COMPLETED).done:
+        if not ended or wait(ended, STILL_STORING_S, return_when=FIRST_COMPLETED).done:
+            return
+        if self._storage.at(self._held.stored, self._shelf.checked_bytes):
             self._heartbeat.step()

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,6 +29,10 @@ class Drawing:
     spec: GenerationSpec
     variant: Variant
     images: dict[int, Future[ImageRecord]] = field(default_factory=dict)
+    stored_by: Executor | None = None
+    """The threads that store its pictures: all of them the same ones, one after the other."""
+    let_go: bool = False
+    """Nobody wants what is not stored yet."""
     ended: Future[None] | None = None
     """Once it is drawn: done when its pictures are stored and its result is recorded; or when one
     could not be stored."""

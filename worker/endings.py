@@ -17,12 +17,10 @@ from worker.blame import Blame
 from worker.drawing import Drawing, finished_by_now, result_of
 from worker.heartbeat import Heartbeat
 from worker.held import Held
-from worker.marks import SHUTTING_DOWN
+from worker.marks import LATE, SHUTTING_DOWN
 from worker.patience import Patience
 
 log = structlog.get_logger()
-
-LATE = "its deadline passed while it was drawn"
 
 
 class Endings:
@@ -117,11 +115,13 @@ class Endings:
                 self._leasing.fail(drawing.lease, str(error))
             self._held.let_go(drawing)
 
-    def hand_everything_back(self) -> None:
-        """No attempt is counted."""
+    def hand_back_unfinished(self) -> None:
+        """No attempt is counted. What is drawn and may leave has only to be stored: nobody is to
+        draw it again."""
         for drawing in self._held:
-            self._leasing.hand_back(drawing.lease, SHUTTING_DOWN)
-            self._held.let_go(drawing)
+            if not (drawing.drawn and drawing.variant.late_check.passed):
+                self._leasing.hand_back(drawing.lease, SHUTTING_DOWN)
+                self._held.let_go(drawing)
 
     def drop_everything(self) -> None:
         """Whoever drops it has seen to its leases."""

@@ -6,12 +6,15 @@ has been finished for too long. Then it kills the worker, whose supervisor start
 
     worker -> child, JSON lines on stdin     {"leases": [[job id, token], ...]}  {"step": 1}
                                              {"let_go": [[job id, token], ...]}
+                                             {"stand_in": true | false}
     child -> worker, JSON lines on stdout    {"job id": "lost" | "cancelled" | "late", ...}
                                              the first after its first beat
 
 When the worker dies its end of the pipe closes. The child gives back what it held, so that
 another worker has it at once instead of when the lease lapses, and ends. What the worker let go
 of while Redis was away, the child gives back as soon as Redis answers, and no attempt is counted.
+While the worker loads a model, and looks at nothing else, the child ends what was cancelled or is
+late in its place.
 """
 
 import contextlib
@@ -23,21 +26,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import redis
 
 from core.children import start_child
 from core.errors import StoreUnavailable
 from core.job_store import JobStore
-from core.jobs import Lease
+from core.jobs import JobState, Lease
 from core.leasing import Leasing, Verdict
 from core.redis_connection import connect
 from core.settings import Settings
 from core.terms import terms
 from core.workers import WorkerRoll
 from worker.bell import Bell
-from worker.marks import SHUTTING_DOWN, beat_file, drain_mark
+from worker.marks import LATE, SHUTTING_DOWN, beat_file, drain_mark
 
 MAX_PERIOD_S = 1.0
 BEGIN_WITHIN_S = 60.0
@@ -81,6 +84,16 @@ class Heartbeat:
         if held:
             self._tell({"let_go": held})
         self.hold([])
+
+    @contextlib.contextmanager
+    def standing_in(self) -> Iterator[None]:
+        """Within, the worker obeys no verdict. The child ends the jobs itself, and what was drawn
+        of them is lost."""
+        self._tell({"stand_in": True})
+        try:
+            yield
+        finally:
+            self._tell({"stand_in": False})
 
     def step(self) -> None:
         """The worker has got somewhere: it does not hang. From any thread."""
@@ -140,6 +153,7 @@ class Pulse:
         self._beat_file.parent.mkdir(parents=True, exist_ok=True)
         self._leases: list[tuple[str, str]] = []
         self._let_go: list[tuple[str, str]] = []
+        self._stands_in = False
         self._last_step = time.monotonic()
         self._told: dict[str, Verdict] | None = None
         self._unread = b""
@@ -170,6 +184,7 @@ class Pulse:
             self._last_step = time.monotonic()
             if "leases" in message:
                 self._leases = [(job_id, token) for job_id, token in message["leases"]]
+            self._stands_in = message.get("stand_in", self._stands_in)
             if "let_go" in message:
                 self._let_go += [(job_id, token) for job_id, token in message["let_go"]]
         return bool(data)
@@ -189,6 +204,15 @@ class Pulse:
             self._leasing.give_back(self._let_go, "the broker was away", outage=True)
             self._let_go = []
 
+    def _end(self, verdicts: dict[str, Verdict]) -> None:
+        """The worker finds that they are not its any more."""
+        for job_id, token in self._leases:
+            match verdicts.get(job_id):
+                case "cancelled":
+                    self._leasing.end(job_id, token, JobState.CANCELLED)
+                case "late":
+                    self._leasing.end(job_id, token, JobState.FAILED, reason=LATE)
+
     def _beat(self) -> None:
         if self._leases and time.monotonic() - self._last_step > self._step_timeout_s:
             with contextlib.suppress(ProcessLookupError):  # it has just died of itself
@@ -199,6 +223,8 @@ class Pulse:
         try:
             if self._leases:
                 verdicts = self._leasing.beat(self._leases, lease_s=self._lease_s)
+            if self._stands_in:
+                self._end(verdicts)
             self._give_back_after_outage()
         except (StoreUnavailable, redis.RedisError):
             return  # they may lapse; then the fencing token decides

@@ -38,11 +38,17 @@ class Held:
         """Whether what is drawn is to have no company."""
         return any(lease.alone for lease in self.leases)
 
+    @property
+    def stored(self) -> int:
+        """How many pictures of those that are held have been stored, or could not be."""
+        return sum(image.done() for drawing in self for image in drawing.images.values())
+
     def add(self, drawing: Drawing) -> None:
         self._drawings[drawing.lease.token] = drawing
 
     def let_go(self, drawing: Drawing) -> None:
-        """Its rows leave the batch."""
+        """Its rows leave the batch; what waits for its model to be checked is not stored."""
+        drawing.let_go = True
         for key in drawing.keys:
             drawing.variant.denoiser.leave(key)
         del self._drawings[drawing.lease.token]
@@ -56,8 +62,20 @@ class Held:
         return min(
             rows - sum(len(drawing.undrawn) for drawing in self),
             # Pictures that are judged or stored slowly may not pile up.
-            STORING * rows - sum(drawing.spec.n for drawing in self),
+            STORING * rows - sum(one.spec.n for one in self if one.variant.late_check.passed),
         )
+
+    def overdrawn(self, rows: int) -> list[str]:
+        """Models of which nothing more is to be claimed: they are still being checked, and as many
+        pictures wait for that as may.
+
+        Args:
+            rows: pictures of a batch.
+        """
+        waiting = [one for one in self if one.drawn and not one.variant.late_check.passed]
+        if sum(one.spec.n for one in waiting) < STORING * rows:
+            return []
+        return sorted({one.spec.model for one in waiting})
 
     def denoisers(self) -> list[Denoiser]:
         """Those with rows, each once."""

@@ -61,7 +61,7 @@ class Intake:
             slots=free,
             lease_s=self._lease_s,
             held=[self._last_model, *self._shelf.models],
-            without=self._shelf.awaited,
+            without=[*self._shelf.awaited, *self._held.overdrawn(self._rows)],
             idle=not self._held,
             known=self._held.leases,
         )
@@ -70,7 +70,8 @@ class Intake:
         self._held.claimed = leases
         # Loading a model may take longer than a lease: beat first.
         self._heartbeat.hold([*self._held.leases, *leases])
-        with self._shelf.holding():
+        # Nobody looks at verdicts before a model was loaded, and that may take a minute.
+        with self._shelf.holding(), self._heartbeat.standing_in():
             opened = self._opened(leases)
             for drawing in opened:
                 with self._blame.answering_for(drawing.lease):

@@ -9,6 +9,7 @@ last of them was checked.
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from core.byte_counting import counting
 from core.checked_stream import Check, LeftToCheck
 from core.errors import UntrustedModel
 from core.manifests import Manifest
@@ -16,7 +17,8 @@ from worker.refusing import RefusalRecord, telling_refusals
 
 READERS = 2
 """Threads that read files which nobody draws with: a model's that are on a slow disk do not hold
-up those of all others."""
+up those of all others. Bases have as many of their own: what is read of erased models, gigabytes
+of each, holds up no base."""
 
 ModelKey = tuple[str, str]
 """A model's id, and the digest of its files: the same files under two names are two models, each
@@ -64,7 +66,10 @@ class LateChecks:
     def __init__(self, refusals: RefusalRecord | None) -> None:
         self._refusals = refusals
         self._digesting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="late-digest")
+        self._bases = ThreadPoolExecutor(READERS, thread_name_prefix="late-base")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="late-check")
+        self.bytes = 0
+        """How much has been read so far."""
         self._doubted: set[ModelKey] = set()
 
     def doubts(self, manifest: Manifest) -> bool:
@@ -82,13 +87,16 @@ class LateChecks:
         if not left.unread:
             return digested, digested
         checks = [digested.wait, *left.unread]
-        return digested, LateCheck(self._reading.submit(self._make, key, checks))
+        return digested, LateCheck(self._bases.submit(self._make, key, checks))
 
     def begin(self, manifest: Manifest, base: LateCheck, unread: Iterable[Check]) -> LateCheck:
         """Of a model that is served, whose base's have begun; what is found is told."""
-        if not (checks := [*unread]) and base.passed:
+        checks = [*unread]
+        if not checks and base.passed:
             return LateCheck()
-        return LateCheck(self._reading.submit(self._tell, manifest, base, checks))
+        # With nothing of its own to read it has only to tell what becomes of its base.
+        threads = self._reading if checks else self._bases
+        return LateCheck(threads.submit(self._tell, manifest, base, checks))
 
     def _tell(self, manifest: Manifest, base: LateCheck, checks: list[Check]) -> None:
         with telling_refusals(manifest.id, self._refusals):
@@ -100,11 +108,15 @@ class LateChecks:
     def _make(self, key: ModelKey, checks: list[Check]) -> None:
         checks.reverse()
         try:
-            while checks:
-                # Each is dropped when it was made, and with it the memory that it has read.
-                checks.pop()()
+            with counting(self._count):
+                while checks:
+                    # Each is dropped when it was made, and with it the memory that it has read.
+                    checks.pop()()
         except BaseException:
             self._doubted.add(key)
             raise
         finally:
             checks.clear()
+
+    def _count(self, read_bytes: int) -> None:
+        self.bytes += read_bytes

@@ -5,6 +5,8 @@ from pathlib import Path
 SHUTTING_DOWN = "its worker is shutting down"
 """Why jobs go back while there is a drain mark; no attempt is counted."""
 
+LATE = "its deadline passed while it was drawn"
+
 
 def beat_file(run_dir: Path, owner: str) -> Path:
     """Touched with every beat: a container's health check looks at its age."""

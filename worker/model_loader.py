@@ -49,6 +49,11 @@ class ModelLoader:
         self._most_rows = most_rows
         self._late_checks = LateChecks(refusals)
 
+    @property
+    def checked_bytes(self) -> int:
+        """How much has been read beside drawing, to be checked."""
+        return self._late_checks.bytes
+
     def base(self, manifest: Manifest) -> Base:
         """
         Raises:

@@ -151,6 +151,11 @@ class Shelf:
             return self._fetches.wait_for(model_id)
 
     @property
+    def checked_bytes(self) -> int:
+        """How much has been read beside drawing, to be checked."""
+        return self._loader.checked_bytes
+
+    @property
     def awaited(self) -> list[str]:
         """Models that `wait_for` would name a reason for."""
         return self._fetches.awaited
@@ -272,11 +277,10 @@ class Shelf:
     def _forget_spare_bases(self) -> None:
         *earlier, last = self._bases
         spare = self._idle(earlier)[: max(0, len(self._bases) - MAX_BASES)]
-        if spare:
-            # Nothing gives way to what may yet be refused.
-            self._bases[last].late_check.wait()
-        for name in spare:
-            self._forget(name)
+        # Nothing gives way to what may yet be refused; whoever draws next looks again.
+        if self._bases[last].late_check.passed:
+            for name in spare:
+                self._forget(name)
 
     def _forget_refused(self, manifest: Manifest, base: Manifest) -> None:
         """Of a model and its base, what was found not to be as it was signed."""

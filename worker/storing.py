@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL.Image import Image
 
-from core.errors import PictureNotFinite
+from core.errors import LeaseLost, PictureNotFinite
 from core.jobs import ImageRecord
 from worker.committing import Commits
 from worker.drawing import Drawing
@@ -23,9 +23,11 @@ class Storing:
 
     def begin(self, drawing: Drawing, number: int, picture: Image | PictureNotFinite) -> None:
         """With picture `number` of a drawing, in a thread; with the last one the drawing ends."""
-        # What waits for the rest of its model to be checked does not hold up the others.
-        whole = drawing.variant.late_check.passed
-        threads = self._encoders if whole else self._held_back
+        if drawing.stored_by is None:
+            # What waits for the rest of its model to be checked does not hold up the others.
+            whole = drawing.variant.late_check.passed
+            drawing.stored_by = self._encoders if whole else self._held_back
+        threads = drawing.stored_by
         drawing.images[number] = threads.submit(self._finish, drawing, number, picture)
         if drawing.drawn:
             drawing.ended = threads.submit(self._end, drawing)
@@ -35,6 +37,8 @@ class Storing:
     ) -> ImageRecord:
         lease, spec = drawing.lease, drawing.spec
         drawing.variant.late_check.wait()
+        if drawing.let_go:
+            raise LeaseLost("it was stopped before its model was checked")
         if isinstance(picture, PictureNotFinite):
             return withheld(lease, (spec.seed or 0) + number, picture)
         return self._finisher.finish(lease, spec, number, picture, drawing.variant)

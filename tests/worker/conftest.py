@@ -1,5 +1,6 @@
 """An installation on disk with the shipped model, and a heartbeat that a test can steer."""
 
+import contextlib
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -43,6 +44,7 @@ class SteerableHeartbeat:
         self.held: list[list[str]] = []
         self.gone: list[str] = []
         self.steps = 0
+        self.stands_in = False
         self.verdicts: dict[str, Verdict] = {}
         self.on_step = lambda steps: None
 
@@ -52,6 +54,14 @@ class SteerableHeartbeat:
     def let_go(self, leases: Iterable[Lease]) -> None:
         self.gone += [lease.job_id for lease in leases]
         self.hold([])
+
+    @contextlib.contextmanager
+    def standing_in(self):
+        self.stands_in = True
+        try:
+            yield
+        finally:
+            self.stands_in = False
 
     def step(self) -> None:
         self.steps += 1

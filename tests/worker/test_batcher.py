@@ -165,6 +165,23 @@ class StorageThatWaits(Storage):
         super().put(key, data)
 
 
+def test_while_a_model_is_loaded_the_heartbeat_stands_in(
+    submit, make_batcher, heartbeat, make_shelf, monkeypatch
+):
+    """It ends what is cancelled meanwhile: nobody else looks."""
+    shelf, stood_in = make_shelf(), []
+    load = shelf.variant
+    monkeypatch.setattr(
+        shelf, "variant", lambda *args: stood_in.append(heartbeat.stands_in) or load(*args)
+    )
+    submit()
+    heartbeat.on_step = lambda _: stood_in.append(heartbeat.stands_in)
+    make_batcher(shelf=shelf).drain()
+
+    assert stood_in[0]
+    assert not any(stood_in[1:])
+
+
 def test_what_comes_while_a_picture_is_stored_is_begun_at_once(
     settings, jobs, submit, make_batcher, heartbeat, monkeypatch
 ):

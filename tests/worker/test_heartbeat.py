@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from core.jobs import Lease
+from core.jobs import JobState, Lease
 from core.redis_connection import connect
 from core.specs import GenerationSpec
 from core.workers import WorkerRoll
@@ -77,6 +77,45 @@ def test_a_cancel_reaches_the_worker(heartbeat, lease, jobs):
     jobs.cancel(lease.job_id)
 
     wait_for("cancelled", heartbeat, lease)
+
+
+class TestStandingIn:
+    def test_what_is_cancelled_while_the_worker_loads_a_model_ends(self, heartbeat, lease, jobs):
+        with heartbeat.standing_in():
+            jobs.cancel(lease.job_id)
+            wait_for("lost", heartbeat, lease)
+
+        assert jobs.get(lease.job_id).state is JobState.CANCELLED
+        # Once the worker gets to it, too, that changes nothing.
+        jobs.leasing.fail(lease, "why")
+        assert jobs.get(lease.job_id).state is JobState.CANCELLED
+
+    def test_so_does_what_was_cancelled_before(self, heartbeat, lease, jobs):
+        jobs.cancel(lease.job_id)
+        wait_for("cancelled", heartbeat, lease)
+        with heartbeat.standing_in():
+            wait_for("lost", heartbeat, lease)
+
+        assert jobs.get(lease.job_id).state is JobState.CANCELLED
+
+    def test_and_what_is_late(self, heartbeat, jobs):
+        jobs.submit("b" * 32, GenerationSpec(prompt="a cat"), queue_class="emoji", deadline_s=0.5)
+        (lease,) = jobs.leasing.claim("generation", "w", slots=1, lease_s=LEASE_S, idle=True)
+        heartbeat.hold([lease])
+        with heartbeat.standing_in():
+            wait_for("lost", heartbeat, lease)
+
+        assert jobs.get(lease.job_id).state is JobState.FAILED
+        assert "deadline" in jobs.get(lease.job_id).reason
+
+    def test_afterwards_the_worker_ends_its_jobs_itself(self, heartbeat, lease, jobs):
+        with heartbeat.standing_in():
+            pass
+        jobs.cancel(lease.job_id)
+        wait_for("cancelled", heartbeat, lease)
+        time.sleep(3 * LEASE_S)
+
+        assert jobs.get(lease.job_id).state is JobState.RUNNING
 
 
 def test_so_does_the_loss_of_the_lease(heartbeat, lease, jobs):

@@ -163,6 +163,95 @@ def test_what_is_drawn_and_waits_for_its_model_is_stopped_all_the_same(
     assert not stored(drawn)
 
 
+def test_what_was_stopped_meanwhile_is_not_stored_when_its_model_has_passed(
+    baked, may_check, heartbeat, make_batcher, shelf, submit, stored
+):
+    drawn, batcher = submit("a cat", model=MODEL), make_batcher(shelf=shelf)
+    thread = threading.Thread(target=batcher.drain)
+    thread.start()
+    eventually(lambda: batcher._held and not batcher._held.denoisers())
+    heartbeat.verdicts[drawn] = "cancelled"
+    thread.join(60)
+    may_check.set()
+    # Nothing of it is left to be stored once those that came after it have been.
+    later = [submit("a cat", model=MODEL) for _ in range(4)]
+    batcher.drain()
+
+    assert all(map(stored, later))
+    assert not stored(drawn)
+
+
+def test_a_worker_that_shuts_down_hands_back_what_waits_for_its_model(
+    baked, may_check, make_batcher, shelf, submit, jobs
+):
+    drawn, ending = submit("a cat", model=MODEL), []
+    batcher = make_batcher(shelf=shelf, draining=lambda: bool(ending), drain_s=0.2)
+    thread = threading.Thread(target=batcher.drain)
+    thread.start()
+    eventually(lambda: batcher._held and not batcher._held.denoisers())
+    ending.append("now")
+    thread.join(15)
+
+    assert not thread.is_alive()
+    assert jobs.get(drawn).state is JobState.QUEUED
+    assert jobs.get(drawn).attempt == 0
+
+
+def test_a_check_that_gets_nowhere_is_a_worker_that_hangs(
+    baked, may_check, make_batcher, shelf, submit, heartbeat, monkeypatch
+):
+    monkeypatch.setattr("worker.batcher.STORED_WITHIN_S", 0.5)
+    submit("a cat", model=MODEL)
+    batcher = make_batcher(shelf=shelf)
+    thread = threading.Thread(target=batcher.drain)
+    thread.start()
+    eventually(lambda: batcher._held and not batcher._held.denoisers())
+    time.sleep(1)
+    said = heartbeat.steps
+    time.sleep(0.5)
+    assert heartbeat.steps == said
+    shelf._loader._late_checks.bytes += 1
+    eventually(lambda: heartbeat.steps > said)
+    may_check.set()
+    thread.join(60)
+
+
+def test_models_that_were_checked_are_drawn_with_however_many_pictures_wait_for_others(
+    baked, may_check, make_batcher, shelf, submit, jobs
+):
+    waiting = [submit("a cat", model=MODEL) for _ in range(8)]
+    batcher = make_batcher(shelf=shelf, rows=2)
+    thread = threading.Thread(target=batcher.drain)
+    thread.start()
+    eventually(lambda: len(batcher._held) >= 4 and not batcher._held.denoisers())
+    other = submit("a cat")
+    eventually(lambda: jobs.get(other).state is JobState.SUCCEEDED)
+
+    # Those of the other model are not drawn on and on.
+    assert [jobs.get(one).state for one in waiting].count(JobState.RUNNING) == 4
+    may_check.set()
+    thread.join(60)
+    assert {jobs.get(one).state for one in waiting} == {JobState.SUCCEEDED}
+
+
+def test_what_other_models_have_to_read_holds_up_no_base(
+    baked, may_check, tiny, add_variant, registry, shelf, monkeypatch
+):
+    check, slow = ModelFiles.check, {MODEL, "second"}
+
+    def slowly(files, name):
+        if files.folder.name in slow:
+            assert may_check.wait(60), "nobody allowed it"
+        check(files, name)
+
+    add_variant("second", seed=2)
+    monkeypatch.setattr(ModelFiles, "check", slowly)
+    waiting = [shelf.variant(one).late_check for one in sorted(slow)]
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(shelf.variant(tiny).late_check.wait).result(15)
+    assert not any(one.passed for one in waiting)
+
+
 def test_a_model_whose_unread_file_was_changed_lets_nothing_out(
     baked, may_check, draining, submit, jobs, stored, refusals
 ):
@@ -362,9 +451,26 @@ class TestBases:
         shelf.variant(tiny).late_check.wait()
         flip_a_bit(base_unet)
         with pytest.raises(UntrustedModel, match=UNET):
-            shelf.variant("emoji")
+            shelf.variant("emoji").late_check.wait()
 
         assert {base.manifest.id for base in shelf._bases.values()} >= {tiny}
+
+    def test_one_more_than_may_be_kept_gives_way_when_the_next_was_checked(
+        self, may_digest, tiny, make_shelf, monkeypatch
+    ):
+        monkeypatch.setattr("worker.shelf.MAX_BASES", 1)
+        shelf = make_shelf()
+        may_digest.set()
+        shelf.variant(tiny).late_check.wait()
+        may_digest.clear()
+        # Nobody waits: others are drawn with meanwhile.
+        late_check = shelf.variant("emoji").late_check
+        assert shelf.models == ["emoji", tiny]
+        may_digest.set()
+        late_check.wait()
+        shelf.variant("emoji")
+
+        assert shelf.models == ["emoji"]
 
     def test_none_makes_room_for_pictures_of_one_that_may_yet_be_refused(
         self, base_unet, may_digest, tiny, make_shelf, tmp_path
