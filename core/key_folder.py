@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,18 +29,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from core.errors import Misconfigured, SigningKeyInUse, SigningKeyNotFound
+from core.file_marks import FileMark, mark_of
 from core.files import sync_folder, write_atomically
 
 log = structlog.get_logger()
-
-
-class FileMark(NamedTuple):
-    """Changes whenever a file is replaced or written."""
-
-    name: str
-    inode: int
-    size: int
-    modified_ns: int
 
 
 class KeyFolder:
@@ -169,15 +160,6 @@ class KeyFolder:
 def key_id(key: Ed25519PublicKey) -> str:
     raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()[:16]
-
-
-def mark_of(path: Path) -> FileMark | None:
-    """None when there is no such file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return FileMark(str(path), found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _pem(key: Ed25519PrivateKey) -> bytes:

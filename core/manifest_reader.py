@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.key_folder import FileMark
+from core.file_marks import FileMark
 from core.manifests import Manifest
 from core.signing import Verifier
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict
 
 from core.errors import Misconfigured, UntrustedModel
-from core.key_folder import FileMark, KeyFolder, key_id, mark_of
+from core.file_marks import FileMark, mark_of
+from core.key_folder import KeyFolder, key_id
 
 
 class Signature(BaseModel):
