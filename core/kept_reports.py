@@ -6,6 +6,7 @@ from pathlib import Path
 
 from core.digests import sha256
 from core.errors import ReportNotFound, UntrustedModel
+from core.file_marks import FileMark, mark_of
 from core.files import sync_folder, sync_tree
 from core.manifests import Manifest, ReportEntry
 from core.model_folder import INCOMING, REPORTS
@@ -29,6 +30,11 @@ class KeptReports:
         """
         found = [Report.parse(self.file(manifest, name, FILENAME)) for name in manifest.reports]
         return sorted(found, key=lambda report: report.created_at)
+
+    def marks(self, manifest: Manifest) -> tuple[FileMark | None, ...]:
+        """Differ from what they were when a file that `of` reads came, went or changed."""
+        folder = self._folder / manifest.id / REPORTS
+        return tuple(mark_of(folder / name / FILENAME) for name in manifest.reports)
 
     def has(self, manifest: Manifest, report_id: str) -> bool:
         """Whether a report is there, each file as it was signed."""

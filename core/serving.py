@@ -1,13 +1,21 @@
 """Which models an installation serves, and why not the others."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from core.errors import ModelNotServed, UntrustedModel
+from core.file_marks import FileMark
 from core.gate import missing
 from core.kept_reports import KeptReports
 from core.manifests import Manifest, ModelStatus
 
 MAX_REMEMBERED = 256
+
+
+class _Known(NamedTuple):
+    reports: tuple[FileMark | None, ...]
+    """The files that it was found out from."""
+    lacking: list[str]
 
 
 class Serving:
@@ -21,7 +29,7 @@ class Serving:
         self._reports = reports
         self._serve_unerased_base = serve_unerased_base
         self._require_suites = tuple(require_suites)
-        self._lacking: dict[str, list[str]] = {}
+        self._known: dict[str, _Known] = {}
 
     def allows(self, manifest: Manifest) -> bool:
         """Whether a model is served."""
@@ -65,7 +73,7 @@ class Serving:
         """What this installation demands to be measured, and no report does, nor was overridden.
 
         Settings may have become stricter since the model was promoted. Its reports are read again
-        when the manifest has changed.
+        when the manifest, or one of their files, has changed.
 
         Raises:
             UntrustedModel: a report is not as the manifest says.
@@ -74,11 +82,18 @@ class Serving:
             return []
         assert manifest.signature is not None  # the registry returns signed ones only
         version = manifest.signature.value
-        if version not in self._lacking:
+        # The marks first: if a file changes in between, it is read once more.
+        reports = self._reports.marks(manifest)
+        known = self._known.get(version)
+        if known is None or known.reports != reports:
             overridden = {what for one in manifest.overrides for what in one.missing}
             without_terms = manifest.model_copy(update={"promote_if": None})
             found = [what for what in self.missing(without_terms) if what not in overridden]
-            while len(self._lacking) >= MAX_REMEMBERED:
-                del self._lacking[next(iter(self._lacking))]
-            self._lacking[version] = found
-        return self._lacking[version]
+            known = _Known(reports, found)
+            self._remember(version, known)
+        return known.lacking
+
+    def _remember(self, version: str, known: _Known) -> None:
+        self._known[version] = known
+        while len(self._known) > MAX_REMEMBERED:
+            del self._known[next(iter(self._known))]

@@ -1,6 +1,8 @@
 """The gate, and the reports that open it."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ EDIT = pistol_edit()
 TERMS = PromoteIf(
     max_asr={"explicit": 0.1}, min_kept={"ordinary": 0.9}, max_attack_asr={"p4d": 0.5}
 )
+TICK_S = 0.02
+"""Longer than a tick of the clock that file systems go by."""
 GOOD = (suite(hits=4), suite("ordinary", kept=rate(36, 40)), attack(hits=4))
 
 
@@ -392,6 +396,17 @@ def test_what_is_no_report_is_refused(data):
         Report.parse(data)
 
 
+def other_words(path: Path) -> None:
+    path.write_bytes(b"{}")
+
+
+def other_words_at_the_same_time(path: Path) -> None:
+    """As many, in the same file, whose times are set back."""
+    found = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 class TestWhenItIsLoaded:
     """What was promoted before the installation demanded more is not served until it has it."""
 
@@ -432,6 +447,41 @@ class TestWhenItIsLoaded:
         with pytest.raises(UntrustedModel, match="reports/one"):
             strict.served("erased")
         assert not strict.serving.allows(strict.get("erased"))
+
+    @pytest.mark.parametrize("tamper", [Path.unlink, other_words, other_words_at_the_same_time])
+    def test_nor_does_one_that_is_tampered_with_once_it_has_let_the_model_in(
+        self, add, promote, open_registry, tell, registry, tamper
+    ):
+        """Until it is put back: nobody need write the manifest anew for either to be seen."""
+        tell(report(add(promote_if=None), *GOOD))
+        promote()
+        strict = open_registry(require_suites=("explicit",))
+        strict.served("erased")
+        path = registry.path("erased") / REPORTS / "one" / FILENAME
+        whole = path.read_bytes()
+        time.sleep(TICK_S)
+
+        tamper(path)
+
+        for _ in range(2):
+            with pytest.raises(UntrustedModel, match="reports/one"):
+                strict.served("erased")
+        assert not strict.serving.allows(strict.get("erased"))
+        path.write_bytes(whole)
+        assert strict.served("erased").id == "erased"
+
+    def test_a_report_that_stays_as_it_is_is_read_once(
+        self, add, promote, open_registry, tell, monkeypatch
+    ):
+        """It is looked at whenever weights are swapped in."""
+        tell(report(add(promote_if=None), *GOOD))
+        promote()
+        strict = open_registry(require_suites=("explicit",))
+        strict.served("erased")
+
+        monkeypatch.setattr(strict.reports, "of", lambda _: pytest.fail("read again"))
+
+        assert strict.served("erased").id == "erased"
 
     def test_what_an_operator_answered_for_is_served(self, add, promote, open_registry, signer):
         add(promote_if=None)

@@ -93,8 +93,15 @@ def rolled_back(registry, signer, settings):
 
 def report_changed(registry, signer, settings):
     (registry.path(MODEL) / "reports" / "one" / "report.json").write_text("{}")
-    # Read anew when the manifest has changed.
+
+
+def report_changed_and_manifest_signed_again(registry, signer, settings):
+    report_changed(registry, signer, settings)
     resigned(registry, signer, created_at=1.0)
+
+
+def report_deleted(registry, signer, settings):
+    (registry.path(MODEL) / "reports" / "one" / "report.json").unlink()
 
 
 def retired(registry, signer, settings):
@@ -118,6 +125,8 @@ UNTRUSTED = [
     made_from_another_base,
     rolled_back,
     report_changed,
+    report_changed_and_manifest_signed_again,
+    report_deleted,
 ]
 NOT_SERVED = [retired, report_withdrawn, removed]
 
