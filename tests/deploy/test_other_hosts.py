@@ -10,8 +10,11 @@ import redis
 import yaml
 
 from cli.stack.broker import find_server, wait_until_ready
+from cli.stack.up import prepare
 from core.checkup.broker import check_broker
+from core.key_folder import KeyFolder
 from core.settings import Settings
+from core.signing import Signer, Verifier
 from deploy.compose_command import ROOT, merged
 
 FIRST_HOST = ["docker-compose.yml", "deploy/compose.hosts.yml"]
@@ -22,6 +25,17 @@ OF_ITS_OWN = {
     *("secrets", "environment", "profiles"),
 }
 """Of a worker on another host."""
+SECTION = (
+    (ROOT / "docs" / "operations.md")
+    .read_text()
+    .partition("## Workers on other hosts")[2]
+    .partition("\n## ")[0]
+)
+HERE = """
+docker() { shift 4; "$@"; }
+chown() { :; }
+"""
+"""In a shell: `docker compose exec -T service` runs its command here, and any owner will do."""
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +161,54 @@ class TestAnotherHost:
             assert jobs[role]["file_sd_configs"] == [{"files": [f"hosts/{role}.yml"]}]
 
 
-def test_the_way_is_told_with_both_files_and_every_secret():
-    page = (ROOT / "docs" / "operations.md").read_text()
-    section = page.partition("## Workers on other hosts")[2].partition("\n## ")[0]
+@pytest.mark.parametrize("folder", ["keys", "keys/pictures"])
+class TestKeysOfAnotherHost:
+    """They are copied by the very lines of the manual."""
 
+    @pytest.fixture
+    def first(self, tmp_path, folder) -> KeyFolder:
+        """Of an installation that has revoked no key yet."""
+        prepare(Settings(_env_file=None, data_dir=tmp_path / "first"))
+        return KeyFolder(tmp_path / "first" / folder)
+
+    @pytest.fixture
+    def copy(self, tmp_path):
+        lines = [line for line in SECTION.splitlines() if "worker-keys.tar" in line]
+        script = "\n".join(lines)
+        for there, here in (("/data", "first"), ("/srv/trce", "other")):
+            script = script.replace(there, str(tmp_path / here))
+
+        def run() -> None:
+            command = ["bash", "-euo", "pipefail", "-c", HERE + script]
+            subprocess.run(command, cwd=tmp_path, check=True)
+
+        return run
+
+    def test_one_that_was_revoked_is_trusted_no_more_when_they_are_copied_again(
+        self, first, folder, copy, tmp_path
+    ):
+        old = Signer.load(first.folder).key_id
+        copy()
+        running = Verifier.load(tmp_path / "other" / folder)
+        assert running.trusts(old)
+        new = first.rotate()
+        first.revoke(old)
+
+        copy()
+
+        assert not running.trusts(old)
+        assert running.trusts(new)
+
+    def test_the_one_that_signs_models_stays_where_it_is(self, first, copy, tmp_path):
+        copy()
+
+        assert (first.folder / "signing.pem").exists()
+        assert not (tmp_path / "other" / "keys" / "signing.pem").exists()
+
+
+def test_the_way_is_told_with_both_files_and_every_secret():
     names = ("REDIS_BIND", "WORKER_DATA", "METRICS_BIND", "deploy/prometheus/hosts/inference.yml")
     for words in (*FIRST_HOST, "deploy/compose.worker.yml", *names):
-        assert words in section, words
+        assert words in SECTION, words
     for secret in ("redis_password", "redis_url"):
-        assert f"deploy/secrets/{secret}" in section
+        assert f"deploy/secrets/{secret}" in SECTION
