@@ -20,8 +20,11 @@ demo: install ## erase weapons from the shipped model and show it (minutes, buil
 up: install ## run the whole service on this machine until Ctrl-C
 	$(BIN)/trce up --serve-base
 
+# Most take one core each, and share nothing. Those that start the whole service are timed, and want
+# the machine for themselves.
 test: install ## run all tests, those over real processes too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not stack" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m stack
 
 stack-test: install ## build the images, run them with docker compose, kill, scale and upgrade (build/stack/)
 	$(BIN)/python -m deploy.stack_test
