@@ -1,23 +1,22 @@
 """Compares what clients were promised with what became of it."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping
 
-import numpy as np
 import redis
 
 from core.errors import JobNotFound
 from core.job_specs import Kind
 from core.job_store import JobStore
 from core.jobs import Job
-from tests.chaos.clients import ENDED, pixels
+from tests.chaos.clients import ENDED
 from tests.chaos.faults import OF_TRAINERS, Fault
 from tests.chaos.journal import Journal, Order
+from tests.chaos.pictures import check_pictures
 from tests.chaos.streams import Entry, ended_at, faults_of, redeliveries
+from tests.chaos.variants import KIND_OF_MODEL
 from tests.chaos.verdict import Verdict, attribute, judge_first
-
-ROUNDING = 1
-"""Of 255, between pictures of one seed that shared different batches."""
 
 
 def check(
@@ -25,16 +24,18 @@ def check(
     records: dict[str, Job],
     streams: dict[str, list[Entry]],
     faults: list[Fault],
+    digests: Mapping[str, str],
 ) -> Verdict:
     """
     Args:
         records: of every job in the store, by id, those that no client knows of included.
         streams: of the same jobs.
+        digests: of the files of each model, by its id.
     """
     felt = [fault for fault in faults if fault.kind not in OF_TRAINERS]
     verdict = Verdict(jobs=len(journal.orders), surprises=list(journal.surprises))
     verdict.lives = {job.id: life_of(job) for job in records.values()}
-    drawn: dict[tuple[str, int, int], list[tuple[str, np.ndarray]]] = defaultdict(list)
+    verdict.jobs_of = Counter(KIND_OF_MODEL[order.model] for order in journal.orders)
     for order in journal.orders:
         job = records.get(order.job_id)
         if job is None or job.state not in ENDED:
@@ -44,10 +45,6 @@ def check(
         verdict.ended[job.state] += 1
         verdict.attempts[job.attempt] += 1
         _check_end(order, job, verdict)
-        if order.picture is not None:
-            drawn[order.prompt, order.seed, order.steps].append(
-                (order.job_id, pixels(order.picture))
-            )
         entries = streams[order.job_id]
         broken = faults_of(entries, job.state)
         if order.heard is not None and order.heard != [entry_id for entry_id, _ in entries]:
@@ -61,7 +58,7 @@ def check(
             verdict.cancelled_s[order.cancelled_while].append(took_s)
     judge_first(verdict, felt)
     _check_nobody_else(journal, records, verdict)
-    _check_pictures(drawn, verdict)
+    check_pictures(journal.orders, digests, verdict)
     return verdict
 
 
@@ -123,26 +120,3 @@ def _check_nobody_else(journal: Journal, records: dict[str, Job], verdict: Verdi
     ordered = Counter(order.job_id for order in journal.orders)
     verdict.doubled += [f"two orders got job {one}" for one, n in ordered.items() if n > 1]
     verdict.doubled += [f"nobody ordered job {one}" for one in records.keys() - ordered.keys()]
-
-
-def _check_pictures(
-    drawn: dict[tuple[str, int, int], list[tuple[str, np.ndarray]]], verdict: Verdict
-) -> None:
-    """The same seed, the same picture; another seed, another one."""
-    firsts = {}
-    for order, pictures in drawn.items():
-        first_id, first = pictures[0]
-        firsts[order] = first
-        for job_id, picture in pictures[1:]:
-            if picture.shape != first.shape or np.abs(picture - first).max() > ROUNDING:
-                verdict.wrong_pictures.append(
-                    f"jobs {first_id} and {job_id} drew {order} differently"
-                )
-    for order, first in firsts.items():
-        for other, picture in firsts.items():
-            if (
-                order < other
-                and order[:2] != other[:2]
-                and np.abs(first - picture).max() <= ROUNDING
-            ):
-                verdict.wrong_pictures.append(f"{order} and {other} are the same picture")

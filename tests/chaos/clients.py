@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image
 
 from tests.chaos.asking import AWAY, POLL_S, Asking
-from tests.chaos.installation import MODEL
 from tests.chaos.journal import Journal, Order
+from tests.chaos.variants import CHANGED, MAPPED, MODEL
 
 URL = "/v1/generations"
+MODELS = {MODEL: 4, MAPPED: 1, CHANGED: 1}
+"""Model -> its share of the orders."""
 PROMPTS = ("an axe", "a pistol", "a flower", "a dog on the photo")
 SEEDS = 4
 STEPS = (4, 16, 30)
@@ -92,13 +94,15 @@ class Client:
             time.sleep(POLL_S)
 
     def _order(self) -> Order:
+        (model,) = self._random.choices(tuple(MODELS), tuple(MODELS.values()))
         order = Order(
+            model,
             self._random.choice(PROMPTS),
             self._random.randrange(SEEDS),
             self._random.choice(STEPS),
         )
         body = {
-            "model": MODEL,
+            "model": order.model,
             "prompt": order.prompt,
             "seed": order.seed,
             "num_inference_steps": order.steps,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from tests.chaos.asking import POLL_S, Asking
 from tests.chaos.clients import ENDED
-from tests.chaos.installation import MODEL
 from tests.chaos.journal import ErasureOrder, Journal
+from tests.chaos.variants import MODEL
 from tests.soak.load import CONCEPTS, STEERING
 
 URL = "/v1/erasures"

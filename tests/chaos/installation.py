@@ -17,10 +17,10 @@ from core.signing import Signer
 from core.terms import terms
 from tests.chaos.disk import Disk
 from tests.chaos.hosts import FarHost
+from tests.chaos.variants import MODEL, add_erased
 from tests.live_stack import Stack
 from tests.tiny_model import make_model
 
-MODEL = "tiny"
 LEASE_S = 5.0
 ENVIRONMENT = {
     "TRCE_LEASE_S": str(LEASE_S),
@@ -40,7 +40,7 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder / "data"
         self.disk = Disk(self.data_dir)
-        self.registry = self._import_tiny_model()
+        self.registry, self.digests = self._make_models()
         self.stack = Stack(self.data_dir, "--inference-workers", "2", **ENVIRONMENT)
         self.stack.start()
         self.far = FarHost(self.data_dir, socket_path(self.data_dir / "broker"), ENVIRONMENT)
@@ -81,11 +81,13 @@ class Installation:
         self.far.close()
         self.disk.close()
 
-    def _import_tiny_model(self) -> ModelRegistry:
+    def _make_models(self) -> tuple[ModelRegistry, dict[str, str]]:
+        """With the digest of each model's files, by its id."""
         settings = Settings(_env_file=None, data_dir=self.data_dir)
         signer = Signer.load_or_create(settings.keys_dir)
         settings.models_dir.mkdir(parents=True)
         registry = open_registry(settings)
         with tempfile.TemporaryDirectory() as made:
-            import_base(make_model(Path(made)), MODEL, registry, signer)
-        return registry
+            base = import_base(make_model(Path(made)), MODEL, registry, signer)
+        models = [base, *add_erased(base, registry, signer)]
+        return registry, {one.id: one.content_digest for one in models}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 class Order:
     """One request for one picture, and what became of it as its client saw it."""
 
+    model: str
     prompt: str
     seed: int
     steps: int

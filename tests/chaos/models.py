@@ -1,7 +1,7 @@
 """The erased models that are there in the end, held against what was ordered."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from core.errors import AppError
@@ -22,7 +22,7 @@ ID_CHARS = 8
 
 @dataclass(frozen=True)
 class Found:
-    """A folder among the models that is no base."""
+    """A folder among the models that is no base, and was not there from the beginning."""
 
     model_id: str
     problem: str = ""
@@ -31,8 +31,13 @@ class Found:
     """The digests of its files of tensors, in the order of their names."""
 
 
-def read_models(registry: ModelRegistry) -> list[Found]:
-    """Each with its signature checked, and every file against its digest."""
+def read_models(registry: ModelRegistry, but: Container[str]) -> list[Found]:
+    """Each with its signature checked, and every file against its digest.
+
+    Args:
+        but: ids of those that were there from the beginning; they are read as well, and returned
+            only where nobody would serve them.
+    """
     found = []
     for folder in sorted(registry.folder.iterdir()):
         if folder.name.startswith("."):
@@ -43,7 +48,7 @@ def read_models(registry: ModelRegistry) -> list[Found]:
         except AppError as error:
             found.append(Found(folder.name, problem=str(error)))
             continue
-        if manifest.edit is not None:
+        if manifest.edit is not None and manifest.id not in but:
             tensors = {n: d for n, d in manifest.files.items() if n.endswith(".safetensors")}
             digests = tuple(digest for _, digest in sorted(tensors.items()))
             found.append(Found(folder.name, tensors=digests))

@@ -19,6 +19,7 @@ def summary(run: Run) -> dict[str, Any]:
     redelivered = run.verdict.all_redelivered_s
     return {
         "jobs": run.verdict.jobs,
+        "jobs_by_model": dict(run.verdict.jobs_of),
         "worker_kills": sum(happened[kind] for kind in WORKER_KILLS),
         "broker_kills": happened["broker killed"],
         "freezes": sum(happened[kind] for kind in FREEZES),
@@ -46,6 +47,7 @@ def table(run: Run) -> str:
     lines = [
         f"seed {run.seed}, {run.minutes:.1f} minutes, {verdict.jobs} jobs accepted: "
         + _each(verdict.ended),
+        f"jobs by what their model is: {_each(verdict.jobs_of)}",
         f"{sum(verdict.erasures.values())} erasures: {_each(verdict.erasures)}",
         f"the second host is {run.far_host}; "
         + ("the disk is a small one of its own" if run.own_disk else "no disk could be filled"),
@@ -73,7 +75,7 @@ def table(run: Run) -> str:
         for promise, found in [
             ("nothing accepted is lost", verdict.lost),
             ("nothing is done twice as seen by a client", verdict.doubled),
-            ("the same seed is the same picture", verdict.wrong_pictures),
+            ("the same model and seed are the same picture", verdict.wrong_pictures),
             ("each erasure's model is there once, whole, the same as ever", verdict.wrong_models),
             ("every event stream is whole", verdict.broken_streams),
             ("no answer that a client cannot expect", verdict.surprises),

@@ -80,8 +80,9 @@ def run(
         tell("the nemesis has done; waiting for what was accepted")
         _settle(nemesis, journal, installation)
         faults = nemesis.done
-        verdict = check(journal, *read_store(installation.jobs, "generation"), faults)
-        models = read_models(installation.registry)
+        digests = installation.digests
+        verdict = check(journal, *read_store(installation.jobs, "generation"), faults, digests)
+        models = read_models(installation.registry, digests)
         erasures = read_store(installation.jobs, "erasure")
         check_erasures(journal, *erasures, models, faults, verdict)
         verdict.left_over = left_over(installation.redis)

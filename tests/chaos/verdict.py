@@ -24,6 +24,8 @@ class Verdict:
     """`lost`, `doubled` and the like hold what was found, in words: empty is good."""
 
     jobs: int = 0
+    jobs_of: Counter[str] = field(default_factory=Counter)
+    """Kind of model -> how many were accepted."""
     ended: Counter[str] = field(default_factory=Counter)
     erasures: Counter[str] = field(default_factory=Counter)
     """State -> how many ended so."""

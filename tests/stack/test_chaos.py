@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.goals import Goals
 from tests.chaos.report import table, write_summary
 from tests.chaos.run import run
+from tests.chaos.variants import KIND_OF_MODEL
 
 pytestmark = pytest.mark.stack
 
@@ -34,7 +35,7 @@ GOALS = Goals(jobs=300, erasures=1, faults=COUNTS, minutes=0.75)
 
 TOLD = {
     *("jobs", "worker_kills", "broker_kills", "freezes", "lost", "doubled"),
-    *("redelivery_p50_s", "redelivery_max_s"),
+    *("redelivery_p50_s", "redelivery_max_s", "jobs_by_model"),
 }
 """What programs read of a run."""
 
@@ -56,6 +57,7 @@ def test_nothing_is_lost_and_nothing_is_doubled_whatever_is_killed(tmp_path):
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told.keys() >= TOLD
     assert told["jobs"] >= 300
+    assert told["jobs_by_model"].keys() == set(KIND_OF_MODEL.values())
     assert told["erasures"] >= 1
     assert told["worker_kills"] >= 2
     assert told["broker_kills"] >= 1
