@@ -10,6 +10,7 @@ from core.errors import JobNotFound
 from core.job_specs import Kind
 from core.job_store import JobStore
 from core.jobs import Job
+from tests.chaos.cancels import judge_cancel
 from tests.chaos.clients import ENDED
 from tests.chaos.faults import OF_TRAINERS, Fault
 from tests.chaos.journal import Journal, Order
@@ -53,9 +54,8 @@ def check(
             verdict.broken_streams.append(f"job {order.job_id}: {'; '.join(broken)}")
         for one in redeliveries(entries):
             attribute(one, felt, verdict)
-        if order.cancel_sent_at is not None and job.state == "cancelled":
-            took_s = ended_at(entries) - order.cancel_sent_at
-            verdict.cancelled_s[order.cancelled_while].append(took_s)
+        if order.cancel is not None:
+            judge_cancel(order.cancel, job, ended_at(entries), felt, verdict)
     judge_first(verdict, felt)
     _check_nobody_else(journal, records, verdict)
     check_pictures(journal.orders, digests, verdict)
@@ -109,8 +109,10 @@ def _check_end(order: Order, job: Job, verdict: Verdict) -> None:
         verdict.doubled.append(f"job {job.id} ended as {order.state}, and again as {job.state}")
     if job.state == "failed":
         verdict.lost.append(f"job {job.id} failed: {job.reason}")
-    if job.state == "cancelled" and order.cancel_sent_at is None:
+    if job.state == "cancelled" and order.cancel is None:
         verdict.lost.append(f"job {job.id} was cancelled by nobody")
+    if order.cancel and order.cancel.while_it_was == "queued" and job.state != "cancelled":
+        verdict.doubled.append(f"job {job.id} was cancelled while queued, and {job.state} then")
     if job.state == "succeeded" and order.state and order.picture is None:
         verdict.lost.append(f"job {job.id} succeeded, and there is no picture")
 

@@ -4,7 +4,6 @@ import contextlib
 import io
 import random
 import time
-from collections.abc import Callable
 
 import httpx
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from tests.chaos.asking import AWAY, POLL_S, Asking
 from tests.chaos.journal import Journal, Order
+from tests.chaos.schedule import Pace
 from tests.chaos.variants import CHANGED, MAPPED, MODEL
 
 URL = "/v1/generations"
@@ -22,6 +22,8 @@ SEEDS = 4
 STEPS = (4, 16, 30)
 BURST = 4
 CANCELLED_SHARE = 0.03
+CANCELLED_SHARE_IN_CALM = 0.5
+"""When no fault is near: how long a cancel takes can be judged then."""
 LISTENING_SHARE = 0.25
 """Of the jobs, those that are followed by server-sent events instead of polls."""
 ENDED = {"succeeded", "failed", "cancelled"}
@@ -30,29 +32,23 @@ ENDED = {"succeeded", "failed", "cancelled"}
 class Client:
     """Orders pictures in bursts, and follows each to its end."""
 
-    def __init__(
-        self, base_url: str, journal: Journal, seed: int, *, may_ask: Callable[[int], bool]
-    ) -> None:
-        """
-        Args:
-            may_ask: whether one more job is wanted, of those accepted so far; ends the client
-                by raising StopIteration.
-        """
+    def __init__(self, base_url: str, journal: Journal, seed: int, pace: Pace) -> None:
         self._asking = Asking(base_url, journal)
         self._journal = journal
         self._random = random.Random(seed)
-        self._may_ask = may_ask
+        self._pace = pace
 
     def run(self) -> None:
         with contextlib.suppress(StopIteration):
             while True:
-                while not self._may_ask(self._journal.accepted):
+                while not self._pace.may_ask(self._journal.accepted):
                     time.sleep(POLL_S)
                 asked = [self._order() for _ in range(BURST)]
                 orders = [order for order in asked if order.job_id]
+                share = CANCELLED_SHARE_IN_CALM if self._pace.calm else CANCELLED_SHARE
                 for order in orders:
-                    if self._random.random() < CANCELLED_SHARE:
-                        self._cancel(order)
+                    if self._random.random() < share:
+                        order.cancel = self._asking.cancel(f"{URL}/{order.job_id}")
                 for order in orders:
                     self.follow(order)
         self._asking.http.close()
@@ -112,13 +108,6 @@ class Client:
             order.job_id = answer.json()["id"]
             self._journal.accept(order)
         return order
-
-    def _cancel(self, order: Order) -> None:
-        at = time.time()
-        answer = self._asking.ask("DELETE", f"{URL}/{order.job_id}", expected=200, or_too_late=409)
-        if answer is not None and answer.status_code == httpx.codes.OK:
-            order.cancel_sent_at = at
-            order.cancelled_while = "running" if answer.json()["cancelling"] else "queued"
 
 
 def pixels(picture: bytes) -> np.ndarray:

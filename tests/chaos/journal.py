@@ -3,6 +3,19 @@
 import threading
 import uuid
 from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """One that was accepted."""
+
+    sent_at: float
+    """Unix seconds; of the request that was answered, where it had to be repeated."""
+    while_it_was: Literal["queued", "running"]
+    """By the answer."""
+    crowding: float = 1.0
+    """Of the machine then; see `tests.crowding`."""
 
 
 @dataclass
@@ -16,10 +29,7 @@ class Order:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     job_id: str = ""
     """Empty until it was accepted."""
-    cancel_sent_at: float | None = None
-    """Unix seconds, when the cancel was accepted."""
-    cancelled_while: str = ""
-    """The state it was in then."""
+    cancel: Cancel | None = None
     state: str = ""
     picture: bytes | None = None
     heard: list[str] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.chaos.faults import OF_TRAINERS
 from tests.chaos.run import Run
-from tests.chaos.verdict import median
+from tests.chaos.verdict import Verdict, median
 
 WORKER_KILLS = ("pool child killed", "worker killed")
 MAX_UNEXPLAINED = 10
@@ -29,6 +29,8 @@ def summary(run: Run) -> dict[str, Any]:
         "doubled": len(run.verdict.doubled),
         "unexplained": len(run.verdict.unexplained),
         "slow": len(run.verdict.slow),
+        "cancels_judged": sum(map(len, run.verdict.cancels_judged_s.values())),
+        "cancels_slow": len(run.verdict.slow_cancels),
         "complaints": len(run.verdict.complaints()),
         "goals_missed": run.missed,
         "redelivery_p50_s": round(median(redelivered), 3),
@@ -80,17 +82,28 @@ def table(run: Run) -> str:
             ("every event stream is whole", verdict.broken_streams),
             ("no answer that a client cannot expect", verdict.surprises),
             ("begun again in time after a kill that nothing overlaps", verdict.slow),
+            ("what is cancelled far from any fault ends in time", verdict.slow_cancels),
             ("nothing is counted or held when everything has ended", verdict.left_over),
         ]
     ]
     lines += ["", "| attempts | jobs |", "|---|---|"]
     lines += [f"| {count} | {jobs} |" for count, jobs in sorted(verdict.attempts.items())]
-    lines += ["", "| cancelled while | jobs | median s | longest s |", "|---|---|---|---|"]
-    lines += [
-        f"| {state} | {len(took)} | {median(took):.3f} | {max(took):.3f} |"
-        for state, took in sorted(verdict.cancelled_s.items())
+    return "\n".join([*lines, "", *_cancels(verdict)])
+
+
+def _cancels(verdict: Verdict) -> list[str]:
+    lines = [
+        "| cancelled while | jobs | median s | longest s | far from any fault | longest s |",
+        "|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines)
+    for key in sorted(verdict.cancelled_s.keys() | verdict.cancels_judged_s.keys()):
+        kind, state = key
+        took, judged = verdict.cancelled_s.get(key, []), verdict.cancels_judged_s.get(key, [])
+        lines.append(
+            f"| {state} ({kind}) | {len(took)} | {median(took):.3f} "
+            f"| {max(took, default=0.0):.3f} | {len(judged)} | {max(judged, default=0.0):.3f} |"
+        )
+    return lines
 
 
 def _each(counts: Counter[str]) -> str:

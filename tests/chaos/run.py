@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.cancels import forgotten_at
 from tests.chaos.checker import check, left_over, missing, read_store
 from tests.chaos.clients import BURST, Client
 from tests.chaos.erasing import ErasureClient, ErasurePace
@@ -28,6 +29,8 @@ OVERTIME_SHARE = 0.1
 """Of the time of load, for faults that found nothing to strike in it."""
 SETTLE_S = 180.0
 """How long, after the last fault, everything that was accepted may take to end."""
+IN_CALM = 2 * CLIENTS * BURST
+"""Jobs beyond the goal that are asked for when no fault is near, to be cancelled in part."""
 TICK_S = 0.1
 
 
@@ -124,10 +127,10 @@ def _drive(
         Schedule(plan(faults, nemesis.random), began=began, seconds=seconds, rng=nemesis.random)
         for faults in goals.faults_by_schedule()
     )
-    pace = Pace(goals.jobs, waves=len(mine.left) + 1, burst=CLIENTS * BURST)
+    pace = Pace(goals.jobs, len(mine.left) + 1, burst=CLIENTS * BURST, in_calm=IN_CALM)
     erasures = ErasurePace(goals.erasures, began=began, seconds=seconds)
     clients = [
-        *(Client(url, journal, run_seed * 1000 + n, may_ask=pace.may_ask) for n in range(CLIENTS)),
+        *(Client(url, journal, run_seed * 1000 + n, pace) for n in range(CLIENTS)),
         ErasureClient(url, journal, run_seed, erasures),
     ]
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
@@ -157,8 +160,12 @@ def _drive(
             )
         time.sleep(TICK_S)
     nemesis.relent()
-    pace.released = pace.waves
     erasures.wanted, erasures.finished = False, True
+    calm_at = max(map(forgotten_at, nemesis.done), default=0.0)
+    while time.time() < calm_at:
+        nemesis.tend()
+        time.sleep(TICK_S)
+    pace.released, pace.calm = pace.waves, True
     # What is still to be asked for, too, has the time that the faults have.
     deadline = latest + SETTLE_S
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:

@@ -66,11 +66,15 @@ class Pace:
     released: int = 0
     more: int = 0
     """Jobs beyond the waves, so that there is something to strike."""
+    in_calm: int = 0
+    """Jobs beyond all of them, to be asked for when no fault comes any more."""
+    calm: bool = False
+    """Whether that is now."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def may_ask(self, accepted: int) -> bool:
         """Raises StopIteration when no more are wanted."""
-        if accepted >= self.jobs + self.more or self.over.is_set():
+        if accepted >= self.jobs + self.more + self.in_calm or self.over.is_set():
             raise StopIteration
         return accepted < self._by_now()
 
@@ -80,4 +84,5 @@ class Pace:
             self.more += self.burst
 
     def _by_now(self) -> float:
-        return self.jobs * self.released / self.waves + self.more
+        waves = self.jobs * self.released / self.waves + self.more
+        return waves + self.in_calm if self.calm else waves

@@ -63,3 +63,13 @@ def test_jobs_are_asked_for_in_waves_and_end_at_their_number():
     pace.released = 10
     with pytest.raises(StopIteration):
         pace.may_ask(108)
+
+
+def test_some_jobs_are_kept_for_the_calm_after_the_last_fault():
+    pace = Pace(jobs=100, waves=10, burst=8, released=9, in_calm=32)
+    assert not pace.may_ask(100)
+
+    pace.released, pace.calm = 10, True
+    assert pace.may_ask(131)
+    with pytest.raises(StopIteration):
+        pace.may_ask(132)

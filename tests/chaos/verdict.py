@@ -40,8 +40,15 @@ class Verdict:
     """Fault -> seconds from it to the next start of each job that it interrupted."""
     requeued_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """The same until it waited again, for whichever worker is free first."""
-    cancelled_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """State in which it was cancelled -> seconds from the request to the job's end."""
+    cancelled_s: dict[tuple[str, str], list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """Kind, and state in which it was cancelled -> seconds from the request to the job's end."""
+    cancels_judged_s: dict[tuple[str, str], list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """The same of those that are far from any fault, however they ended."""
+    slow_cancels: list[str] = field(default_factory=list)
     first_again: dict[Fault, Redelivery] = field(default_factory=dict)
     """Fault -> of what it interrupted, the one that was begun again first."""
     unexplained: list[str] = field(default_factory=list)
@@ -75,7 +82,7 @@ class Verdict:
             *(f"wrong model: {one}" for one in self.wrong_models),
             *(f"broken stream: {one}" for one in self.broken_streams),
             *(f"surprise: {one}" for one in self.surprises),
-            *(f"slow: {one}" for one in self.slow),
+            *(f"slow: {one}" for one in [*self.slow, *self.slow_cancels]),
             *(f"left over: {one}" for one in self.left_over),
         ]
 
