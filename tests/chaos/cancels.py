@@ -12,6 +12,8 @@ STEP_S = 0.02
 ENDS_WITHIN_S = {
     ("generation", "queued"): 0.1,
     ("generation", "running"): 1.0 + STEP_S,
+    ("erasure", "queued"): 0.1,
+    ("erasure", "running"): 5.0,
 }
 """From the request, by what it was when that was answered; on a machine that is not crowded."""
 

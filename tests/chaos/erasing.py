@@ -16,6 +16,10 @@ from tests.soak.load import CONCEPTS, STEERING
 URL = "/v1/erasures"
 SEEDS = 2
 """So few that the same model is ordered again and again, and can be compared."""
+CANCELLED_EVERY = 5
+"""One of so many, whichever, is cancelled; of fewer, where fewer are ordered."""
+CANCELLED_WITHIN_S = 10.0
+"""After it was accepted, at any moment: about as long as one takes."""
 
 
 @dataclass
@@ -40,7 +44,7 @@ class ErasurePace:
 
 
 class ErasureClient:
-    """Half of its models with stage 2."""
+    """Half of its models with stage 2; some are cancelled."""
 
     def __init__(
         self,
@@ -56,18 +60,28 @@ class ErasureClient:
         self._random = random.Random(seed)
         self._pace = pace
         self._clock = clock
+        self._every = max(2, min(CANCELLED_EVERY, pace.erasures))
+        self._next_cancelled = -1
 
     def run(self) -> None:
         asked = 0
         while not self._pace.ends(asked):
             if self._pace.may_ask(asked, self._clock()):
                 order = self._order(steered=asked % 2 == 1)
-                asked += 1
                 if order.job_id:
-                    self._follow(order)
+                    self._follow(order, cancel_at=self.cancel_at(asked))
+                asked += 1
             else:
                 time.sleep(POLL_S)
         self._asking.http.close()
+
+    def cancel_at(self, number: int) -> float:
+        """On the clock; never, of most."""
+        if number % self._every == 0:
+            self._next_cancelled = number + self._random.randrange(self._every)
+        if number != self._next_cancelled:
+            return math.inf
+        return self._clock() + self._random.uniform(0.0, CANCELLED_WITHIN_S)
 
     def _order(self, *, steered: bool) -> ErasureOrder:
         order = ErasureOrder(self._random.randrange(SEEDS), steered)
@@ -80,8 +94,11 @@ class ErasureClient:
             self._journal.accept_erasure(order)
         return order
 
-    def _follow(self, order: ErasureOrder) -> None:
+    def _follow(self, order: ErasureOrder, *, cancel_at: float) -> None:
         while order.state not in ENDED and not self._pace.over.is_set():
+            if self._clock() >= cancel_at:
+                cancel_at = math.inf
+                order.cancel = self._asking.cancel(f"{URL}/{order.job_id}")
             job = self._asking.ask("GET", f"{URL}/{order.job_id}", expected=200)
             if job is None:
                 return

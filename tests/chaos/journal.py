@@ -45,6 +45,7 @@ class ErasureOrder:
     """Whether stage 2 follows."""
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     job_id: str = ""
+    cancel: Cancel | None = None
     state: str = ""
     model: str = ""
 

@@ -1,4 +1,4 @@
-"""The erased models that are there in the end, held against what was ordered."""
+"""The erased models that are there in the end, held against the erasures that were ordered."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from core.errors import AppError
 from core.jobs import Job
 from core.registry import ModelRegistry
+from tests.chaos.cancels import judge_cancel
 from tests.chaos.checker import life_of
 from tests.chaos.clients import ENDED
 from tests.chaos.faults import OF_DRAWERS, OF_TRAINERS, Fault
 from tests.chaos.journal import ErasureOrder, Journal
-from tests.chaos.streams import Entry, faults_of, redeliveries
+from tests.chaos.streams import Entry, ended_at, faults_of, redeliveries
 from tests.chaos.verdict import Verdict, attribute
 
 FULL_DISK = ("disk", "space")
@@ -65,6 +66,8 @@ def check_erasures(
 ) -> None:
     """Each ended once, with one model, whole and signed, the same one for the same order.
 
+    One that ended as cancelled has none.
+
     Args:
         records: of every erasure in the store, by id; `streams` likewise.
     """
@@ -89,11 +92,21 @@ def check_erasures(
                 f"erasure {job.id} ended as {order.state}, and again as {job.state}"
             )
         _check_end(order, job, whole, faults, verdict)
+        if job.state == "cancelled":
+            # Whoever made it: also an attempt that was killed before it could say so.
+            verdict.wrong_models += [
+                f"{one.model_id} is there, and its erasure {job.id} was cancelled"
+                for one in models
+                if one.model_id.endswith(job.id[:ID_CHARS])
+            ]
         if job.erasure is not None and job.erasure.erased_model in whole:
             made[order.seed, order.steered].append(whole[job.erasure.erased_model])
         entries = streams[order.job_id]
         if broken := faults_of(entries, job.state):
             verdict.broken_streams.append(f"erasure {job.id}: {'; '.join(broken)}")
+        if order.cancel is not None:
+            felt = [*mine, *everybodys]
+            judge_cancel(order.cancel, job, ended_at(entries), felt, verdict)
         for one in redeliveries(entries):
             attribute(one, mine, verdict, unmeasured=everybodys)
     _check_models(journal, models, verdict)
@@ -113,14 +126,23 @@ def _check_end(
     faults: Sequence[Fault],
     verdict: Verdict,
 ) -> None:
-    """It succeeded, and its model is what its client was told; or the disk was full meanwhile."""
+    """It succeeded, and its model is what its client was told; or the disk was full meanwhile; or
+    it was cancelled. One that was cancelled while it ran may have had its last look behind it.
+    """
+    if order.cancel and order.cancel.while_it_was == "queued" and job.state != "cancelled":
+        verdict.doubled.append(
+            f"erasure {job.id} was cancelled while queued, and {job.state} then"
+        )
     if job.state == "succeeded":
         model = job.erasure.erased_model if job.erasure else ""
         if order.model and order.model != model:
             verdict.doubled.append(f"erasure {job.id} made {order.model}, and then {model}")
         if model not in whole:
             verdict.lost.append(f"erasure {job.id} succeeded, and its model is not there whole")
-    elif not (job.state == "failed" and _met_a_full_disk(job, faults)):
+    elif not (
+        (job.state == "cancelled" and order.cancel is not None)
+        or (job.state == "failed" and _met_a_full_disk(job, faults))
+    ):
         verdict.lost.append(f"erasure {job.id} ended as {job.state}: {job.reason}")
 
 

@@ -24,6 +24,7 @@ def summary(run: Run) -> dict[str, Any]:
         "broker_kills": happened["broker killed"],
         "freezes": sum(happened[kind] for kind in FREEZES),
         "erasures": sum(run.verdict.erasures.values()),
+        "erasures_cancelled": run.verdict.erasures["cancelled"],
         "trainer_kills": sum(happened[kind] for kind in OF_TRAINERS),
         "lost": len(run.verdict.lost),
         "doubled": len(run.verdict.doubled),

@@ -3,7 +3,7 @@
 from core.jobs import Job
 from core.specs import ErasureSpec
 from tests.chaos.faults import Fault
-from tests.chaos.journal import ErasureOrder, Journal
+from tests.chaos.journal import Cancel, ErasureOrder, Journal
 from tests.chaos.models import Found, check_erasures
 from tests.chaos.test_checker import BACK, QUEUED, SUCCEEDED, WHOLE, entries, running
 from tests.chaos.verdict import Verdict
@@ -111,6 +111,44 @@ def test_only_a_full_disk_excuses_a_failure():
     assert len(verdict(seen, **known).lost) == 1
     other = known | {"records": {FIRST: job(FIRST, "failed", reason="gave up")}}
     assert len(verdict(seen, **other, faults=[Fault("disk filled", 105.0, 4.0)]).lost) == 1
+
+
+def cancelled(*, cancel: Cancel | None, models=(), took_s: float = 1.0) -> Verdict:
+    """An erasure that ended as cancelled so long after 101 s."""
+    stream = [*entries(QUEUED, running(1)), *entries({"state": "cancelled"}, began_s=101 + took_s)]
+    return verdict(
+        order(FIRST, state="cancelled", model="", cancel=cancel),
+        records={FIRST: job(FIRST, "cancelled")},
+        streams={FIRST: stream},
+        models=list(models),
+    )
+
+
+def test_one_that_was_cancelled_has_no_model():
+    cancel = Cancel(101.0, "running")
+    done = cancelled(cancel=cancel)
+    assert done.complaints() == []
+    assert done.erasures == {"cancelled": 1}
+
+    for model in (model_of(FIRST), model_of(FIRST, problem="no manifest")):
+        assert "was cancelled" in cancelled(cancel=cancel, models=[model]).wrong_models[-1]
+
+
+def test_one_is_cancelled_by_its_client_alone():
+    assert len(cancelled(cancel=None).lost) == 1
+
+
+def test_one_that_was_cancelled_ends_in_time():
+    cancel = Cancel(101.0, "running")
+
+    assert len(cancelled(cancel=cancel, took_s=6.0).slow_cancels) == 1
+    assert list(cancelled(cancel=cancel).cancels_judged_s) == [("erasure", "running")]
+
+
+def test_one_that_was_cancelled_while_it_ran_may_have_succeeded_just_then():
+    assert verdict(order(FIRST, cancel=Cancel(102.0, "running"))).complaints() == []
+    assert len(verdict(order(FIRST, cancel=Cancel(90.0, "running"))).slow_cancels) == 1
+    assert len(verdict(order(FIRST, cancel=Cancel(102.95, "queued"))).doubled) == 1
 
 
 def test_a_stream_with_a_hole_is_broken():
