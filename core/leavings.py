@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 DAY_S = 24 * 3600.0
@@ -61,7 +62,7 @@ class Leavings:
 def _changed_at(folder: Path) -> float:
     """When the newest thing in it changed; what has just gone is no news."""
     newest = 0.0
-    for path in [folder, *folder.rglob("*")]:
+    for path in [folder, *_below(folder)]:
         try:
             found = path.lstat()
         except FileNotFoundError:
@@ -71,8 +72,25 @@ def _changed_at(folder: Path) -> float:
     return newest
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything in a folder; what vanishes meanwhile, or is closed to this process, is skipped.
+
+    `Path.rglob` raises where a folder vanishes before it is looked into.
+    """
+    for parent, folders, files in os.walk(folder, onerror=_unless_gone):
+        for name in (*folders, *files):
+            yield Path(parent, name)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
+
+
 def _sweep_files(within: Path, pattern: str, age_s: float, *, now: float) -> None:
-    for path in within.rglob(pattern):
+    for path in _below(within):
+        if not fnmatchcase(path.name, pattern):
+            continue
         with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
             found = path.lstat()
             touched = max(found.st_mtime, found.st_ctime, found.st_atime)

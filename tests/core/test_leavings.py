@@ -1,7 +1,9 @@
 """What a crash left goes, what somebody still works on stays."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +104,57 @@ def test_manifests_that_were_half_written_go_and_locks_stay(tmp_path):
 
     leavings.sweep(now=time.time() + DAY_S + 60)
     assert [path.name for path in tmp_path.iterdir()] == ["fetch-emoji.lock"]
+
+
+@pytest.fixture
+def before_looking_into(monkeypatch):
+    """Has something happen to a folder just before it is looked into."""
+    look = os.scandir
+
+    def arrange(folder: Path, happen) -> None:
+        def happen_first(path):
+            if str(path) == str(folder):
+                happen()
+            return look(path)
+
+        monkeypatch.setattr(os, "scandir", happen_first)
+
+    return arrange
+
+
+@pytest.mark.parametrize("within", ["models", "locks", "cache"])
+def test_a_folder_that_vanishes_meanwhile_keeps_nothing_else_from_going(
+    tmp_path, before_looking_into, within
+):
+    left = leave(tmp_path / "models", f"fetch-emoji.{HEX}")
+    vanishing = {
+        "models": left / "unet",
+        "locks": tmp_path / "locks" / "some",
+        "cache": tmp_path / "cache" / "pictures",
+    }[within]
+    vanishing.mkdir(parents=True, exist_ok=True)
+    cached = tmp_path / "cache" / "sums.safetensors"
+    cached.parent.mkdir(exist_ok=True)
+    cached.touch()
+    gone = tmp_path / "gone"
+    before_looking_into(vanishing, lambda: gone.exists() or vanishing.rename(gone))
+    leavings = Leavings(tmp_path / "models", locks=tmp_path / "locks", cache=tmp_path / "cache")
+
+    leavings.sweep(now=time.time() + CACHED_S + 60)
+
+    assert gone.exists()
+    assert not left.exists()
+    assert not cached.exists()
+
+
+def test_a_disk_that_fails_is_told(tmp_path, before_looking_into):
+    left = leave(tmp_path, f"fetch-emoji.{HEX}")
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before_looking_into(left / "unet", fail)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        Leavings(tmp_path).sweep(now=time.time())
+    assert left.exists()
