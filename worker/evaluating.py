@@ -35,7 +35,7 @@ class Evaluating:
             scratch: a folder of this attempt alone, with its `spec.json`.
 
         Raises:
-            What TrainerProcesses.run raises, and errors of the registry.
+            What TrainerProcesses.run and check raise, and errors of the registry.
         """
         model = self._registry.get(spec.model)
         # An earlier attempt may have ended between signing its report and saying so.
@@ -65,4 +65,5 @@ class Evaluating:
             ],
             lease,
         )
+        self._trainers.check(lease)
         self._registrar.add_report(model.id, lease.job_id, out, self._signer)

@@ -160,3 +160,31 @@ def test_a_cancelled_one_stops(jobs, submit_evaluation, trainings, heartbeat):
     trainings.drain()
     assert jobs.get(job_id).state is JobState.CANCELLED
     assert evaluators() == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ("lost", JobState.RUNNING),
+        ("cancelled", JobState.CANCELLED),
+        ("late", JobState.FAILED),
+    ],
+)
+def test_one_that_is_stopped_when_it_was_measured_leaves_the_model_as_it_was(
+    jobs, registry, submit_evaluation, trainings, heartbeat, monkeypatch, verdict, state
+):
+    before = registry.get("emoji")
+    job_id = submit_evaluation()
+
+    def measure_and_stop(self, module, words, lease) -> None:
+        write(report(before, suite()), words[words.index("--out") + 1])
+        heartbeat.verdicts[job_id] = verdict
+        if verdict == "lost":
+            jobs.leasing.take_back("trainer-0@test")
+            jobs.leasing.claim("evaluation", "trainer-1@test", slots=1, lease_s=60, idle=True)
+
+    monkeypatch.setattr(TrainerProcesses, "run", measure_and_stop)
+    trainings.drain()
+
+    assert jobs.get(job_id).state is state
+    assert registry.get("emoji") == before
