@@ -62,7 +62,7 @@ def erase_here(
                 report,
                 model_id=model_id,
                 device=running.device,
-                cache=settings.data_dir / "cache",
+                cache=settings.cache_dir,
                 merge=merge,
                 work=running.work,
                 processes=running.processes,

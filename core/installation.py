@@ -1,11 +1,14 @@
-"""The stores of an installation, from its settings."""
+"""The stores of an installation, and what is cleared away of them, from its settings."""
 
 import redis
 
 from core.default_model import DefaultModel
 from core.errors import Misconfigured
+from core.leavings import Leavings
+from core.model_folder import INCOMING
 from core.model_mirror import ModelMirror
 from core.redis_connection import connect
+from core.registrar import LOCKS
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Verifier
@@ -82,6 +85,14 @@ def open_pictures(settings: Settings) -> PictureStore:
     from core.object_storage import open_bucket  # noqa: PLC0415
 
     return open_bucket(settings)
+
+
+def leavings_of(settings: Settings) -> Leavings:
+    return Leavings(
+        *(settings.models_dir / INCOMING, settings.making_dir),
+        locks=settings.models_dir / LOCKS,
+        cache=settings.cache_dir,
+    )
 
 
 def _aliases(text: str) -> dict[str, str]:

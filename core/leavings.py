@@ -1,6 +1,7 @@
 """What a crash leaves of models that came half way: nobody looks at it, and nobody clears it away.
 
-What a job leaves, under `making/job-...`, goes when its job has ended: see `worker/training.py`.
+What a job leaves, under `making/job-...`, goes when its job has ended: see
+`worker/trainer_leavings.py`.
 """
 
 import contextlib

@@ -259,6 +259,16 @@ class Settings(BaseSettings):
         return self.data_dir / "making"
 
     @property
+    def cache_dir(self) -> Path:
+        """What is kept so that it need not be made again; it may be emptied at any time."""
+        return self.data_dir / "cache"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where erasures that were begun go on, a folder for each."""
+        return self.data_dir / "checkpoints"
+
+    @property
     def images_dir(self) -> Path:
         return self.data_dir / "images"
 
@@ -274,7 +284,7 @@ class Settings(BaseSettings):
     @property
     def footprints_dir(self) -> Path:
         """What drawing takes of a device, as inference workers found it."""
-        return self.data_dir / "cache" / "footprints"
+        return self.cache_dir / "footprints"
 
     @property
     def broker_dir(self) -> Path:

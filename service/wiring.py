@@ -11,16 +11,19 @@ from core.addresses import is_loopback
 from core.audit import AuditTrail
 from core.default_model import DefaultModel
 from core.errors import Misconfigured
-from core.installation import open_default_model, open_pictures, open_serving_registry
+from core.installation import (
+    leavings_of,
+    open_default_model,
+    open_pictures,
+    open_serving_registry,
+)
 from core.job_ids import JobIds
 from core.job_store import JobStore
 from core.keys import KeyStore
-from core.leavings import Leavings
-from core.model_folder import INCOMING
 from core.policies import PolicyStore
 from core.queue import TASK_OF_KIND, Wakes, celery_app
 from core.redis_connection import connect
-from core.registrar import LOCKS, Registrar
+from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.settings import Settings
 from core.signing import Signer, Verifier
@@ -102,12 +105,7 @@ def wire(settings: Settings) -> Parts:
     Signer.load_or_create(settings.picture_keys_dir)
     policies = PolicyStore(client)
     roll = WorkerRoll(client)
-    leavings = Leavings(
-        *(settings.models_dir / INCOMING, settings.making_dir),
-        locks=settings.models_dir / LOCKS,
-        cache=settings.data_dir / "cache",
-    )
-    tidying = Tidying(jobs, storage, leavings, keep_s=settings.keep_generations_s)
+    tidying = Tidying(jobs, storage, leavings_of(settings), keep_s=settings.keep_generations_s)
     keyless = is_loopback(settings.host) and not settings.require_keys
     keys = KeyStore(client)
     sessions = Sessions(client, keys)

@@ -18,7 +18,14 @@ from core.terms import terms
 from worker.roles import KINDS_OF_ROLE
 
 ROOT = Path(__file__).resolve().parent.parent
-LIGHT = ["core", "service.main", "worker.__main__", "worker.heartbeat", "cli.main"]
+LIGHT = [
+    "core",
+    "service.main",
+    "worker.__main__",
+    "worker.heartbeat",
+    "worker.tidying",
+    "cli.main",
+]
 
 
 def kinds_of_spec() -> set[str]:

@@ -1,8 +1,8 @@
 """The Celery application of a worker: a one-line task for each kind of job, and what surrounds it.
 
 Celery's parent process never imports torch; it answers `inspect ping` while the child is busy,
-starts a new child when one dies, and runs the sweeper. The child (started by spawn, so CUDA
-begins clean) owns the device and drains.
+starts a new child when one dies, and runs the sweeper, which also tidies. The child (started by
+spawn, so CUDA begins clean) owns the device and drains.
 """
 
 import os
@@ -16,6 +16,7 @@ from celery import signals
 from core.checkup.check import insist
 from core.children import die_with_parent
 from core.errors import Misconfigured
+from core.installation import leavings_of, open_serving_registry
 from core.job_store import JobStore
 from core.lasting import spare_the_collector
 from core.queue import TASK_OF_KIND, Wakes, celery_app
@@ -29,6 +30,8 @@ from worker.marks import drain_mark, failure_mark
 from worker.replacing import or_be_replaced
 from worker.roles import KINDS_OF_ROLE, Role
 from worker.taking import TakenForGood
+from worker.tidying import Tidying
+from worker.trainer_leavings import TrainerLeavings
 
 log = structlog.get_logger()
 
@@ -128,7 +131,15 @@ def _begin() -> None:
 @signals.worker_ready.connect
 def sweep(**_: Any) -> None:
     """In the parent."""
-    Sweeper(_store(retry_s=1), wakes, tuple(TASK_OF_KIND)).start()
+    jobs = _store(retry_s=1)
+    Sweeper(jobs, wakes, tuple(TASK_OF_KIND), tidy=_tidying(jobs)).start()
+
+
+def _tidying(jobs: JobStore) -> Tidying:
+    def open_of_jobs() -> TrainerLeavings:
+        return TrainerLeavings(jobs, open_serving_registry(settings), settings.checkpoints_dir)
+
+    return Tidying(leavings_of(settings), open_of_jobs if ROLE == "trainer" else None)
 
 
 @signals.worker_shutting_down.connect

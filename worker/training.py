@@ -1,7 +1,6 @@
 """Erasures and evaluations: claimed, tried, and brought to whatever end."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,6 @@ from core.byte_counting import counting
 from core.errors import (
     AppError,
     JobCancelled,
-    JobNotFound,
-    JobUnreadable,
     LeaseLost,
     NotEnoughRoom,
     RetryableError,
@@ -34,6 +31,7 @@ from worker.evaluating import Evaluating
 from worker.heartbeat import Heartbeat
 from worker.patience import Patience
 from worker.roles import KINDS_OF_ROLE
+from worker.trainer_leavings import JOB, TrainerLeavings
 from worker.trainer_means import TrainerMeans
 from worker.trainer_process import (
     ShuttingDown,
@@ -42,9 +40,6 @@ from worker.trainer_process import (
 )
 
 log = structlog.get_logger()
-
-JOB = "job-"
-"""What the folders of models in the making start with, that are of jobs."""
 
 SPANS: dict[Kind, str] = {"erasure": "erase", "evaluation": "evaluate"}
 """What attempts at jobs are called in traces."""
@@ -76,13 +71,12 @@ class Trainings:
             judges: whether a tenant's pictures may be seen only after they were judged; there
                 are no samples then.
         """
-        self._jobs = jobs
         self._leasing = jobs.leasing
         self._registry = registry
         self._heartbeat = heartbeat
         self._owner = owner
         self._lease_s = lease_s
-        self._checkpoints = means.checkpoints
+        self._leavings = TrainerLeavings(jobs, registry, means.checkpoints)
         self._draining = draining
         trainers = TrainerProcesses(
             self._leasing, heartbeat, silence_s=silence_s, draining=draining
@@ -208,19 +202,5 @@ class Trainings:
             return self._erasing.make(lease, lease.spec, scratch)
 
     def _clear_leavings(self) -> None:
-        """Of jobs that will not be tried again, wherever and however they ended."""
         with contextlib.suppress(StoreUnavailable):
-            for folder in self._checkpoints.glob("*"):
-                if self._has_ended(folder.name):
-                    shutil.rmtree(folder, ignore_errors=True)
-            self._registry.making.sweep(
-                lambda name: name.startswith(JOB) and self._has_ended(name.removeprefix(JOB))
-            )
-
-    def _has_ended(self, job_id: str) -> bool:
-        try:
-            return self._jobs.get(job_id).state.ended
-        except JobNotFound:
-            return True
-        except JobUnreadable:
-            return False  # a newer version's worker may be at it
+            self._leavings.sweep()
