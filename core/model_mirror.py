@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class ModelMirror:
-    """Both verbs raise ModelsUnavailable when the store does not answer or refuses."""
+    """All verbs raise ModelsUnavailable when the store does not answer or refuses."""
 
     def __init__(self, client: Any, bucket: str, folder: Path, verifier: Verifier) -> None:
         """
@@ -82,6 +82,15 @@ class ModelMirror:
                 self._download_reports(found, self._folder / model_id)
                 found.write(self._folder / model_id, scratch=self._locks)
         return True
+
+    def withdraw(self, model_id: str) -> None:
+        """Let no host find a model any more that lacks it; one that the bucket lacks is no error.
+
+        Its files stay in the bucket: other models may list the same, and a host that pushes one
+        sends none that it has seen there. So do copies that hosts have fetched.
+        """
+        with self._files.answering():
+            self._s3.delete_object(Bucket=self._bucket, Key=_manifest_key(model_id))
 
     def _manifest(self, model_id: str) -> Manifest | None:
         key = _manifest_key(model_id)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -176,6 +177,34 @@ class Registrar:
         self._registry.get(model_id)
         shutil.rmtree(self._registry.path(model_id))
 
+    def discard(self, model_id: str, digest: str, *, is_unwanted: Callable[[], bool]) -> bool:
+        """Remove a candidate of this host that nobody ordered; whether it is gone by this.
+
+        In the bucket its manifest goes and its files stay, see `ModelMirror.withdraw`.
+
+        Args:
+            digest: of its content; another model of that id stays, as does one that was promoted.
+            is_unwanted: asked last, when nobody can change the model any more.
+
+        Raises:
+            UntrustedModel, ModelChanged, StoreUnavailable.
+            ModelsUnavailable: the bucket does not answer; then the model stays here, too.
+        """
+        with self._changing(model_id):
+            if not self._registry.path(model_id).exists():
+                return False  # not asked of the bucket, which would send it
+            manifest = self._registry.get(model_id)
+            if manifest.status is not ModelStatus.CANDIDATE or manifest.content_digest != digest:
+                return False
+            with self._serials.changing(model_id, manifest.serial):
+                if not is_unwanted():
+                    return False
+                if self._mirror:
+                    # First: whoever missed it here would fetch it again.
+                    self._mirror.withdraw(model_id)
+                self._take_away(model_id)
+        return True
+
     def push_all(self, *, again: Iterable[str] = ()) -> list[str]:
         """Put every trusted model of this host where other hosts find it; their ids.
 
@@ -235,6 +264,14 @@ class Registrar:
         changed.write(self._registry.path(manifest.id), scratch=self._folder / LOCKS)
         self._pass_on(changed)
         return changed
+
+    def _take_away(self, model_id: str) -> None:
+        """All at once; what a crash leaves of it is in nobody's way (see `core/leavings.py`)."""
+        away = self._folder / INCOMING / secrets.token_hex(8)
+        away.parent.mkdir(exist_ok=True)
+        self._registry.path(model_id).rename(away)
+        sync_folder(self._folder)
+        shutil.rmtree(away, ignore_errors=True)
 
     def _pass_on(self, manifest: Manifest) -> None:
         self._push(manifest)

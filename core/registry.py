@@ -49,6 +49,9 @@ class Mirror(Protocol):
     def fetch(self, model_id: str) -> bool:
         """Bring this host's copy of a model up to date; False when there is none to be had."""
 
+    def withdraw(self, model_id: str) -> None:
+        """Hosts that lack a model are to find it no more."""
+
 
 class ModelRegistry:
     """Reads are checked against the trusted keys; a model that fails is never returned.

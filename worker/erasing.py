@@ -1,20 +1,24 @@
 """Erasures: from a job's spec to a signed candidate in the registry."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ModelExists, ModelUnsupported, StoreUnavailable, UntrustedModel
+from core.errors import (
+    ModelExists,
+    ModelNotFound,
+    ModelUnsupported,
+    StoreUnavailable,
+    UntrustedModel,
+)
 from core.jobs import Lease
 from core.manifests import Manifest
 from core.registrar import Registrar
 from core.registry import ModelRegistry
 from core.signing import Signer
 from core.specs import ErasureSpec
+from worker.made_models import MadeModels, model_id
 from worker.trainer_means import TrainerMeans
 from worker.trainer_process import TrainerProcesses
-
-MAX_NAME_CHARS = 60
 
 
 class Erasing:
@@ -39,6 +43,7 @@ class Erasing:
         self._signer = signer
         self._trainers = trainers
         self._means = means
+        self._made = MadeModels(means.checkpoints)
         self._samples = samples
         self._judges = judges
 
@@ -84,6 +89,7 @@ class Erasing:
         for one in read:
             one.check_files(self._registry.path(one.id))
         self._trainers.check(lease)
+        self._made.note(lease.job_id, made)
         try:
             return self._registrar.add(made, out, self._signer)
         except ModelExists:
@@ -91,6 +97,9 @@ class Erasing:
             if theirs := self._made_before(spec, lease, base):
                 return theirs
             raise
+        finally:
+            # Should this attempt have frozen until its job had ended, its note went with the job.
+            self._made.note(lease.job_id, made)
 
     def _made_before(self, spec: ErasureSpec, lease: Lease, base: Manifest) -> Manifest | None:
         """The model of an earlier attempt that ended between making it and saying so.
@@ -100,11 +109,14 @@ class Erasing:
         name = model_id(spec, lease.job_id)
         if not self._registry.path(name).exists():
             return None  # not asked of the bucket: an outage is no reason not to begin
-        made = self._registry.get(name)
-        if made.edit is None or made.edit.base_digest != base.content_digest:
-            return None
-        # No change, but it is put into the bucket, if there is one.
-        return self._registrar.set_status(name, made.status, self._signer)
+        try:
+            made = self._registry.get(name)
+            if made.edit is None or made.edit.base_digest != base.content_digest:
+                return None
+            # No change, but it is put into the bucket, if there is one.
+            return self._registrar.set_status(name, made.status, self._signer)
+        except ModelNotFound:
+            return None  # it was discarded just now, for the job was late before this attempt
 
     def _samples_for(self, lease: Lease) -> int:
         try:
@@ -112,12 +124,3 @@ class Erasing:
         except StoreUnavailable:
             return 0  # nobody knows whether they may be seen, and the job can do without
         return self._samples if seen else 0
-
-
-def model_id(spec: ErasureSpec, job_id: str) -> str:
-    """The same for every attempt at a job, so that a second one finds the first one's model."""
-    what = "-".join(spec.asked_for)
-    if spec.merge:
-        what = "-".join(["merged", what, *(f"without {name}" for name in spec.remove)])
-    words = re.sub(r"[^a-z0-9]+", "-", f"{spec.base_model}-{what}".lower()).strip("-")
-    return f"{words[:MAX_NAME_CHARS].rstrip('-')}-{job_id[:8]}"

@@ -371,3 +371,54 @@ def test_reports_come_along_and_later_ones_follow(host, signer, model, tmp_path)
     manifest = fresh.get("emoji")
     assert sorted(manifest.reports) == ["one", "two"]
     assert len(fresh.reports.of(manifest)) == 2
+
+
+@pytest.fixture
+def candidate(host, model, signer):
+    """Made on the first host; all of its files but one are those of `emoji`, too."""
+    registry = open_serving_registry(host("first"))
+    folder = registry.making.begin("erased")
+    shutil.copytree(registry.path("emoji"), folder, dirs_exist_ok=True)
+    (folder / "manifest.json").unlink()
+    (folder / "README.md").write_text("erased")
+    made = describe(folder, model_id="erased", family="sd1", drawing=DRAWING, code_version="test")
+    return Registrar(registry).add(made, folder, signer)
+
+
+def discard(settings, candidate) -> bool:
+    registrar = Registrar(open_serving_registry(settings))
+    return registrar.discard("erased", candidate.content_digest, is_unwanted=lambda: True)
+
+
+def test_a_candidate_that_is_discarded_is_found_by_no_host_and_takes_no_others_files(
+    host, model, candidate
+):
+    assert discard(host("first"), candidate)
+
+    for name in ("first", "second"):
+        with pytest.raises(ModelNotFound):
+            open_serving_registry(host(name)).get("erased")
+    assert open_serving_registry(host("second")).get("emoji") == model
+
+
+def test_a_candidate_stays_while_it_cannot_be_taken_out_of_the_bucket(
+    host, candidate, monkeypatch
+):
+    def away(*_) -> None:
+        raise ModelsUnavailable("the bucket does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelMirror, "withdraw", away)
+        with pytest.raises(ModelsUnavailable):
+            discard(host("first"), candidate)
+
+    assert open_serving_registry(host("first")).get("erased") == candidate
+
+
+def test_a_candidate_that_was_promoted_on_another_host_stays(host, candidate, signer):
+    registry = open_serving_registry(host("second"))
+    promoted = Registrar(registry).set_status("erased", ModelStatus.SERVING, signer)
+
+    assert not discard(host("first"), candidate)
+
+    assert open_serving_registry(host("third")).get("erased") == promoted

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,62 @@ def test_a_bucket_that_is_away_costs_the_model_that_is_behind_and_no_other(regis
     assert reasons == {
         "behind": "model behind cannot be brought up to date for now: the bucket does not answer"
     }
+
+
+class TestDiscarding:
+    def discard(self, registry, manifest: Manifest, digest: str = "", *, unwanted=lambda: True):
+        digest = digest or manifest.content_digest
+        return Registrar(registry).discard(manifest.id, digest, is_unwanted=unwanted)
+
+    def test_a_candidate_goes_whole_and_its_name_is_free_again(self, registry, signer):
+        candidate = add(registry, signer)
+
+        assert self.discard(registry, candidate)
+
+        assert registry.survey() == ([], {})
+        assert list((registry.folder / ".incoming").iterdir()) == []
+        assert not self.discard(registry, candidate)
+        assert add(registry, signer, weights=b"other").content_digest != candidate.content_digest
+
+    @pytest.mark.parametrize("status", [ModelStatus.SERVING, ModelStatus.RETIRED])
+    def test_what_somebody_promoted_stays(self, registry, signer, status):
+        add(registry, signer)
+        for one in (ModelStatus.SERVING, status):
+            changed = Registrar(registry).set_status("erased", one, signer)
+
+        assert not self.discard(registry, changed)
+        assert registry.all() == [changed]
+
+    def test_other_weights_stay(self, registry, signer):
+        candidate = add(registry, signer)
+
+        assert not self.discard(registry, candidate, "0" * 64)
+        assert registry.all() == [candidate]
+
+    def test_what_somebody_wants_after_all_stays(self, registry, signer):
+        candidate = add(registry, signer)
+
+        assert not self.discard(registry, candidate, unwanted=lambda: False)
+        assert registry.all() == [candidate]
+
+    def test_who_promotes_it_at_this_very_moment_is_told_that_it_is_gone(self, registry, signer):
+        candidate = add(registry, signer)
+        with ThreadPoolExecutor() as operators:
+            promotions = []
+
+            def promote() -> bool:
+                promotions.append(
+                    operators.submit(
+                        Registrar(registry).set_status, "erased", ModelStatus.SERVING, signer
+                    )
+                )
+                return not wait(promotions, timeout=0.2).done
+
+            assert self.discard(registry, candidate, unwanted=promote)
+            with pytest.raises(ModelNotFound):
+                promotions[0].result()
+
+        assert registry.survey() == ([], {})
 
 
 class TestServing:

@@ -25,7 +25,7 @@ from core.registrar import Registrar
 from core.signing import Signer
 from core.specs import Concept, ErasureSpec, SteeringOptions
 from core.status_serials import StatusSerials
-from worker.erasing import model_id
+from worker.made_models import model_id
 from worker.trainer_means import TrainerMeans
 from worker.trainer_process import TrainerProcesses
 from worker.training import Trainings
