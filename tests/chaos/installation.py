@@ -17,7 +17,7 @@ from core.signing import Signer
 from core.terms import terms
 from tests.chaos.disk import Disk
 from tests.chaos.hosts import FarHost
-from tests.chaos.variants import MODEL, add_erased
+from tests.chaos.variants import MODEL, add_variants
 from tests.live_stack import Stack
 from tests.tiny_model import make_model
 
@@ -89,5 +89,5 @@ class Installation:
         registry = open_registry(settings)
         with tempfile.TemporaryDirectory() as made:
             base = import_base(make_model(Path(made)), MODEL, registry, signer)
-        models = [base, *add_erased(base, registry, signer)]
+        models = [base, *add_variants(base, registry, signer)]
         return registry, {one.id: one.content_digest for one in models}

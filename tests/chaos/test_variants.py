@@ -12,7 +12,7 @@ from core.settings import Settings
 from core.signing import Signer
 from diffusion.denoise_request import DenoiseRequest
 from tests.chaos.clients import PROMPTS, STEPS
-from tests.chaos.variants import CHANGED, MAPPED, MODEL, add_erased
+from tests.chaos.variants import CHANGED, MAPPED, MODEL, add_variants
 from tests.tiny_model import SIDE_PX, make_model
 from worker.decoding import decoded
 from worker.shelf import Shelf
@@ -32,7 +32,7 @@ def shelf(tmp_path_factory):
     signer = Signer.load_or_create(settings.keys_dir)
     settings.models_dir.mkdir(parents=True)
     registry = open_registry(settings)
-    add_erased(import_base(make_model(made), MODEL, registry, signer), registry, signer)
+    add_variants(import_base(make_model(made), MODEL, registry, signer), registry, signer)
     return Shelf(registry, device=torch.device("cpu"), dtype=torch.float32)
 
 

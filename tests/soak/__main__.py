@@ -9,6 +9,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,15 +19,20 @@ from core.importing import import_base
 from core.installation import open_registry
 from core.settings import Settings
 from core.signing import Signer
+from tests.erased_models import add_erased
 from tests.live_stack import Stack
 from tests.soak.judgement import JUDGED_FROM_MINUTES, MOST_MIB_PER_HOUR, complaints
 from tests.soak.load import BASE, Load
 from tests.soak.memory import Growth, Memory
 from tests.tiny_model import make_model
+from worker.shelf import MAX_VARIANTS
 
 OUT = Path("build/soak")
 LOOK_EVERY_S = 5.0
 ERASE_EVERY_S = 180.0
+MODELS = MAX_VARIANTS
+"""Erased ones that there are from the beginning: as many as a worker keeps at hand. So each one
+that comes later takes the place of another there, and what a worker holds is to stay the same."""
 IDLE_SHARE = 0.2
 """Of the time, in which workers have pauses. It is within the warm-up of `tests.soak.memory`: what
 is judged has one kind of load."""
@@ -53,10 +59,10 @@ def main() -> None:
     # Not below the working folder: a unix socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="trce-") as folder:
         stack = Stack(Path(folder) / "data", "--inference-workers", "2", **ENVIRONMENT)
-        _import_tiny_model(stack.data_dir)
+        models = _make_models(stack.data_dir)
         stack.start()
         try:
-            load, memory = _soak(stack, minutes * 60)
+            load, memory = _soak(stack, models, minutes * 60)
         finally:
             stack.interrupt()
             stack.http.close()
@@ -69,7 +75,8 @@ def main() -> None:
         "listened_to": load.heard,
         "failed": len(load.failed),
         "connections_broken": len(load.broken),
-        "models_erased": len(load.models) - 1,
+        "models": len(load.models),
+        "models_erased": load.erased,
         "most_mib_per_hour": given.slope,
         "grown": grown,
         "processes": [
@@ -81,7 +88,7 @@ def main() -> None:
     console.print(
         f"{load.drawn} requests answered and {load.heard} jobs listened to "
         f"in {minutes:g} minutes, {len(load.failed)} failed, "
-        f"{len(load.broken)} connections broke; {len(load.models) - 1} models erased"
+        f"{len(load.broken)} connections broke; {load.erased} models erased"
     )
     for failure in load.failed[:5]:
         console.print(failure)
@@ -92,10 +99,8 @@ def main() -> None:
     sys.exit(1 if load.failed or grown else 0)
 
 
-def _soak(stack: Stack, seconds: float) -> tuple[Load, Memory]:
-    load, memory = Load(stack), Memory()
-    load.erase(steering=False)
-    load.erase(steering=True)
+def _soak(stack: Stack, models: Sequence[str], seconds: float) -> tuple[Load, Memory]:
+    load, memory = Load(stack, models), Memory()
     load.start()
     try:
         erase_at, until = time.monotonic() + ERASE_EVERY_S, time.monotonic() + seconds
@@ -114,12 +119,18 @@ def _soak(stack: Stack, seconds: float) -> tuple[Load, Memory]:
     return load, memory
 
 
-def _import_tiny_model(data_dir: Path) -> None:
+def _make_models(data_dir: Path) -> list[str]:
+    """The base, and as many erased ones as a worker keeps; their ids."""
     settings = Settings(_env_file=None, data_dir=data_dir)
     signer = Signer.load_or_create(settings.keys_dir)
     settings.models_dir.mkdir(parents=True)
+    registry = open_registry(settings)
     with tempfile.TemporaryDirectory() as made:
-        import_base(make_model(Path(made)), BASE, open_registry(settings), signer)
+        base = import_base(make_model(Path(made)), BASE, registry, signer)
+    erased = [f"{BASE}-{number}" for number in range(MODELS)]
+    for seed, model_id in enumerate(erased):
+        add_erased(model_id, base, registry, signer, seed=seed, changes_weights=seed % 2 == 1)
+    return [BASE, *erased]
 
 
 def _table(growths: list[Growth]) -> str:

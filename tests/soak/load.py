@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -37,13 +38,18 @@ STEERING = {
 class Load:
     """Asks until it is told to stop."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, models: Iterable[str]) -> None:
+        """
+        Args:
+            models: served ones, to draw with from the beginning.
+        """
         self._stack = stack
         self._stopped = threading.Event()
         self._numbers = itertools.count()
         self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
         self._more = [threading.Thread(target=self._listen) for _ in range(LISTENERS)]
-        self.models = [BASE]
+        self.models = [*models]
+        self.erased = 0
         self.drawn = 0
         self.heard = 0
         """Jobs that were listened to, from their beginning to their end."""
@@ -63,6 +69,7 @@ class Load:
         model = done["erased_model"]
         self._stack.post(f"/v1/models/{model}/promotion", reason="soak")
         self.models.append(model)
+        self.erased += 1
 
     def start(self) -> None:
         for thread in self._threads:
