@@ -6,6 +6,7 @@ Exits with 1 when a request failed or the memory of a process grew.
 import argparse
 import json
 import math
+import signal
 import sys
 import tempfile
 import time
@@ -54,6 +55,8 @@ def main() -> None:
         help="of a process's memory, MiB an hour, beyond which it fails (%(default)s)",
     )
     given = parser.parse_args()
+    # So that the stack is stopped, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     minutes = given.minutes
     console = Console(highlight=False)
     # Not below the working folder: a unix socket's path must be short.
