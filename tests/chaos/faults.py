@@ -23,6 +23,8 @@ BEATS = "worker.heartbeat"
 """Part of the command of the process that keeps a worker's leases alive."""
 TRAINS = "-m trainer "
 """Part of the command of the process that a trainer worker starts for each erasure."""
+GONE_WITHIN_S = 2.0
+"""After its parent's death; what is frozen takes longer."""
 TRAINED_S = 8.0
 """How long a training may have gone on, at most, before it must be struck."""
 OF_TRAINERS = ("training killed", "trainer worker killed")
@@ -162,7 +164,13 @@ class Nemesis:
         return self.random.choice(processes)
 
     def _kill(self, processes: list[psutil.Process]) -> float:
-        self._pick(processes).kill()
+        """With all that dies of it: who draws outlives its parent by a moment, and claims."""
+        victim = self._pick(processes)
+        family = [victim, *victim.children(recursive=True)]
+        victim.kill()
+        until = time.monotonic() + GONE_WITHIN_S
+        while time.monotonic() < until and not all(map(is_gone, family)):
+            time.sleep(0.02)
         return 0.0
 
     def _kill_training(self, *, above: int) -> float:
@@ -236,6 +244,14 @@ def plan(counts: dict[str, int], rng: random.Random) -> list[str]:
     faults = [kind for kind, count in counts.items() for _ in range(count)]
     rng.shuffle(faults)
     return faults
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Dead, whoever is to be told of it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _thaw(frozen: Iterable[psutil.Process]) -> None:

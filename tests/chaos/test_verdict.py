@@ -69,6 +69,14 @@ def test_a_kill_has_a_time_in_which_the_job_is_to_be_begun_again(kind, seconds, 
     assert done.clean is not slow
 
 
+def test_a_machine_that_grew_crowded_while_a_job_waited_is_an_excuse_too():
+    """What a fault knows of it is an average of the minute before."""
+    kill, later = Fault("pool child killed", 108.0), Fault("wakes dropped", 150.0, crowding=2.0)
+
+    assert redelivered(kill, seconds=4.0).slow
+    assert not redelivered(kill, later, seconds=4.0).slow
+
+
 def test_of_those_that_one_death_interrupted_the_first_is_to_be_begun_again_in_time():
     """The others are drawn one by one."""
 

@@ -15,6 +15,8 @@ BEGUN_AGAIN_WITHIN_S = {"pool child killed": 3.0, "worker killed": 5.0}
 """What is promised of a kill that no other fault overlaps, on a machine that is not crowded."""
 BROKER_AWAY = "the broker was away"
 """Said by a worker that had no answer from it."""
+MINUTE_S = 60.0
+"""Over which the machine tells how many want a core."""
 RECOVERS_WITHIN_S = 10.0
 """So long after a fault its victim may still be starting: a worker imports torch."""
 
@@ -135,8 +137,7 @@ def attribute(
     first = verdict.first_again.setdefault(cause, one)
     if one.began_again_at < first.began_again_at:
         verdict.first_again[cause] = one
-    if waited_s > _bound_s(cause) and not _overlapped(cause, one, faults):
-        verdict.slow.append(_too_late("waits again", waited_s, cause))
+    _judge("waits again", waited_s, cause, one, faults, verdict)
 
 
 def judge_first(verdict: Verdict, faults: Sequence[Fault]) -> None:
@@ -146,20 +147,31 @@ def judge_first(verdict: Verdict, faults: Sequence[Fault]) -> None:
     is for the machine: the bound grows with those who want a core (`tests.crowding`).
     """
     for cause, one in verdict.first_again.items():
-        took_s = one.began_again_at - cause.at
-        if took_s > _bound_s(cause) and not _overlapped(cause, one, faults):
-            verdict.slow.append(_too_late("the first is begun again", took_s, cause))
+        after_s = one.began_again_at - cause.at
+        _judge("the first is begun again", after_s, cause, one, faults, verdict)
 
 
-def _bound_s(cause: Fault) -> float:
-    return BEGUN_AGAIN_WITHIN_S.get(cause.kind, math.inf) * cause.crowding
+def _judge(
+    what: str,
+    after_s: float,
+    cause: Fault,
+    one: Redelivery,
+    faults: Sequence[Fault],
+    verdict: Verdict,
+) -> None:
+    crowding = _crowding_after(cause, faults)
+    bound_s = BEGUN_AGAIN_WITHIN_S.get(cause.kind, math.inf) * crowding
+    if after_s > bound_s and not _overlapped(cause, one, faults):
+        verdict.slow.append(
+            f"{what} {after_s:.1f} s after: {cause.kind} at {cause.at:.1f}, alone; "
+            f"{bound_s:.1f} s are promised where {crowding:.1f} want each core"
+        )
 
 
-def _too_late(what: str, after_s: float, cause: Fault) -> str:
-    return (
-        f"{what} {after_s:.1f} s after: {cause.kind} at {cause.at:.1f}, alone; "
-        f"{_bound_s(cause):.1f} s are promised where {cause.crowding:.1f} want each core"
-    )
+def _crowding_after(cause: Fault, faults: Sequence[Fault]) -> float:
+    """The most that was seen until a minute later: what a fault knows is of the minute before."""
+    later = (fault.crowding for fault in faults if cause.at <= fault.at <= cause.at + MINUTE_S)
+    return max(cause.crowding, *later, 1.0)
 
 
 def _felt(one: Redelivery, faults: Sequence[Fault]) -> list[Fault]:
