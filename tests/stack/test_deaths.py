@@ -63,7 +63,14 @@ def owner_of(broker: redis.Redis, path: str) -> str:
 
 def worker_of(stack: Stack, broker: redis.Redis, path: str) -> psutil.Process:
     """Celery's parent, whose child draws a job."""
-    name = owner_of(broker, path).partition("@")[0].removeprefix("inference-")
+    return worker_named(stack, name_of(owner_of(broker, path)))
+
+
+def name_of(owner: str) -> str:
+    return owner.partition("@")[0].removeprefix("inference-")
+
+
+def worker_named(stack: Stack, name: str) -> psutil.Process:
     # Who was forked a moment ago has its parent's words until it is another program.
     return min(stack.members(f"worker inference --name {name}"), key=psutil.Process.create_time)
 
@@ -143,14 +150,16 @@ def is_dead(process: psutil.Process) -> bool:
 
 
 def test_a_job_that_kills_whoever_draws_it_is_given_up_and_can_be_tried_again(stack, broker):
-    poison = stack.generate("a dog", **LONG)
-    others = [stack.generate(seed=seed, num_inference_steps=60) for seed in range(10)]
-
-    def is_drawn_with_another() -> bool:
-        drawn = [path for path in others if job(stack, path)["state"] == "running"]
-        return owner_of(broker, poison) in {owner_of(broker, path) for path in drawn}
-
-    stack.wait_until(is_drawn_with_another, WITHIN_S)
+    poison = stack.generate("a dog", num_inference_steps=100, n=4)
+    wait_for_attempt(stack, poison, 1)
+    # So that the others are drawn beside it.
+    (idle,) = {"0", "1"} - {name_of(owner_of(broker, poison))}
+    child_of(worker_named(stack, idle)).suspend()
+    try:
+        others = [stack.generate(seed=seed, num_inference_steps=60) for seed in range(10)]
+        stack.wait_until(lambda: job(stack, others[-1])["state"] == "running", WITHIN_S)
+    finally:
+        child_of(worker_named(stack, idle)).resume()
     for attempt in range(1, ATTEMPTS + 1):
         assert wait_for_attempt(stack, poison, attempt)["attempt"] == attempt
         child_of(worker_of(stack, broker, poison)).kill()
