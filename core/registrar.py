@@ -172,11 +172,6 @@ class Registrar:
 
         return self._change(model_id, update_of, signer, vouched=vouched)
 
-    def remove(self, model_id: str) -> None:
-        """Raises ModelNotFound."""
-        self._registry.get(model_id)
-        shutil.rmtree(self._registry.path(model_id))
-
     def discard(self, model_id: str, digest: str, *, is_unwanted: Callable[[], bool]) -> bool:
         """Remove a candidate of this host that nobody ordered; whether it is gone by this.
 

@@ -47,7 +47,7 @@ class Held:
         self._drawings[drawing.lease.token] = drawing
 
     def let_go(self, drawing: Drawing) -> None:
-        """Its rows leave the batch; what waits for its model to be checked is not stored."""
+        """Its rows leave the batch; what was not stored by now need not be."""
         drawing.let_go = True
         for key in drawing.keys:
             drawing.variant.denoiser.leave(key)

@@ -1,5 +1,6 @@
 """A model is held against its manifest again whenever its weights are swapped in."""
 
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -113,7 +114,7 @@ def report_withdrawn(registry, signer, settings):
 
 
 def removed(registry, signer, settings):
-    Registrar(registry).remove(MODEL)
+    shutil.rmtree(registry.path(MODEL))
 
 
 UNTRUSTED = [
