@@ -249,7 +249,8 @@ def test_a_model_that_is_discarded_as_a_retry_finds_it_is_made_again(
     set_status = Registrar.set_status
 
     def discard_first(self, model_id, *args, **options):
-        self.remove(model_id)
+        digest = self._registry.get(model_id).content_digest
+        assert self.discard(model_id, digest, is_unwanted=lambda: True)
         return set_status(self, model_id, *args, **options)
 
     monkeypatch.setattr(Registrar, "set_status", discard_first)
