@@ -79,7 +79,7 @@ class Denoiser:
         self,
         unet: CallableUNet,
         vae: AutoencoderKL,
-        scheduler_config: dict[str, Any],
+        schedulers: SchedulerFactory,
         *,
         device: torch.device | str,
         limits: BatchLimits | None = None,
@@ -102,7 +102,7 @@ class Denoiser:
         # The UNet looks through all of its modules to answer this.
         self._dtype = unet.dtype
         self._vae = vae
-        self._schedulers = SchedulerFactory(scheduler_config)
+        self._schedulers = schedulers
         self._device = torch.device(device)
         self._limits = limits or BatchLimits()
         self._decoding_limits = decoding_limits or BatchLimits(MAX_BATCH)

@@ -16,7 +16,8 @@ from core.schedulers import SCHEDULER_CONFIG, SCHEDULERS, check_usable
 
 TRIED_STEPS = 3
 REMEMBERED = 64
-"""Of kinds and numbers of steps. Some take 200 ms to be begun, and 0.2 to be copied."""
+"""Of kinds and numbers of steps, for each base. Some take 200 ms to be begun, and 0.2 to be
+copied."""
 
 
 class Scheduler(Protocol):
@@ -32,7 +33,7 @@ class Scheduler(Protocol):
     ) -> tuple[Tensor, ...]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """A class of schedulers with its configuration."""
 
@@ -85,7 +86,8 @@ class SchedulerFactory:
         self._config = config
         self._own = Kind.named(str(config.get("_class_name")), config)
         self._named: dict[str, Kind] = {}
-        self._begun = lru_cache(REMEMBERED)(self._begin)
+        # Not of a bound method: whoever is held by what it holds stays until the collector runs.
+        self._begun = lru_cache(REMEMBERED)(Kind.begun)
 
     def create(
         self,
@@ -103,13 +105,10 @@ class SchedulerFactory:
         Raises:
             SchedulerNotUsable
         """
-        begun = copy.deepcopy(self._begun(name, num_inference_steps))
-        return begun, self._kind(name).step_options(generator)
-
-    def _begin(self, name: str | None, num_inference_steps: int) -> Scheduler:
         if name is not None:
             check_usable(name, num_inference_steps, self._config)
-        return self._kind(name).begun(num_inference_steps)
+        kind = self._kind(name)
+        return copy.deepcopy(self._begun(kind, num_inference_steps)), kind.step_options(generator)
 
     def _kind(self, name: str | None) -> Kind:
         if name is None:

@@ -32,6 +32,7 @@ from diffusion.loading import load_unet_and_vae
 from diffusion.model_concepts import ModelConcepts
 from diffusion.previews import LONGEST_PX, to_jpeg
 from diffusion.prompts import PromptEncoder
+from diffusion.schedulers import SchedulerFactory
 from trainer.room import free_memory_bytes, has_room_for_samples
 from trainer.subjects import Subject, subjects
 
@@ -82,6 +83,7 @@ class Sampler:
         self.seconds = 0.0
         """What the samples have cost so far."""
         self._vae = vae
+        self._schedulers = SchedulerFactory(scheduler_config)
         self._encoder = encoder
         self._subjects = drawn
         self._show = show
@@ -134,7 +136,7 @@ class Sampler:
             RuntimeError: memory ran out while a prompt was encoded.
         """
         denoiser = Denoiser(
-            *(self.unet, self._vae, self.scheduler_config),
+            *(self.unet, self._vae, self._schedulers),
             device=self.unet.device,
             limits=BatchLimits(self._rows),
         )

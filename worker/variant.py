@@ -20,6 +20,7 @@ from diffusion.pictures import MAX_BATCH
 from diffusion.preparing import prepare_to_draw
 from diffusion.prompts import EncodedPrompt, PromptEncoder
 from diffusion.rehearsing import CallableUNet, rehearsal
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import NOTHING, Delta, SwappableUNet
 from worker.late_checks import LateCheck
 from worker.room import Room
@@ -61,6 +62,8 @@ class Base:
         self.unet = SwappableUNet(components.unet)
         self._compiled = CompiledUNet(components.unet, buckets) if buckets else None
         self._components = components
+        # Of all batches: what is remembered of them is the same for each.
+        self._schedulers = SchedulerFactory(components.scheduler_config)
         self._device = device
         # Of all batches: there is one VAE.
         self._decoding_limits = self._limits_of_decoding()
@@ -130,7 +133,7 @@ class Base:
         batch = Denoiser(
             self._drawing_unet,
             self._components.vae,
-            self._components.scheduler_config,
+            self._schedulers,
             device=self._device,
             wear=partial(self.unet.wear, delta),
             limits=self._limits(),

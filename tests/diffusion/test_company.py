@@ -11,6 +11,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 from diffusion.loading import load_base
 from diffusion.preparing import prepare_to_draw
+from diffusion.schedulers import SchedulerFactory
 from tests.same_latents import assert_same_latents
 from tests.tiny_model import FAMILIES, make_model
 
@@ -70,7 +71,9 @@ def test_a_picture_does_not_depend_on_who_shares_its_batch(
 
     def new(most=max_unet_rows):
         config, limits = parts.scheduler_config, BatchLimits(most)
-        return Denoiser(parts.unet, parts.vae, config, device="cpu", limits=limits)
+        return Denoiser(
+            parts.unet, parts.vae, SchedulerFactory(config), device="cpu", limits=limits
+        )
 
     requests = [request_of(key, arrival, encoder) for key, arrival in enumerate(arrivals)]
     shared, together, gone = new(), {}, set()
@@ -114,7 +117,9 @@ def test_of_every_scheduler_a_row_alone_equals_the_row_in_company(parts, encoder
     }
 
     def drawn(asked):
-        denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
+        denoiser = Denoiser(
+            parts.unet, parts.vae, SchedulerFactory(parts.scheduler_config), device="cpu"
+        )
         for request in asked:
             denoiser.join(request)
         found = {}

@@ -14,6 +14,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
 from diffusion.preparing import prepare_to_draw
 from diffusion.rehearsing import rehearsal
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import NOTHING, SwappableUNet
 from tests.tiny_model import make_model
 
@@ -62,7 +63,7 @@ def make_request(encoder):
 
 
 def drawn(unet, parts, requests):
-    denoiser = Denoiser(unet, parts.vae, parts.scheduler_config, device="cpu")
+    denoiser = Denoiser(unet, parts.vae, SchedulerFactory(parts.scheduler_config), device="cpu")
     for request in requests:
         denoiser.join(request)
     latents = {}

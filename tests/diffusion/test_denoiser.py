@@ -18,6 +18,7 @@ from core.schedulers import SCHEDULERS
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
+from diffusion.schedulers import SchedulerFactory
 from diffusion.text_memory import TextMemory
 from tests.same_latents import assert_same_latents
 
@@ -63,7 +64,7 @@ class RecordingUNet:
 @pytest.fixture
 def make_denoiser(tiny):
     def make(*, unet=None, vae=None, **options):
-        parts = unet or tiny.unet, vae or tiny.vae, tiny.scheduler_config
+        parts = unet or tiny.unet, vae or tiny.vae, SchedulerFactory(tiny.scheduler_config)
         return Denoiser(*parts, device="cpu", **options)
 
     return make
@@ -351,7 +352,7 @@ def test_a_size_between_the_models_pixels_is_refused(make_denoiser, make_request
 def test_a_scheduler_that_is_none_is_refused(tiny):
     for name in (None, "os", "UNet2DConditionModel"):
         with pytest.raises(ModelUnsupported, match="no scheduler"):
-            Denoiser(tiny.unet, tiny.vae, {"_class_name": name}, device="cpu")
+            SchedulerFactory({"_class_name": name})
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,9 @@ def test_a_scheduler_that_is_none_is_refused(tiny):
     ],
 )
 def test_a_scheduler_that_the_model_cannot_use_is_refused(tiny, make_request, own, request_, says):
-    denoiser = Denoiser(tiny.unet, tiny.vae, tiny.scheduler_config | own, device="cpu")
+    denoiser = Denoiser(
+        tiny.unet, tiny.vae, SchedulerFactory(tiny.scheduler_config | own), device="cpu"
+    )
     with pytest.raises(SchedulerNotUsable, match=says):
         denoiser.join(make_request(**request_))
     assert len(denoiser) == 0

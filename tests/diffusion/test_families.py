@@ -16,6 +16,7 @@ from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure, write_unet
 from diffusion.loading import load_base, load_prompt_encoder
+from diffusion.schedulers import SchedulerFactory
 from tests.same_latents import assert_same_latents
 from tests.tiny_model import FAMILIES, PROJECTED, SIDE_PX, WIDTH, WIDTH_2, make_model
 
@@ -69,7 +70,9 @@ def draw(parts, prompt, negative, *, erasure=None, guidance_scale=5.0, scheduler
     erasure = erasure or Erasure()
     encoder = parts.prompt_encoder()
     wanted, unwanted = (erasure.map_prompt(encoder.encode(text)) for text in (prompt, negative))
-    denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        parts.unet, parts.vae, SchedulerFactory(parts.scheduler_config), device="cpu"
+    )
     denoiser.join(
         DenoiseRequest(
             key=1,

@@ -13,6 +13,7 @@ from diffusion.loading import load_base
 from diffusion.preparing import prepare_to_draw
 from diffusion.profiling import pass_seconds
 from diffusion.rehearsing import rehearsal
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import NOTHING, SwappableUNet
 from tests.tiny_model import make_model
 
@@ -49,7 +50,9 @@ def drawn(parts, keys, *, unet=None, device=DEVICE):
     """Key and seed -> latents, on the CPU in full precision."""
     encoder = parts.prompt_encoder()
     texts = encoder.encode("a dog"), encoder.encode("")
-    denoiser = Denoiser(unet or parts.unet, parts.vae, parts.scheduler_config, device=device)
+    denoiser = Denoiser(
+        unet or parts.unet, parts.vae, SchedulerFactory(parts.scheduler_config), device=device
+    )
     for key in keys:
         denoiser.join(DenoiseRequest.of(key, *texts, seed=key, **WISH))
     latents = {}

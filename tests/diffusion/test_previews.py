@@ -11,6 +11,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.limits import BatchLimits
 from diffusion.loading import load_base
 from diffusion.previews import predicted, to_previews
+from diffusion.schedulers import SchedulerFactory
 from tests.tiny_model import FAMILIES, make_model
 
 SCHEDULERS = ["DDIMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"]
@@ -37,7 +38,9 @@ def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
     """At the last step no noise is left to foresee."""
     parts = load_base(make_model(tmp_path / family, family=family), None)
     encoded = parts.prompt_encoder().encode("a dog")
-    denoiser = Denoiser(parts.unet, parts.vae, parts.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        parts.unet, parts.vae, SchedulerFactory(parts.scheduler_config), device="cpu"
+    )
     request = DenoiseRequest(
         key="a",
         prompt=encoded.embedding,
@@ -67,7 +70,7 @@ def test_the_last_preview_is_nearly_the_picture(family, tmp_path):
 def test_a_scheduler_that_cannot_tell_shows_nothing_and_draws(tiny, encoder, name):
     config = tiny.scheduler_config | {"_class_name": name}
     text = encoder.encode("a dog")
-    denoiser = Denoiser(tiny.unet, tiny.vae, config, device="cpu")
+    denoiser = Denoiser(tiny.unet, tiny.vae, SchedulerFactory(config), device="cpu")
     request = DenoiseRequest.of(
         *("a", text, text),
         seed=1,

@@ -1,6 +1,8 @@
 """Schedulers are begun once for each number of steps, and copied for each picture."""
 
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -14,8 +16,12 @@ STEPS = 5
 
 
 @pytest.fixture
-def factory():
-    config = json.loads((SHIPPED_MODELS / "emoji" / SCHEDULER_CONFIG).read_text())
+def config():
+    return json.loads((SHIPPED_MODELS / "emoji" / SCHEDULER_CONFIG).read_text())
+
+
+@pytest.fixture
+def factory(config):
     return SchedulerFactory(config)
 
 
@@ -43,14 +49,14 @@ def latents_of(factory: SchedulerFactory, name: str | None) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", [None, *SCHEDULERS])
-def test_a_picture_leaves_nothing_behind_for_the_next_one(factory, begun, name):
+def test_a_picture_leaves_nothing_behind_for_the_next_one(begun, factory, name):
     first, second = (latents_of(factory, name) for _ in range(2))
 
     assert begun == [STEPS]
     assert torch.equal(first, second)
 
 
-def test_each_number_of_steps_has_its_own(factory, begun):
+def test_each_number_of_steps_has_its_own(begun, factory):
     generator = torch.Generator()
     told = [
         len(factory.create(steps, name=name, generator=generator)[0].timesteps)
@@ -60,6 +66,19 @@ def test_each_number_of_steps_has_its_own(factory, begun):
 
     assert told == [3, 4, 3] * 2
     assert begun == [3, 4] * 2
+
+
+def test_what_is_remembered_goes_with_the_factory(config):
+    """At once: in a process that draws, the collector comes by seldom."""
+    factory = SchedulerFactory(config)
+    factory.create(STEPS, generator=torch.Generator())
+    gone = weakref.ref(factory)
+    gc.disable()
+    try:
+        del factory
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_used_is_refused_each_time(factory):

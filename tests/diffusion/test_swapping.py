@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from core.errors import DeviceOutOfMemory, ModelUnsupported, WeightsDiffer
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import NOTHING, SwappableUNet, checksum
 from tests.same_latents import assert_same_latents
 
@@ -132,7 +133,7 @@ def test_no_picture_ever_sees_the_weights_of_another_model(tiny, encoder, arriva
     """Batches of four models take turns with one UNet; each draws as if it were its own."""
     shared = SwappableUNet(unet := copy.deepcopy(tiny.unet))
     changes = [changed(unet, NAMES[:which], 0.3 * which) for which in range(4)]
-    parts = tiny.vae, tiny.scheduler_config
+    parts = tiny.vae, SchedulerFactory(tiny.scheduler_config)
 
     def batch(tensors):
         delta = shared.prepared(tensors)

@@ -11,6 +11,7 @@ from torch import nn
 from diffusion.attention import text_projections
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import SwappableUNet
 from diffusion.text_memory import RememberingLinear, TextMemory, _known, remember_projections
 
@@ -55,7 +56,9 @@ def run(denoiser, *, until=100):
 def test_while_nobody_joins_or_leaves_each_is_computed_once(
     tiny, remembering, projected, request_
 ):
-    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        remembering, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu"
+    )
     count = len(text_projections(remembering))
     denoiser.join(request_("a"))
     run(denoiser, until=3)
@@ -84,7 +87,9 @@ def test_what_several_passes_knew_makes_up_the_next_in_any_order(remembering, pr
 
 def test_one_that_is_alone_takes_nothing_from_others(tiny, remembering, projected, encoder):
     dog, axe, nothing = (encoder.encode(text).embedding for text in ("a dog", "an axe", ""))
-    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        remembering, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu"
+    )
     count = len(text_projections(remembering))
     denoiser.join(DenoiseRequest("a", dog, nothing, 7, 5, 4.0, 16, 16))
     denoiser.join(DenoiseRequest("b", axe, nothing, 8, 5, 4.0, 16, 16, alone=True))
@@ -96,7 +101,9 @@ def test_one_that_is_alone_takes_nothing_even_of_its_own_texts(
     tiny, remembering, projected, request_
 ):
     """They may have been projected in company, and have other last bits for it."""
-    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        remembering, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu"
+    )
     count = len(text_projections(remembering))
     request = request_("a")
     denoiser.join(request)
@@ -112,7 +119,9 @@ def test_one_that_is_alone_takes_nothing_even_of_its_own_texts(
 
 
 def test_what_nobody_reads_any_longer_is_forgotten(tiny, remembering, request_):
-    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        remembering, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu"
+    )
     before = len(_known)
     for number in range(5):
         denoiser.join(request_(number, f"number {number}", seed=number, steps=2 + number))
@@ -124,7 +133,9 @@ def test_what_nobody_reads_any_longer_is_forgotten(tiny, remembering, request_):
 @pytest.mark.parametrize("end", ["drawn", "left"])
 def test_an_empty_batch_holds_none(tiny, remembering, request_, end):
     """It may be that of one of many models, and nobody may ask for that again."""
-    denoiser = Denoiser(remembering, tiny.vae, tiny.scheduler_config, device="cpu")
+    denoiser = Denoiser(
+        remembering, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu"
+    )
     gc.collect()
     before = len(_known)
     denoiser.join(request_("a", steps=2))
@@ -141,7 +152,7 @@ def test_an_empty_batch_holds_none(tiny, remembering, request_, end):
 def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
     drawn = []
     for unet in (tiny.unet, remembering):
-        denoiser = Denoiser(unet, tiny.vae, tiny.scheduler_config, device="cpu")
+        denoiser = Denoiser(unet, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu")
         denoiser.join(request_("a"))
         first = run(denoiser, until=2)
         denoiser.join(request_("b", "an axe", steps=2))
@@ -157,7 +168,7 @@ def test_the_pictures_are_the_same_bits(tiny, remembering, request_):
 def test_in_changing_company_they_are_the_same_within_rounding(tiny, remembering, request_):
     drawn = []
     for unet in (tiny.unet, remembering):
-        denoiser = Denoiser(unet, tiny.vae, tiny.scheduler_config, device="cpu")
+        denoiser = Denoiser(unet, tiny.vae, SchedulerFactory(tiny.scheduler_config), device="cpu")
         latents = {}
         for number in range(6):
             denoiser.join(request_(number, f"number {number}", seed=number, steps=2 + number % 3))
@@ -176,7 +187,7 @@ def test_weights_that_are_swapped_make_new_ones(tiny, remembering, request_):
     changed = {f"{name}.weight": plain.get_parameter(f"{name}.weight") + 0.5}
     shared = SwappableUNet(remembering)
     deltas = [shared.prepared({}), shared.prepared(changed)]
-    parts = tiny.vae, tiny.scheduler_config
+    parts = tiny.vae, SchedulerFactory(tiny.scheduler_config)
     batches = [
         Denoiser(remembering, *parts, device="cpu", wear=lambda delta=delta: shared.wear(delta))
         for delta in deltas

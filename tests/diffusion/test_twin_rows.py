@@ -8,6 +8,7 @@ import torch
 from diffusion.denoise_request import DenoiseRequest
 from diffusion.denoiser import Denoiser
 from diffusion.loading import load_base
+from diffusion.schedulers import SchedulerFactory
 from diffusion.twin_rows import before_text, share_twins, twin_rows
 from tests.same_latents import assert_same_latents
 from tests.tiny_model import make_model
@@ -36,7 +37,7 @@ def rows_of(sharing):
 
 def drawn(unet, parts, guidance_scales):
     encode = parts.prompt_encoder().encode
-    denoiser = Denoiser(unet, parts.vae, parts.scheduler_config, device="cpu")
+    denoiser = Denoiser(unet, parts.vae, SchedulerFactory(parts.scheduler_config), device="cpu")
     for key, scale in enumerate(guidance_scales):
         prompt, negative = encode(f"a dog {key}"), encode("the flower")
         denoiser.join(

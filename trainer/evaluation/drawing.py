@@ -11,6 +11,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.erasure import Erasure
 from diffusion.limits import BatchLimits
 from diffusion.loading import Components
+from diffusion.schedulers import SchedulerFactory
 from diffusion.swapping import SwappableUNet
 
 BATCH = 16
@@ -45,7 +46,7 @@ class Studio:
         self._denoiser = Denoiser(
             components.unet,
             components.vae,
-            components.scheduler_config,
+            SchedulerFactory(components.scheduler_config),
             device=components.unet.device,
             limits=BatchLimits(2 * batch),
         )
