@@ -1,6 +1,7 @@
 """`python -m tests.soak`: an hour of load, and the slope of every process's memory.
 
-Exits with 1 when a request failed or the memory of a process grew.
+Writes build/soak/summary.json, and samples.json: each process's, in seconds and MiB. Exits with 1
+when a request failed or the memory of a process grew.
 """
 
 import argparse
@@ -87,6 +88,7 @@ def main() -> None:
         ],
     }
     (OUT / "summary.json").write_text(json.dumps(document, indent=2) + "\n")
+    (OUT / "samples.json").write_text(json.dumps(memory.samples) + "\n")
     console.print(_table(growths))
     console.print(
         f"{load.drawn} requests answered and {load.heard} jobs listened to "
