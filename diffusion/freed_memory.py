@@ -2,6 +2,11 @@
 
 import contextlib
 import ctypes
+import time
+from collections.abc import Callable
+
+EVERY_S = 60.0
+"""What uses it again pays for it: some milliseconds, once for each time."""
 
 
 def return_to_system() -> None:
@@ -11,3 +16,20 @@ def return_to_system() -> None:
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Returning:
+    """Returns it now and then, from within a loop that goes on for days.
+
+    What lives long, such as a model's tensors, comes to lie among what a pass used and gave back.
+    A larger piece does not fit between any more, and the heap grows though no more is in use.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._due_s = now() + EVERY_S
+
+    def __call__(self) -> None:
+        if self._now() >= self._due_s:
+            return_to_system()
+            self._due_s = self._now() + EVERY_S

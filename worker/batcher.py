@@ -15,6 +15,7 @@ from core.errors import AppError, StoreUnavailable, WeightsDiffer
 from core.leasing import Leasing
 from core.tracing import Tracing
 from diffusion.denoiser import Denoiser
+from diffusion.freed_memory import Returning
 from worker import metrics
 from worker.blame import Blame
 from worker.committing import Commits
@@ -68,6 +69,7 @@ class Batcher:
         self._held = Held()
         self._turns = Turns()
         self._storage = GettingOn(STORED_WITHIN_S)
+        self._return_memory = Returning()
         self._reports = Reports(leasing, finisher.judges)
         self._storing = Storing(finisher, Commits(leasing, tracing or Tracing()))
         patience = Patience()
@@ -104,6 +106,7 @@ class Batcher:
     def _drain(self) -> None:
         shut_down_by: float | None = None
         while True:
+            self._return_memory()
             self._endings.end_refused()
             if self._draining():
                 shut_down_by = shut_down_by or time.monotonic() + self._drain_s

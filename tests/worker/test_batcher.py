@@ -17,7 +17,7 @@ from core.installation import open_registry
 from core.jobs import JobState
 from core.status_serials import StatusSerials
 from core.storage import Storage
-from diffusion import previews
+from diffusion import freed_memory, previews
 from diffusion.denoiser import Denoiser
 from diffusion.prompts import PromptEncoder
 from worker import batcher
@@ -750,6 +750,18 @@ def test_a_worker_keeps_what_it_draws_and_works_on_what_it_was_given_unknowingly
     for job_id in (drawn, unknown):
         assert (jobs.get(job_id).state, jobs.get(job_id).attempt) == (JobState.SUCCEEDED, 1)
     assert not any("why" in fields for _, fields in jobs.news.events(drawn))
+
+
+def test_memory_that_nothing_uses_goes_back_while_there_is_always_more_to_draw(
+    submit, make_batcher, monkeypatch
+):
+    returned = []
+    monkeypatch.setattr(freed_memory, "EVERY_S", 0.0)
+    monkeypatch.setattr(freed_memory, "return_to_system", lambda: returned.append(1))
+    submit(num_inference_steps=6)
+    make_batcher().drain()
+
+    assert len(returned) >= 6
 
 
 def test_a_late_job_is_stopped_and_keeps_what_was_drawn(jobs, submit, make_batcher, heartbeat):
