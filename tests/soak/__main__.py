@@ -33,8 +33,8 @@ OUT = Path("build/soak")
 LOOK_EVERY_S = 5.0
 ERASE_EVERY_S = 180.0
 MODELS = MAX_VARIANTS
-"""Erased ones that there are from the beginning: as many as a worker keeps at hand. So each one
-that comes later takes the place of another there, and what a worker holds is to stay the same."""
+"""Erased ones that there are from the beginning. With their base they are one more than a worker
+keeps at hand: it loads models and lets go of others all the time, and is to hold the same."""
 IDLE_SHARE = 0.2
 """Of the time, in which workers have pauses. It is within the warm-up of `tests.soak.memory`: what
 is judged has one kind of load."""
