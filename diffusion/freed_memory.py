@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 EVERY_S = 60.0
-"""What uses it again pays for it: some milliseconds, once for each time."""
+"""Asking took 0.05 to 0.65 ms with 400 MiB held; what is used again is handed out anew, in page
+faults."""
 
 
 def return_to_system() -> None:

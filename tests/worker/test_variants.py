@@ -95,8 +95,7 @@ def test_text_maps_share_every_pass_and_each_acts_on_its_own_models_prompts(
 def test_schedulers_are_begun_once_for_all_models_of_a_base(
     submit, make_batcher, add_variant, monkeypatch
 ):
-    """Each kind and number of steps is remembered: with a copy for each of many models that
-    would be hundreds of megabytes."""
+    """Each kind and number of steps is remembered, and a worker keeps many models."""
     begun, begin = [], Kind.begun
     monkeypatch.setattr(
         Kind, "begun", lambda kind, steps: begun.append(steps) or begin(kind, steps)
